@@ -1,0 +1,53 @@
+# The two commands that matter: `make run` (set-up and the whole pipeline) and `make test-all`.
+VENV ?= .venv
+SHELL := /bin/bash
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+# No dependency phones home unless somebody asks it to.
+export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_USAGE_STATS_ENABLED=0 HF_HUB_DISABLE_TELEMETRY=1
+export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
+
+.PHONY: run setup profile test test-all soak style bench demo pretrain clean help
+
+run: setup  ## set up, run what is out of date of the eight stages, print the result
+	dvc repro
+	python -m pipelines.summary
+
+setup: $(VENV)/.ready  ## the virtual environment (about a minute)
+
+$(VENV)/.ready: pyproject.toml setup.sh $(wildcard constraints/*.txt)
+	VENV=$(VENV) ./setup.sh
+
+profile: setup  ## make profile P=smoke|paper|default: write params.yaml from profiles/
+	python -m pipelines.profile $(P)
+
+test: setup  ## the fast tier, without Ray (< 2 min)
+	pytest -q -m "not ray and not slow and not soak and not gpu"
+
+test-all: setup  ## everything but the long fault campaigns
+	pytest -q -m "not soak and not gpu"
+
+soak: setup  ## the long fault campaigns
+	pytest -q -m soak
+
+style: setup  ## formatter, linter, types
+	ruff format --check .
+	ruff check .
+	mypy
+
+bench: setup  ## the benchmarks
+	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+demo: setup  ## try the champion on three packaged images
+	lorweb apply docs/images/demo_a.png docs/images/demo_a2.png docs/images/demo_b.png -o demo.png
+
+pretrain: setup  ## make the committed tiny base again (hours; not part of the pipeline)
+	python -m lorweb.tiny.pretrain corpus --workers 2
+	python -m lorweb.tiny.pretrain codec --minutes 20
+	python -m lorweb.tiny.pretrain train --minutes 120
+	python -m lorweb.tiny.pretrain export
+
+clean:  ## remove what the pipeline made, not the environment
+	rm -rf data models reports metrics .work mlflow.db mlartifacts demo.png
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

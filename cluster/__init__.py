@@ -1,0 +1,1 @@
+"""Ways onto a Ray cluster."""

@@ -1,0 +1,143 @@
+"""Run stages as Ray jobs: `python -m cluster.submit STAGE|all --address http://HEAD:8265 --root /shared/project`.
+
+The job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded; data, models and params.yaml
+stay in `--root`, a folder that every node sees under the same path. Exit code: 0 fine, 1 a job failed, 2 bad usage.
+"""
+
+import asyncio
+import fnmatch
+import hashlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+CODE: Final = ("lorweb", "pipelines", "cluster")
+LEFT_OUT: Final = ("__pycache__", "*.pyc", "*.egg-info")
+MAX_UPLOAD: Final = 60 * 2**20  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
+STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
+FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
+
+
+def main(
+    stage: Annotated[str, typer.Argument(help=f"one of {', '.join(STAGES)}, or all")],
+    address: Annotated[str, typer.Option(help="the head's job server, http://HOST:8265")],
+    root: Annotated[Path, typer.Option(help="project folder that every node sees; holds params.yaml")] = Path(),
+    again: Annotated[bool, typer.Option("--again", help="run again although the same job succeeded before")] = False,
+) -> None:
+    """Submit, follow the log, and leave with the job's outcome."""
+    if stage not in (*STAGES, "all"):
+        _fail(f"no stage '{stage}'; use one of {', '.join(STAGES)}, or all", code=2)
+    root = root.resolve()
+    if not (root / "params.yaml").is_file():
+        _fail(f"no params.yaml in {root}; --root must be the project folder", code=2)
+    client = _client(address)
+    for name in STAGES if stage == "all" else (stage,):
+        _run(client, name, root, again)
+
+
+def _client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _fail(
+            f"no job server answers at {address} ({first}); start one with `ray start --head --dashboard-host 127.0.0.1` "
+            "and, where it asks for a token, export RAY_AUTH_MODE=token"
+        )
+
+
+def _run(client: Any, stage: str, root: Path, again: bool) -> None:
+    from ray.job_submission import JobStatus
+
+    code = Path(__file__).parent.parent
+    upload(code)  # asserts the size before anything travels
+    submission = submission_id(stage, code, root)
+    status = _status(client, submission)
+    if status in (JobStatus.FAILED, JobStatus.STOPPED) or (again and status == JobStatus.SUCCEEDED):
+        client.delete_job(submission)
+        status = None
+    if status is None:
+        client.submit_job(
+            entrypoint=entrypoint(stage, root),
+            submission_id=submission,
+            runtime_env={"working_dir": str(code), "excludes": excludes(code), "env_vars": forwarded()},
+        )
+    elif status == JobStatus.SUCCEEDED:
+        print(f"{stage}: done before as {submission}; --again runs it once more")
+        return
+    print(f"{stage}: job {submission}", flush=True)
+    asyncio.run(_follow(client, submission))
+    status = client.get_job_status(submission)
+    if status != JobStatus.SUCCEEDED:
+        _fail(f"{stage}: job {submission} ended as {status}: {client.get_job_info(submission).message}")
+
+
+def _status(client: Any, submission: str) -> Any:
+    """Status of a job of that id, None where there is none."""
+    known = {job.submission_id: job.status for job in client.list_jobs()}
+    return known.get(submission)
+
+
+async def _follow(client: Any, submission: str) -> None:
+    async for lines in client.tail_job_logs(submission):
+        print(lines, end="", flush=True)
+
+
+def entrypoint(stage: str, root: Path) -> str:
+    """Code from the upload, everything else from the root. `-P` keeps a copy of the code in the root out of the way."""
+    return f"code=$PWD && cd {shlex.quote(str(root))} && PYTHONPATH=$code exec python -P -m pipelines.{stage}"
+
+
+def forwarded() -> dict[str, str]:
+    """Settings that a job takes from here. Ray itself sets RAY_ADDRESS for the job."""
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
+    return quiet | {name: os.environ[name] for name in FORWARDED if name in os.environ}
+
+
+def code_files(code: Path) -> Iterator[Path]:
+    """What is uploaded, sorted."""
+    for folder in CODE:
+        for path in sorted((code / folder).rglob("*")):
+            if path.is_file() and not any(fnmatch.fnmatch(part, p) for part in path.parts for p in LEFT_OUT):
+                yield path
+
+
+def excludes(code: Path) -> list[str]:
+    """Everything at the top but the code, in the ignore-file form that Ray expects."""
+    others = [f"/{path.name}" for path in sorted(code.iterdir()) if path.name not in CODE]
+    return [*others, *LEFT_OUT]
+
+
+def upload(code: Path) -> int:
+    """Bytes that would travel. Leaves with a sentence when they are too many."""
+    size = sum(path.stat().st_size for path in code_files(code))
+    if size > MAX_UPLOAD:
+        _fail(f"the upload would be {size / 2**20:.0f} MiB, over {MAX_UPLOAD / 2**20:.0f} MiB; keep data out of {CODE}")
+    return size
+
+
+def submission_id(stage: str, code: Path, root: Path) -> str:
+    """The same stage, code, params and inputs give the same id, so that submitting twice starts one job."""
+    digest = hashlib.sha256(stage.encode())
+    for path in code_files(code):
+        digest.update(str(path.relative_to(code)).encode() + path.read_bytes())
+    digest.update((root / "params.yaml").read_bytes())
+    for manifest in sorted(root.glob("data/*/_manifest.json")):
+        digest.update(str(manifest.relative_to(root)).encode() + manifest.read_bytes())
+    return f"lorweb-{stage}-{digest.hexdigest()[:12]}"
+
+
+def _fail(sentence: str, code: int = 1) -> None:
+    print(f"submit: {sentence}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+if __name__ == "__main__":
+    typer.run(main)

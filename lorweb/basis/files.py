@@ -1,0 +1,88 @@
+"""Reading and writing safetensors: atomic, deterministic, and with errors that name file and key."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write beside the target and rename: a reader sees the old file or the new one, never a part.
+
+    Equal tensors and metadata are equal bytes, provided `metadata` has one key (safetensors does not order several).
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; no partial file is left.
+    """
+    assert len(metadata) == 1, f"several metadata keys have no fixed order: {sorted(metadata)}"
+    with _replacing(path) as partial:
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, metadata)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text by the same rename. Raises OSError as `write_safetensors` does."""
+    with _replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends well, and goes away when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(0o644)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors and the metadata of a file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, or no safetensors file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            # clones own their memory: the file may be replaced while the model is in use
+            return {key: file.get_tensor(key).clone() for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or no safetensors file ({error}); fetch or write it again") from error
+
+
+def check_tensors(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a file whose keys, shapes, dtypes or values cannot be this basis.
+
+    Raises:
+        ValueError: a missing or unknown key, two shapes that differ, a dtype that is no 16- or 32-bit float, or values
+            that are not finite; the first offender of each kind is named.
+    """
+    missing, unknown = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    if missing or unknown:
+        parts = [f"{len(missing)} keys are missing (first: '{missing[0]}')"] if missing else []
+        parts += [f"{len(unknown)} keys are unknown (first: '{unknown[0]}')"] if unknown else []
+        raise ValueError(f"{path} does not fit: {' and '.join(parts)}; was it made for another base or other targets?")
+    for key, shape in expected.items():
+        if tuple(found[key].shape) != shape:
+            raise ValueError(f"{path}: '{key}' has shape {tuple(found[key].shape)}, this model needs {shape}")
+        if found[key].dtype not in (torch.float32, torch.float16, torch.bfloat16):
+            raise ValueError(f"{path}: '{key}' is {found[key].dtype}; a basis is float32, float16 or bfloat16")
+        if not bool(found[key].isfinite().all()):
+            raise ValueError(f"{path}: '{key}' holds values that are not finite; its training had diverged")

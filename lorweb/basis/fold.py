@@ -1,0 +1,156 @@
+"""One analogy as a plain LoRA, or inside the weights.
+
+dW = sum_i e_i B_i A_i has rank <= N*r, so a plain LoRA of that rank is exact.
+
+Legend: L layers, N LoRAs, K = N * r, R rank of the result, I in_features, O out_features.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lorweb.basis.context import as_mix
+from lorweb.basis.files import write_safetensors
+from lorweb.basis.inject import basis_layers, router_of
+from lorweb.basis.layer import BasisLinear
+
+
+@dataclass(frozen=True)
+class Baked:
+    """A plain LoRA in the PEFT/diffusers key style, and what was lost.
+
+    `state_dict` holds `transformer.<layer>.lora_A.weight` [R, I] and `.lora_B.weight` [O, R]; alpha = rank, so its
+    scale is 1. `errors` is |dW - dW_R| / |dW| in the Frobenius norm for each layer, `total_error` the same over all
+    layers together; both are 0 for the exact bake.
+    """
+
+    state_dict: dict[str, Tensor]
+    rank: int
+    alpha: int
+    errors: dict[str, float]
+    total_error: float
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file for `load_lora_weights`; the error report is in its metadata. Atomic."""
+        report = {"rank": self.rank, "alpha": self.alpha, "total_error": self.total_error, "errors": self.errors}
+        write_safetensors(path, self.state_dict, {"lorweb_bake": json.dumps(report, sort_keys=True)})
+
+
+def bake(transformer: nn.Module, query_or_mix: Tensor, rank: int | None = None) -> Baked:
+    """Fold one analogy into a plain LoRA; the transformer is not changed.
+
+    `query_or_mix` is one query [Q] or [1, Q], or one mix [L, N] or [1, L, N]. Without `rank` the result has rank N*r
+    and is exact; with it, it is the best approximation of that rank (SVD), padded with zeros where a layer has less.
+
+    Raises:
+        ValueError: more than one analogy, a shape that fits neither, or rank < 1.
+    """
+    if rank is not None and rank < 1:
+        raise ValueError(f"rank is {rank}; give a positive rank, or None for the exact one")
+    e_LN = one_mix(transformer, query_or_mix)
+    state_dict: dict[str, Tensor] = {}
+    errors: dict[str, float] = {}
+    lost = norm = 0.0
+    for (name, layer), e_N in zip(basis_layers(transformer).items(), e_LN, strict=True):
+        A_KI, B_OK = factors(layer, e_N)
+        if rank is None:
+            A_RI, B_OR, lost_here, norm_here = A_KI, B_OK, 0.0, 0.0
+        else:
+            A_RI, B_OR, lost_here, norm_here = truncate(A_KI, B_OK, rank)
+        state_dict[f"transformer.{name}.lora_A.weight"] = A_RI.contiguous()
+        state_dict[f"transformer.{name}.lora_B.weight"] = B_OR.contiguous()
+        errors[name] = (lost_here / norm_here) ** 0.5 if norm_here else 0.0
+        lost, norm = lost + lost_here, norm + norm_here
+    final = router_of(transformer).config.total_rank if rank is None else rank
+    return Baked(state_dict, final, final, errors, (lost / norm) ** 0.5 if norm else 0.0)
+
+
+def one_mix(transformer: nn.Module, query_or_mix: Tensor) -> Tensor:
+    """The coefficients [L, N] of exactly one analogy, from a query or a mix (see `bake`). Raises ValueError."""
+    router = router_of(transformer)
+    L, N, _ = router.keys.shape
+    fits_mix = query_or_mix.ndim >= 2 and tuple(query_or_mix.shape[-2:]) == (L, N)
+    fits_query = query_or_mix.ndim <= 2 and query_or_mix.shape[-1:] == (router.config.query_dim,)
+    if fits_mix and fits_query:
+        raise ValueError(
+            f"shape {tuple(query_or_mix.shape)} is a query as well as a mix here; "
+            f"give [{N}] for the query or [1, {L}, {N}] for the mix"
+        )
+    e_BLN = as_mix(transformer, None, query_or_mix) if fits_mix else as_mix(transformer, query_or_mix, None)
+    if len(e_BLN) != 1:
+        raise ValueError(f"got {len(e_BLN)} analogies; weights hold one analogy at a time, give one row")
+    return e_BLN[0].detach()
+
+
+def factors(layer: BasisLinear, e_N: Tensor) -> tuple[Tensor, Tensor]:
+    """(A [K, I], B [O, K]) in float32 with dW = B A: the coefficients go into B, sign included."""
+    e_K = e_N.float().repeat_interleave(layer.rank)
+    return layer.A.detach().float().clone(), layer.B.detach().float() * e_K
+
+
+def truncate(A_KI: Tensor, B_OK: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
+    """The best rank-R factors of B A, and the squared Frobenius norms of what is lost and of the whole.
+
+    QR of both factors first: the SVD then is of a K x K matrix, never of the O x I one.
+    """
+    Qb_OJ, Rb_JK = torch.linalg.qr(B_OK.double())
+    Qa_IM, Ra_MK = torch.linalg.qr(A_KI.double().T)
+    U, s, Vh = torch.linalg.svd(Rb_JK @ Ra_MK.T, full_matrices=False)
+    kept = min(rank, len(s))
+    root = s[:kept].sqrt()
+    A_RI = A_KI.new_zeros(rank, A_KI.shape[1])
+    B_OR = B_OK.new_zeros(B_OK.shape[0], rank)
+    A_RI[:kept] = (root[:, None] * (Vh[:kept] @ Qa_IM.T)).to(A_RI)
+    B_OR[:, :kept] = ((Qb_OJ @ U[:, :kept]) * root).to(B_OR)
+    return A_RI, B_OR, float(s[kept:].square().sum()), float(s.square().sum())
+
+
+def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) -> None:
+    """Add one analogy to the weights: denoising then costs what the base costs. `unfold` gives the weights back.
+
+    The originals are kept beside the layers, so the targeted weights take twice their memory until `unfold`.
+    The sum is made in float32 and rounded once to the weights' dtype.
+
+    Raises:
+        ValueError: a fold is in place already, a weight is quantised, or see `bake`.
+    """
+    layers = basis_layers(transformer)
+    for name, layer in layers.items():
+        if layer.folded:
+            raise ValueError("an analogy is folded into this transformer already; call unfold(transformer) first")
+        if not layer.weight.is_floating_point() or tuple(layer.weight.shape) != (layer.out_features, layer.in_features):
+            raise ValueError(
+                f"{name} has a quantised weight ({layer.weight.dtype}), which cannot take an update; "
+                "use analogy(...) or bake(...) instead"
+            )
+    for layer, e_N in zip(layers.values(), one_mix(transformer, query_or_mix), strict=True):
+        A_KI, B_OK = factors(layer, e_N * strength)
+        original = layer.weight.data
+        layer.weight.data = torch.addmm(original.float(), B_OK, A_KI).to(original.dtype)
+        layer.unfolded = original
+
+
+def unfold(transformer: nn.Module) -> None:
+    """Put the original weights back, bit for bit. Raises ValueError if nothing is folded."""
+    layers = basis_layers(transformer)
+    if not any(layer.folded for layer in layers.values()):
+        raise ValueError("nothing is folded into this transformer; call fold(transformer, query) first")
+    for layer in layers.values():
+        if layer.unfolded is not None:
+            layer.weight.data = layer.unfolded.to(layer.weight.device, layer.weight.dtype)
+            layer.unfolded = None
+
+
+@contextmanager
+def folded(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) -> Iterator[None]:
+    """`fold` for a `with` block, `unfold` at its end, exceptions included."""
+    fold(transformer, query_or_mix, strength)
+    try:
+        yield
+    finally:
+        unfold(transformer)

@@ -1,0 +1,123 @@
+"""Eq. 5 round one linear layer: y = W0 x + sum_i e_i B_i A_i x, as two GEMMs and one broadcast multiply.
+
+Legend: B batch rows, I in_features, O out_features, K = N * r total rank, N LoRAs of rank r.
+"""
+
+import math
+import weakref
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lorweb.basis.config import BasisConfig
+
+
+class Session:
+    """One open analogy. It lives as long as a graph that was built under it, and `active` says if it is still open."""
+
+    def __init__(self) -> None:
+        self.active = True
+
+
+class BasisLinear(nn.Module):
+    """A linear layer with a basis of N LoRAs; without an analogy it is its base, bit for bit.
+
+    Works round any module with `in_features` and `out_features` (quantised linears too). Row `i*r + j` of `A` and
+    column `i*r + j` of `B` belong to component j of LoRA i: A is [K, I], B is [O, K].
+    """
+
+    def __init__(self, base: nn.Module, config: BasisConfig) -> None:
+        super().__init__()
+        self.base = base
+        self.rank = config.rank
+        device = next(chain(base.parameters(), base.buffers())).device
+        self.A = nn.Parameter(torch.empty(config.total_rank, self.in_features, device=device))
+        self.B = nn.Parameter(torch.empty(self.out_features, config.total_rank, device=device))
+        # Set by lorweb.basis.analogy. Held per layer, not looked up by layer number: torch.compile then sees the same
+        # code for every block and compiles it once.
+        self.e_BK: Tensor | None = None
+        self.session: weakref.ref[Session] | None = None
+        self.unfolded: Tensor | None = None  # the base's own weight while lorweb.basis.fold.fold is in place
+
+    @property
+    def folded(self) -> bool:
+        """An analogy is folded into the base's weight."""
+        return self.unfolded is not None
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """B = 0 makes the layer the identity; A is Kaiming uniform (a = sqrt(5)) over [N, I, r]: its fan-in is I*r."""
+        bound = 1.0 / math.sqrt(self.in_features * self.rank)
+        with torch.no_grad():
+            self.A.copy_(torch.empty(self.A.shape).uniform_(-bound, bound, generator=generator))
+            self.B.zero_()
+
+    @property
+    def in_features(self) -> int:
+        return int(self.base.in_features)
+
+    @property
+    def out_features(self) -> int:
+        return int(self.base.out_features)
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weight: diffusers asks layers for its dtype and device."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B, I] or [B, S, I] -> [B, O] or [B, S, O] in the base's output dtype.
+
+        The coefficients are float32; the GEMMs run in the basis' own dtype, or in autocast's where that is on. A batch
+        that is a multiple of the analogies repeats them as `torch.cat([latents] * 2)` repeats latents (guidance).
+
+        Raises:
+            ValueError: the batch is no multiple of the number of analogies.
+            RuntimeError: gradient checkpointing runs this again after the analogy was closed.
+        """
+        if self.e_BK is None:
+            if self.session is not None and not torch.compiler.is_compiling():
+                _refuse_late_recompute(self.session)
+            return self.base(x)
+        y = self.base(x)
+        dtype = self.A.dtype
+        # autocast casts the GEMMs itself: casting x up first would only make it cast down again
+        h = F.linear(x if torch.is_autocast_enabled(x.device.type) else x.to(dtype), self.A)
+        e = _rows(self.e_BK, x.shape[0])
+        h = (h * (e if x.ndim == 2 else e[:, None, :])).to(h.dtype)
+        return y + F.linear(h, self.B).to(y.dtype)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles carry the parameters, never an analogy that happens to be open."""
+        return {**self.__dict__, "e_BK": None, "session": None}
+
+
+def _rows(e_BK: Tensor, batch: int) -> Tensor:
+    """The coefficients of every row of the batch."""
+    if len(e_BK) == batch:
+        return e_BK
+    if batch % len(e_BK):
+        raise ValueError(
+            f"the batch has {batch} rows for {len(e_BK)} analogies; "
+            "give one analogy, one for each row, or a number that divides the rows"
+        )
+    return e_BK.repeat(batch // len(e_BK), 1)
+
+
+def _refuse_late_recompute(session: "weakref.ref[Session]") -> None:
+    """A forward inside backward, with a graph of a closed analogy still alive, is gradient checkpointing gone wrong."""
+    inside_backward = torch._C._current_graph_task_id() != -1
+    if inside_backward and session() is not None:
+        raise RuntimeError(CLOSED)
+
+
+CLOSED = (
+    "the analogy was closed before backward had ended, and gradient checkpointing runs the forward again in backward; "
+    "call backward inside `with analogy(...):`"
+)

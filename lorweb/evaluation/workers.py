@@ -1,0 +1,136 @@
+"""The two row functions of the evaluate stage: draw b' of (analogy, model), then measure all models of an analogy.
+
+Plain callables over JSON items; a runner decides where they run. Images are compared at quadrant size, which is all
+that a model ever sees and draws.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from PIL import Image
+
+from lorweb.data.shards import RowReader
+from lorweb.evaluation.models import MODELS, Painter, Question, Settings
+from lorweb.evaluation.pictures import png_bytes
+from lorweb.kontext.grid import Size, fit_image
+from lorweb.records import PAIR, dump_scores
+
+DRAW_VERSION: Final = "1"  # goes up when the same weights and settings would give other images
+MEASURE_VERSION: Final = "1"
+
+ANSWER: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # "<model>:<analogy>", so that rows of one model lie together
+        pa.field("analogy", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("seed", pa.int64(), nullable=False),  # of the noise, the same for all models of an analogy
+        pa.field("image", pa.large_binary(), nullable=False),  # PNG of b', quadrant size
+        pa.field("mix", pa.large_binary()),  # safetensors of `mix` [layers, N]; null for models without a basis
+    ]
+)
+SCORED: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # analogy
+        pa.field("scores", pa.string(), nullable=False),  # JSON {"<model>/<metric>": number}
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a worker reads from; absolute, because workers run anywhere."""
+
+    encoded: Path
+    pairs: Path
+    weights: Mapping[str, Path]
+    quadrant: int  # px
+
+    def size(self) -> Size:
+        """One quadrant."""
+        return Size(self.quadrant, self.quadrant)
+
+
+class DrawAnswers:
+    """Items {id, analogy, model, exemplar, query, instruction, seed, weights, at: place of query} -> ANSWER rows."""
+
+    def __init__(self, sources: Sources, settings: Settings) -> None:
+        from lorweb.training.dataset import Encoded
+
+        self.sources = sources
+        self.painter = Painter(Encoded.load(sources.encoded), sources.weights, settings)
+        self.pairs = RowReader(sources.pairs, PAIR, ["id", "before"])
+
+    def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        by_model: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for item in items:
+            by_model[item["model"]].append(item)
+        rows = {row["id"]: row for model, found in by_model.items() for row in self._draw(model, found)}
+        return [rows[item["id"]] for item in items]
+
+    def _draw(self, model: str, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        if MODELS[model] is None:
+            before = [decode_quadrant(self.pairs(item["at"])["before"], self.sources.size()) for item in items]
+            return [_answer(item, image, None) for item, image in zip(items, before, strict=True)]
+        questions = [Question(i["exemplar"], i["query"], i["instruction"], i["seed"]) for i in items]
+        answers = self.painter(model, questions)
+        return [
+            _answer(item, found.image, _mix_bytes(found.mix_LN)) for item, found in zip(items, answers, strict=True)
+        ]
+
+
+class MeasureAnswers:
+    """Items {id: analogy, images: hashes, at: {exemplar, query, answers: {model: place}}} -> SCORED rows."""
+
+    def __init__(self, sources: Sources, answers: Path) -> None:
+        from lorweb.data.scores import SafetyNet
+
+        self.net = SafetyNet()
+        self.size = sources.size()
+        self.pairs = RowReader(sources.pairs, PAIR, ["id", "before", "after"])
+        self.answers = RowReader(answers, ANSWER, ["id", "image"])
+
+    def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [self._measure(item) for item in items]
+
+    def _measure(self, item: dict[str, Any]) -> dict[str, Any]:
+        from lorweb.evaluation import metrics
+
+        at = item["at"]
+        exemplar, query = (self.pairs(at[name]) for name in ("exemplar", "query"))
+        images = [decode_quadrant(pair[side], self.size) for pair in (exemplar, query) for side in ("before", "after")]
+        answers = {
+            model: decode_quadrant(self.answers(place)["image"], self.size) for model, place in at["answers"].items()
+        }
+        measured = metrics.measure_answers(self.net, metrics.Question(*images), answers)
+        flat = {f"{model}/{name}": value for model, values in measured.items() for name, value in values.items()}
+        return {"id": item["id"], "scores": dump_scores(flat)}
+
+
+def decode_quadrant(png: bytes, size: Size) -> Image.Image:
+    """Stored PNG -> RGB image of one quadrant, fitted as the encode stage fits it."""
+    return fit_image(Image.open(io.BytesIO(png)).convert("RGB"), size, "crop")[0]
+
+
+def read_mix(blob: bytes) -> Any:
+    """The tensor [L, N] of an ANSWER row's `mix`."""
+    from safetensors.torch import load
+
+    return load(blob)["mix"]
+
+
+def _mix_bytes(mix_LN: Any) -> bytes | None:
+    if mix_LN is None:
+        return None
+    from safetensors.torch import save
+
+    return bytes(save({"mix": mix_LN.half().contiguous()}))
+
+
+def _answer(item: dict[str, Any], image: Image.Image, mix: bytes | None) -> dict[str, Any]:
+    row = {name: item[name] for name in ("id", "analogy", "model", "seed")}
+    return {**row, "image": png_bytes(image), "mix": mix}

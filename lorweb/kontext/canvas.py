@@ -1,0 +1,117 @@
+"""From three images of any size to the quadrants of one grid: which size, which crop, and how b' gets back.
+
+Legend: B queries that share one exemplar and one quadrant size, C latent channels, h w rows and columns of a quadrant.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+from torch import Tensor
+
+from lorweb.kontext.codec import decode_latents, encode_image
+from lorweb.kontext.grid import (
+    Fit,
+    Placement,
+    Size,
+    check_exemplar,
+    compose_latents,
+    control_grid,
+    fit_image,
+    quadrant_like,
+    quadrant_of,
+    quadrant_of_latents,
+    restore,
+)
+from lorweb.kontext.images import as_rgb
+from lorweb.kontext.load import Base
+
+QUADRANT_MULTIPLE = 16  # px: two latent cells make one token
+
+
+@dataclass(frozen=True)
+class CanvasRule:
+    """How images become quadrants.
+
+    quadrant: size in px, multiples of 16. fit: of a and a'; b is never cropped, since all of it has to come back: it is
+    padded unless fit is "stretch". shape: "fixed" keeps `quadrant`; "from_b" keeps its area and takes the aspect of b.
+    tolerance: allowed |log| of the ratio of the aspects of a and a'. latents: "quadrant" encodes each image by itself,
+    as training does; "grid" encodes and decodes the composed grid, as the authors' code does (seams see across).
+    """
+
+    quadrant: Size
+    fit: Fit = "crop"
+    shape: Literal["fixed", "from_b"] = "fixed"
+    tolerance: float = 0.05
+    latents: Literal["quadrant", "grid"] = "quadrant"
+
+    def __post_init__(self) -> None:
+        height, width = self.quadrant.height, self.quadrant.width
+        if height % QUADRANT_MULTIPLE or width % QUADRANT_MULTIPLE:
+            raise ValueError(f"quadrant is {height}x{width} px; both sides must be multiples of {QUADRANT_MULTIPLE}")
+        for name, value, known in (
+            ("fit", self.fit, ("crop", "pad", "stretch")),
+            ("shape", self.shape, ("fixed", "from_b")),
+            ("latents", self.latents, ("quadrant", "grid")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is '{value}'; use one of {', '.join(known)}")
+
+    def quadrant_for(self, b: Size) -> Size:
+        """The quadrant size for a query of this size."""
+        if self.shape == "fixed":
+            return self.quadrant
+        side = round((self.quadrant.height * self.quadrant.width) ** 0.5)
+        return quadrant_like(b, side, QUADRANT_MULTIPLE)
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """a and a' as RGB images of their own sizes, aspects checked."""
+
+    a: Image.Image
+    a2: Image.Image
+
+    @classmethod
+    def of(cls, a: Image.Image, a2: Image.Image, rule: CanvasRule) -> "Exemplar":
+        """Raises ValueError for images that cannot be used, or whose aspects differ."""
+        pair = cls(as_rgb(a, "a"), as_rgb(a2, "a'"))
+        if rule.fit != "stretch":
+            check_exemplar(Size.of(pair.a), Size.of(pair.a2), rule.tolerance)
+        return pair
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Fitted quadrants: one a and a', B queries, and where each query lies in its quadrant."""
+
+    a: Image.Image
+    a2: Image.Image
+    b: list[Image.Image]
+    placements: list[Placement]
+
+    @classmethod
+    def of(cls, exemplar: Exemplar, queries: list[Image.Image], rule: CanvasRule) -> "Canvas":
+        """`queries` are RGB and share one quadrant size under the rule."""
+        sizes = {rule.quadrant_for(Size.of(b)) for b in queries}
+        assert len(sizes) == 1, f"queries of {len(sizes)} quadrant sizes in one canvas"
+        quadrant = sizes.pop()
+        fitted = [fit_image(b, quadrant, "stretch" if rule.fit == "stretch" else "pad") for b in queries]
+        a, a2 = (fit_image(image, quadrant, rule.fit)[0] for image in (exemplar.a, exemplar.a2))
+        return cls(a, a2, [image for image, _ in fitted], [where for _, where in fitted])
+
+    def encode(self, base: Base, rule: CanvasRule) -> Tensor:
+        """Control grids [B, C, 2h, 2w]; a and a' are encoded once."""
+        if rule.latents == "grid":
+            return encode_image(base, [control_grid(self.a, self.a2, b) for b in self.b])
+        z_BChw = encode_image(base, self.b)
+        za_BChw, za2_BChw = (z.expand_as(z_BChw) for z in encode_image(base, [self.a, self.a2]).split(1))
+        return compose_latents(za_BChw, za2_BChw, z_BChw, z_BChw)
+
+    def decode(self, base: Base, target_BCHW: Tensor, rule: CanvasRule) -> list[Image.Image]:
+        """The bottom-right quadrants as images of each query's own size and aspect."""
+        if rule.latents == "grid":
+            quadrants = [quadrant_of(grid, 1, 1) for grid in decode_latents(base, target_BCHW)]
+        else:
+            quadrants = decode_latents(base, quadrant_of_latents(target_BCHW, 1, 1))
+        return [restore(image, where) for image, where in zip(quadrants, self.placements, strict=True)]

@@ -1,0 +1,65 @@
+"""`metadata.json` beside `basis.safetensors`: what a trained basis needs around it to be applied.
+
+Everything about the basis itself (N, r, d, query mode, targets) is inside the safetensors file.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+METADATA_FILE: Final = "metadata.json"
+BASIS_FILE: Final = "basis.safetensors"
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """Fields without meaning to `AnalogyPipeline` (dataset hash, seed, ...) travel in `extra` and are kept."""
+
+    base: str  # as `load_base` takes it
+    base_revision: str  # `Base.revision` at training time
+    encoder: str  # a row of the encoder table
+    encoder_revision: str
+    quadrant: int  # px, side of one quadrant in training
+    num_inference_steps: int
+    guidance_scale: float
+    extra: dict[str, Any]
+
+
+def write_metadata(folder: Path, metadata: ModelMetadata) -> None:
+    """Write `metadata.json` into a model folder, atomically, keys sorted."""
+    temporary = folder / f".{METADATA_FILE}.{os.getpid()}"
+    text = json.dumps(asdict(metadata), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / METADATA_FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_metadata(folder: Path) -> ModelMetadata:
+    """The inverse of `write_metadata`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not JSON, or a missing, unknown or mistyped key.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no {METADATA_FILE}; give a model folder as the train stage writes it")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); train again or restore the file") from error
+    names = [field.name for field in fields(ModelMetadata)]
+    for fault, keys in (("lacks", set(names) - set(found)), ("has the unknown key", set(found) - set(names))):
+        if keys:
+            raise ValueError(f"{path} {fault} '{min(keys)}'; its keys must be {', '.join(names)}")
+    types: dict[str, Any] = {"quadrant": int, "num_inference_steps": int, "guidance_scale": (int, float), "extra": dict}
+    for name in names:
+        if not isinstance(found[name], types.get(name, str)):
+            raise ValueError(
+                f"{path}: {name} is {found[name]!r}, which is of the wrong type; train again or restore the file"
+            )
+    return ModelMetadata(**found)

@@ -1,0 +1,41 @@
+"""The query of an analogy from its quadrants: what the encoder looks at is what the grid shows.
+
+Legend: B queries that share one exemplar, Q query width.
+"""
+
+from collections.abc import Callable
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorweb.basis.query import ImageEncoder, View, combine, views
+from lorweb.kontext.canvas import Canvas
+from lorweb.kontext.grid import compose, control_grid
+
+VIEWS: dict[View, Callable[[Image.Image, Image.Image, Image.Image], Image.Image]] = {
+    "a": lambda a, _a2, _b: a,
+    "a2": lambda _a, a2, _b: a2,
+    "b": lambda _a, _a2, b: b,
+    "top": lambda a, a2, b: control_grid(a, a2, b).crop((0, 0, 2 * a.width, a.height)),
+    "grid": control_grid,
+    "grid_blank": lambda a, a2, b: compose(a, a2, b, Image.new("RGB", b.size)),
+}
+
+
+def view_image(view: View, a: Image.Image, a2: Image.Image, b: Image.Image) -> Image.Image:
+    """One view of an analogy, from three RGB images of one size (`lorweb.basis.query.View` names them)."""
+    return VIEWS[view](a, a2, b)
+
+
+@torch.no_grad()
+def query_of(encoder: ImageEncoder, mode: str, canvas: Canvas) -> Tensor:
+    """The bracket of Eq. 3 for each query of a canvas: [B, Q]; views without b are encoded once."""
+    features: dict[str, Tensor] = {}
+    for view in views(mode):
+        shared = view in ("a", "a2", "top")
+        queries = canvas.b[:1] if shared else canvas.b
+        encoded_BF = encoder([view_image(view, canvas.a, canvas.a2, b) for b in queries])
+        assert encoded_BF.shape == (len(queries), encoder.dim), (tuple(encoded_BF.shape), len(queries), encoder.dim)
+        features[view] = encoded_BF.expand(len(canvas.b), -1)
+    return combine(mode, features)

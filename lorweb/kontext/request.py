@@ -1,0 +1,60 @@
+"""What is asked of `AnalogyPipeline`, and what comes back.
+
+Legend: B queries, L layers with a basis, N LoRAs per layer.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lorweb.kontext.denoise import Sampling
+
+DEFAULT_SEED = 0
+
+
+@dataclass(frozen=True)
+class AnalogyOutput:
+    """`images`: b' for each b, in order, each of b's own size. `mix_BLN`: the coefficients used, before strength."""
+
+    images: list[Image.Image]
+    mix_BLN: Tensor
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything about a run but its images. One prompt, seed or mix serves all queries; a list gives one to each."""
+
+    sampling: Sampling
+    prompt: str | list[str] = ""
+    seeds: int | torch.Generator | list[int] | list[torch.Generator] = DEFAULT_SEED
+    strength: float = 1.0
+    mix: Tensor | None = None  # [L, N] or [B, L, N]; None computes it from the images
+
+    def seed_of(self, index: int) -> Any:
+        """The seed or generator of one query."""
+        return self.seeds[index] if isinstance(self.seeds, list) else self.seeds
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One query answered."""
+
+    image: Image.Image
+    mix_LN: Tensor
+
+
+def check_lengths(count: int, prompt: str | list[str], seeds: Any, mix: Tensor | None) -> None:
+    """Refuse lists that do not have one entry for each of `count` queries. Raises ValueError."""
+    if count == 0:
+        raise ValueError("there is no query image b; give at least one")
+    given = {
+        "prompts": len(prompt) if isinstance(prompt, list) else count,
+        "seeds or generators": len(seeds) if isinstance(seeds, list) else count,
+        "mixes": len(mix) if mix is not None and mix.ndim == 3 else count,
+    }
+    for name, found in given.items():
+        if found != count:
+            raise ValueError(f"{found} {name} for {count} query images; give one for all, or one for each")

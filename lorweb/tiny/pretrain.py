@@ -1,0 +1,221 @@
+"""`make pretrain`: how the committed tiny base is made. Numbers in pretrain.yaml; hours on two cores, resumable.
+
+    python -m lorweb.tiny.pretrain corpus              # edited pairs of packaged images into the work folder
+    python -m lorweb.tiny.pretrain train --minutes 60  # text encoders and transformer; run again to go on
+    python -m lorweb.tiny.pretrain codec --minutes 20  # the decoder's refinement
+    python -m lorweb.tiny.pretrain export              # the diffusers folder, its metrics and picture sheet
+"""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+import yaml
+from torch import Tensor, nn
+
+from lorweb.data.catalogue import load_catalogue
+from lorweb.kontext.flow import add_noise, draw_noise, draw_timesteps, flow_loss, weigh
+from lorweb.kontext.grid import Size
+from lorweb.kontext.model import Conditions, TextEmbedding, guidance_vector, velocity
+from lorweb.kontext.tokens import pack, positions
+from lorweb.tiny.architecture import MAX_SEQUENCE_LENGTH, SIZES, build, vocabulary
+from lorweb.tiny.batches import Corpus, Examples, grid_examples, single_examples
+from lorweb.tiny.codec import PatchCodec
+from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics, settings_of, write_base, write_metrics
+from lorweb.tiny.corpus import CorpusSpec, make_corpus, read_corpus, training_tasks
+from lorweb.tiny.state import TrainState, load_state, save_state
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+WORK = Path(".work/tiny")
+Numbers = dict[str, Any]
+
+
+def numbers() -> Numbers:
+    """pretrain.yaml."""
+    loaded: Numbers = yaml.safe_load(Path(__file__).with_name("pretrain.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def to_pixels(images_B3HW: Tensor) -> Tensor:
+    """uint8 -> float in [-1, 1]."""
+    return images_B3HW.float() / 127.5 - 1
+
+
+@app.command()
+def corpus(workers: Annotated[int, typer.Option(help="processes")] = 1) -> None:
+    """Make the missing parts of the corpus."""
+    n = numbers()
+    make_corpus(WORK / "corpus", CorpusSpec(quadrant=n["quadrant"], **n["corpus"]), workers)
+
+
+@app.command()
+def train(
+    minutes: Annotated[float, typer.Option(help="wall-clock time of this call")],
+    size: Annotated[str, typer.Option(help="one of the sizes of lorweb.tiny.architecture")] = "",
+    decay: Annotated[bool, typer.Option(help="lower the learning rate to zero at the end of this call")] = True,
+) -> None:
+    """Train, or go on training, until the time is over."""
+    n = numbers()
+    size = size or n["size"]
+    pairs, codec = _latent_corpus(n)
+    pipe = new_pipeline(n, size, codec)
+    parts = trained_parts(pipe)
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=n["learning_rate"], weight_decay=n["weight_decay"])
+    folder = WORK / f"train-{size}"
+    state = load_state(folder, parts, optimizer)
+    end, logged, total = time.monotonic() + 60 * minutes, time.monotonic(), 0.0
+    while time.monotonic() < end:
+        left = (end - time.monotonic()) / (60 * minutes) if decay else 1.0
+        set_rate(optimizer, n, state.step, max(0.0, left))
+        total += train_step(pipe, parts, optimizer, _examples(pairs, n, state.step), n, state)
+        if state.step % 50 == 0:
+            rate = (time.monotonic() - logged) / 50
+            print(f"step {state.step} loss {total / 50:.4f} {rate:.2f} s/step", flush=True)
+            logged, total = time.monotonic(), 0.0
+        if state.step % 500 == 0:
+            save_state(folder, state, parts, optimizer)
+    save_state(folder, state, parts, optimizer)
+
+
+def new_pipeline(n: Numbers, size: str, codec: PatchCodec) -> Any:
+    """A fresh pipeline whose tokenizers know every word of the catalogue."""
+    texts = [text for task in load_catalogue().tasks for text in task.instructions]
+    return build(SIZES[size], vocabulary(texts), codec, n["seed"])
+
+
+def trained_parts(pipe: Any) -> nn.ModuleDict:
+    """What pre-training changes: the transformer and both text encoders."""
+    return nn.ModuleDict(
+        {"transformer": pipe.transformer, "text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2}
+    )
+
+
+def set_rate(optimizer: Any, n: Numbers, step: int, left: float) -> None:
+    """Linear warm-up, constant, and linear to zero over the last 30 % of the time of this call."""
+    factor = min(1.0, (step + 1) / n["warmup_steps"], left / 0.3)
+    for group in optimizer.param_groups:
+        group["lr"] = n["learning_rate"] * factor
+
+
+def _examples(pairs: Corpus, n: Numbers, step: int) -> Iterator[Examples]:
+    key = (n["seed"], step)
+    yield single_examples(pairs, n["single_batch"], key, n["caption_dropout"])
+    yield grid_examples(pairs, n["grid_batch"], key, n["caption_dropout"])
+
+
+def train_step(
+    pipe: Any, parts: nn.ModuleDict, optimizer: Any, groups: Iterator[Examples], n: Numbers, state: TrainState
+) -> float:
+    """One optimiser step over the single and the grid examples; returns the mean loss."""
+    total = 0.0
+    for number, examples in enumerate(groups):
+        loss = example_loss(pipe, examples, n, (state.step, number)) / 2
+        loss.backward()
+        total += float(loss.detach())
+    nn.utils.clip_grad_norm_(parts.parameters(), n["max_grad_norm"])
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    state.advance(parts, n["ema"])
+    return total
+
+
+def example_loss(pipe: Any, examples: Examples, n: Numbers, key: tuple[int, int]) -> Tensor:
+    """Eq. 1 on the examples; noise and timesteps depend on `key` alone."""
+    batch, size = len(examples.x0), Size(*examples.x0.shape[-2:])
+    indices = [1000 * key[1] + i for i in range(batch)]
+    x1 = draw_noise(tuple(examples.x0.shape[1:]), n["seed"], key[0], indices)
+    t_B = draw_timesteps("logit_normal", n["seed"], key[0], indices)
+    z_BLD = pack(add_noise(examples.x0, x1, t_B))
+    prompt_BTE, pooled_BP, _ = pipe.encode_prompt(examples.prompts, max_sequence_length=MAX_SEQUENCE_LENGTH)
+    given = Conditions(
+        pack(examples.y),
+        TextEmbedding(prompt_BTE, pooled_BP),
+        guidance_vector(pipe.transformer, n["guidance_scale"], z_BLD),
+        positions(size, prompt_BTE.shape[1], z_BLD),
+    )
+    v_BLD = velocity(pipe.transformer, z_BLD, t_B, given)
+    return flow_loss(v_BLD, pack(examples.x0), pack(x1), weigh("uniform", t_B))
+
+
+def _latent_corpus(n: Numbers) -> tuple[Corpus, PatchCodec]:
+    """The corpus as latents of the codec fitted to it."""
+    raw = read_corpus(WORK / "corpus")
+    codec = fitted_codec(raw, n)
+    with torch.no_grad():
+        latents = {
+            key: torch.cat([codec.encode(to_pixels(chunk)).latents for chunk in raw[key].split(512)])
+            for key in ("before", "after")
+        }
+    return Corpus(latents["before"], latents["after"], raw["task"], training_tasks(load_catalogue())), codec
+
+
+def fitted_codec(raw: dict[str, Tensor], n: Numbers) -> PatchCodec:
+    """The codec of an earlier call, or its linear part fitted to every image of the first part of the corpus."""
+    folder = WORK / "codec"
+    if (folder / "config.json").is_file():
+        return PatchCodec.from_pretrained(str(folder))  # type: ignore[no-any-return]
+    torch.manual_seed(n["seed"])
+    codec = PatchCodec(latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"])
+    some = slice(None, None, max(1, len(raw["after"]) // 2000))
+    codec.fit(to_pixels(torch.cat([raw["before"][some], raw["after"][some]])))
+    codec.save_pretrained(str(folder))
+    return codec
+
+
+@app.command()
+def codec(minutes: Annotated[float, typer.Option(help="wall-clock time of this call")]) -> None:
+    """Train the decoder's refinement; the encoder, and so every latent, stays as it is."""
+    n = numbers()
+    raw = read_corpus(WORK / "corpus")
+    model = fitted_codec(raw, n)
+    images, end = torch.cat([raw["before"], raw["after"]]), time.monotonic() + 60 * minutes
+    assert model.refine is not None
+    optimizer = torch.optim.AdamW(model.refine.parameters(), lr=n["codec"]["learning_rate"])
+    step = 0
+    while time.monotonic() < end:
+        left = (end - time.monotonic()) / (60 * minutes)
+        for group in optimizer.param_groups:
+            group["lr"] = n["codec"]["learning_rate"] * min(1.0, (step + 1) / 50, 2 * left)
+        source = torch.Generator().manual_seed(step)
+        x = to_pixels(images[torch.randint(len(images), (n["codec"]["batch"],), generator=source)])
+        loss = ((model.decode(model.encode(x).latents, return_dict=False)[0] - x) ** 2).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        step += 1
+        if step % 200 == 0:
+            print(f"codec step {step} psnr {-10 * torch.log10(loss.detach() / 4):.2f} dB", flush=True)
+    model.save_pretrained(str(WORK / "codec"))
+
+
+@app.command()
+def export(
+    size: Annotated[str, typer.Option(help="which training to export")] = "",
+    to: Annotated[Path, typer.Option(help="folder to write")] = Path(__file__).with_name("kontext"),
+    per_task: Annotated[int, typer.Option(help="held-out pairs per task for the metrics")] = 4,
+) -> None:
+    """Write the base in diffusers' format with its metrics on subjects that it never saw."""
+    n = numbers()
+    size = size or n["size"]
+    make_corpus(WORK / "held-out", CorpusSpec(1, per_task, n["quadrant"], held_out=True), 1)
+    held_out = read_corpus(WORK / "held-out")
+    codec = fitted_codec(read_corpus(WORK / "corpus"), n)
+    pipe = new_pipeline(n, size, codec)
+    parts = trained_parts(pipe)
+    state = load_state(WORK / f"train-{size}", parts, torch.optim.AdamW(parts.parameters()))
+    write_base(pipe, state.average, settings_of(n), to)
+    data = HeldOut(**held_out, tasks=training_tasks(load_catalogue()))
+    edits = edit_metrics(to, data, per_task, WORK / f"sheet-{size}.png")
+    reconstruction = codec_metrics(codec, to_pixels(torch.cat([held_out["before"], held_out["after"]])))
+    count = sum(p.numel() for p in parts.parameters())
+    metrics = {"size": size, "steps": state.step, "parameters": count, "codec": reconstruction, "edits": edits}
+    metrics["catalogue_sha256"] = load_catalogue().sha256
+    write_metrics(to, metrics)
+    print({key: value for key, value in edits.items() if key != "tasks"}, reconstruction)
+
+
+if __name__ == "__main__":
+    app()

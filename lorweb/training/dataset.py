@@ -1,0 +1,143 @@
+"""The encoded data set in memory, and grids built from it by the functions that `apply` uses. No encoder runs here.
+
+Legend: M images, B batch, C latent channels, h w latent cells of one quadrant, H W of the grid (2h, 2w), D encoder
+features, Q query width. Latents and features stay float16 in memory and become float32 in a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load
+from torch import Tensor
+
+from lorweb.basis.query import combine, query_dim, views
+from lorweb.data.manifest import read_manifest
+from lorweb.data.shards import read_table
+from lorweb.kontext.grid import compose_latents, control_latents
+from lorweb.kontext.model import TextEmbedding
+from lorweb.records import ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
+from lorweb.training.sampler import TrainPair
+
+
+@dataclass(frozen=True)
+class Triple:
+    """An analogy by pair ids: `exemplar` gives a and a', `query` gives b and the true b'."""
+
+    exemplar: str
+    query: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of one step, float32."""
+
+    x0_BCHW: Tensor  # target grid [a, a'; b, b']
+    y_BCHW: Tensor  # control grid [a, a'; b, b]
+    query_BQ: Tensor
+    text: TextEmbedding
+    ids: list[str]  # "exemplar>query", what messages call a row
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        text = TextEmbedding(self.text.prompt_BTE.to(device), self.text.pooled_BP.to(device))
+        return Batch(self.x0_BCHW.to(device), self.y_BCHW.to(device), self.query_BQ.to(device), text, self.ids)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Latents and features of every image, embeddings of every instruction; build it with `Encoded.load`."""
+
+    latents_MChw: Tensor
+    features_MD: Tensor
+    pairs: dict[str, tuple[int, int]]  # pair id -> rows of its before and after image
+    texts: dict[str, TextEmbedding]  # one row each
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> "Encoded":
+        """Read what the encode stage wrote.
+
+        Raises:
+            FileNotFoundError: the folder holds no encoded data.
+            ValueError: a pair names an image that is not there.
+        """
+        images = _tensors(read_table(folder, ENCODED_IMAGE))
+        rows = {name: row for row, name in enumerate(images)}
+        pairs: dict[str, tuple[int, int]] = {}
+        for row in pq.read_table(folder / "pairs.parquet", schema=ENCODED_PAIR).to_pylist():
+            if row["before"] not in rows or row["after"] not in rows:
+                raise ValueError(f"pair {row['pair']} in {folder} names an image that is not there; encode again")
+            pairs[row["pair"]] = rows[row["before"]], rows[row["after"]]
+        texts = {
+            text: TextEmbedding(found["prompt_embeds"].float()[None], found["pooled"].float()[None])
+            for text, found in _tensors(read_table(folder / "text", ENCODED_TEXT)).items()
+        }
+        return cls(
+            torch.stack([found["latents"] for found in images.values()]),
+            torch.stack([found["features"] for found in images.values()]),
+            pairs,
+            texts,
+            read_manifest(folder),
+        )
+
+    @property
+    def query_mode(self) -> str:
+        """How features become a query; the encode stage decided it."""
+        return str(self.manifest["params"]["query_mode"])
+
+    def latents(self, pair: str) -> tuple[Tensor, Tensor]:
+        """Before and after of a pair, [C, h, w] float32."""
+        before, after = self.pairs[pair]
+        return self.latents_MChw[before].float(), self.latents_MChw[after].float()
+
+    def features(self, pair: str) -> tuple[Tensor, Tensor]:
+        """Encoder features of before and after, [D] float32."""
+        before, after = self.pairs[pair]
+        return self.features_MD[before].float(), self.features_MD[after].float()
+
+    def text(self, instruction: str) -> TextEmbedding:
+        """Embedding of one instruction or of the empty prompt ""."""
+        return self.texts[instruction]
+
+    def grid_batch(self, triples: Sequence[Triple]) -> Batch:
+        """Grids, queries and text of some analogies, in their order."""
+        rows = torch.tensor([self.pairs[t.exemplar] + self.pairs[t.query] for t in triples])
+        a, a2, b, b2 = (self.latents_MChw[rows[:, i]].float() for i in range(4))
+        f_a, f_a2, f_b = (self.features_MD[rows[:, i]].float() for i in range(3))
+        texts = [self.texts[t.instruction] for t in triples]
+        return Batch(
+            compose_latents(a, a2, b, b2),
+            control_latents(a, a2, b),
+            combine(self.query_mode, {"a": f_a, "a2": f_a2, "b": f_b}),
+            TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts])),
+            [f"{t.exemplar}>{t.query}" for t in triples],
+        )
+
+    @property
+    def query_dim(self) -> int:
+        """Q, derived from the features and the query mode. Raises ValueError for modes that look at a grid."""
+        per_image = {"a", "a2", "b"}
+        if not per_image.issuperset(views(self.query_mode)):
+            raise ValueError(
+                f"query_mode '{self.query_mode}' encodes grids, but features are stored per image; "
+                "use one of cat-aa'b, ca'-ca, ca'-ca+cb"
+            )
+        return query_dim(self.query_mode, self.features_MD.shape[1])
+
+
+def load_train_pairs(analogies: Path) -> list[TrainPair]:
+    """Rows of records.TRAIN_PAIR below data/analogies."""
+    rows = read_table(analogies / "train", TRAIN_PAIR).to_pylist()
+    return [TrainPair(row["task"], row["subject"], row["pair"], row["instruction"]) for row in rows]
+
+
+def _tensors(table: pa.Table) -> dict[str, dict[str, Tensor]]:
+    """First column -> tensors of the safetensors bytes in the second, in the order of the keys."""
+    keys, blobs = table.column(0).to_pylist(), table.column(1).to_pylist()
+    return {key: load(blob) for key, blob in sorted(zip(keys, blobs, strict=True))}

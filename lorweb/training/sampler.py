@@ -1,0 +1,102 @@
+"""Which analogies a step trains on: a pure function of (seed, step, slot); a resumed or re-sharded run sees the same.
+
+Nothing is shuffled, buffered or stored. A slot is one position in the global batch; rank r of R works on slots r, r+R,
+..., and therefore the union over ranks is the same batch for every R.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_HALF = 1 << 63
+
+
+@dataclass(frozen=True, order=True)
+class TrainPair:
+    """One row of records.TRAIN_PAIR: a pair that training may draw from."""
+
+    task: str
+    subject: str
+    pair: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One analogy a : a' :: b : b' of one slot. `instruction` is "" where the caption was dropped."""
+
+    slot: int
+    task: str
+    exemplar: str  # pair id: before is a, after is a'
+    query: str  # pair id: before is b, after is b'
+    instruction: str
+
+
+def stable_seed(*parts: object) -> int:
+    """A seed in [0, 2^63) that depends on its parts alone: same on every machine, Python and library version."""
+    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") % _HALF
+
+
+def rank_slots(batch_size: int, rank: int, world: int) -> range:
+    """The slots of the global batch that one rank computes."""
+    return range(rank, batch_size, world)
+
+
+class _Task:
+    """Pairs of one task in a fixed order, with the stretch each subject occupies: draws cost O(1)."""
+
+    def __init__(self, pairs: Sequence[TrainPair]) -> None:
+        self.pairs = sorted(pairs)
+        self.stretch: dict[str, tuple[int, int]] = {}
+        for index, pair in enumerate(self.pairs):
+            first, _ = self.stretch.get(pair.subject, (index, index))
+            self.stretch[pair.subject] = (first, index + 1)
+
+    def two(self, first_draw: int, second_draw: int) -> tuple[TrainPair, TrainPair]:
+        """Exemplar uniform over the pairs, query uniform over the pairs of the other subjects."""
+        exemplar = self.pairs[first_draw % len(self.pairs)]
+        start, end = self.stretch[exemplar.subject]
+        other = second_draw % (len(self.pairs) - (end - start))
+        return exemplar, self.pairs[other if other < start else other + (end - start)]
+
+
+class AnalogySampler:
+    """Draws training analogies: a task uniformly, then two of its pairs with different subjects.
+
+    Tasks with a single subject cannot make an analogy; their names are in `skipped`.
+
+    Raises:
+        ValueError: no task has pairs of two subjects.
+    """
+
+    def __init__(self, pairs: Sequence[TrainPair], seed: int, batch_size: int, caption_dropout: float) -> None:
+        by_task: dict[str, list[TrainPair]] = defaultdict(list)
+        for pair in pairs:
+            by_task[pair.task].append(pair)
+        tasks = {name: _Task(group) for name, group in sorted(by_task.items())}
+        self.skipped = [name for name, task in tasks.items() if len(task.stretch) < 2]
+        self._tasks = [task for name, task in tasks.items() if name not in self.skipped]
+        if not self._tasks:
+            raise ValueError(
+                f"{len(pairs)} training pairs in {len(tasks)} tasks hold no task with two different subjects, "
+                "so no analogy can be drawn; collect more sources or loosen the filter"
+            )
+        self.seed = seed
+        self.batch_size = batch_size
+        self.caption_dropout = caption_dropout
+
+    def slot(self, step: int, slot: int) -> Drawn:
+        """The analogy of one slot of the batch of one step (both counted from 0)."""
+        task_draw, first, second, caption = (
+            stable_seed("analogy", self.seed, step, slot, what) for what in ("task", "exemplar", "query", "caption")
+        )
+        exemplar, query = self._tasks[task_draw % len(self._tasks)].two(first, second)
+        dropped = caption / _HALF < self.caption_dropout
+        instruction = "" if dropped else exemplar.instruction
+        return Drawn(slot, exemplar.task, exemplar.pair, query.pair, instruction)
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Drawn]:
+        """The part of a step's global batch that one rank computes, in slot order."""
+        return [self.slot(step, slot) for slot in rank_slots(self.batch_size, rank, world)]

@@ -1,0 +1,54 @@
+"""Sample sheets: one analogy a row, a | a' | b | b' | truth, b' by real denoising from noise.
+
+All images are decoded from latents, so that b' stands beside what the codec could show at best.
+Legend: B rows, C latent channels, H W latent cells of the grid.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from lorweb.kontext.codec import decode_latents
+from lorweb.kontext.denoise import Sampling, denoise_grids
+from lorweb.kontext.grid import quadrant_of_latents
+from lorweb.kontext.load import Base
+from lorweb.training.sampler import stable_seed
+from lorweb.training.step import Run
+from lorweb.training.validation import HeldOut
+
+COLUMNS: Final = ("a", "a'", "b", "b'", "truth")
+_HEADER: Final = 14  # px
+
+
+@torch.no_grad()
+def sample_sheet(run: Run, base: Base, analogies: list[HeldOut]) -> Image.Image:
+    """An RGB image of len(analogies) rows and five columns of quadrants; the same seeds every time.
+
+    `run.variant` lives inside `base.transformer`. Steps and guidance are the base's own defaults.
+    """
+    assert analogies, "a sheet needs rows"
+    batch = run.encoded.grid_batch([analogy.triple for analogy in analogies]).to(run.device)
+    seeds = [stable_seed("sheet", run.sampler.seed, analogy.id) for analogy in analogies]
+    sampling = Sampling(base.defaults.num_inference_steps, base.defaults.guidance_scale)
+    with run.variant.conditioned(batch.query_BQ):
+        made_BCHW = denoise_grids(base, batch.y_BCHW, batch.text, seeds, sampling)
+    columns = [
+        quadrant_of_latents(batch.x0_BCHW, 0, 0),
+        quadrant_of_latents(batch.x0_BCHW, 0, 1),
+        quadrant_of_latents(batch.x0_BCHW, 1, 0),
+        quadrant_of_latents(made_BCHW.float(), 1, 1),
+        quadrant_of_latents(batch.x0_BCHW, 1, 1),
+    ]
+    return _assemble([decode_latents(base, z_BChw) for z_BChw in columns])
+
+
+def _assemble(columns: list[list[Image.Image]]) -> Image.Image:
+    pixels = np.concatenate([np.concatenate([np.asarray(image) for image in column], 0) for column in columns], 1)
+    sheet = Image.new("RGB", (pixels.shape[1], pixels.shape[0] + _HEADER), "white")
+    sheet.paste(Image.fromarray(pixels), (0, _HEADER))
+    pen = ImageDraw.Draw(sheet)
+    for index, name in enumerate(COLUMNS):
+        pen.text((index * sheet.width // len(COLUMNS) + 2, 1), name, fill="black")
+    return sheet

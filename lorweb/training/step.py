@@ -1,0 +1,141 @@
+"""One training step, the same for every variant: flow matching over the whole grid (paper Eq. 1).
+
+Legend: B rows of this worker's part of the batch, C latent channels, H W latent cells of the grid, L tokens, D channels
+of a token.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lorweb.config import Train
+from lorweb.kontext import flow
+from lorweb.kontext.grid import Size
+from lorweb.kontext.model import Conditions, guidance_vector, velocity
+from lorweb.kontext.tokens import pack, positions, unpack
+from lorweb.training import reduce
+from lorweb.training.dataset import Batch, Encoded, Triple
+from lorweb.training.optimizer import schedule_factor, set_learning_rate
+from lorweb.training.sampler import AnalogySampler
+from lorweb.training.variants import Variant
+
+
+class NonFiniteError(RuntimeError):
+    """Loss or gradient is not a finite number; raised before the optimiser touched the weights."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a step reads; nothing in it but weights and moments ever changes."""
+
+    variant: Variant
+    encoded: Encoded
+    sampler: AnalogySampler
+    optimizer: torch.optim.Optimizer
+    config: Train
+    folder: Path  # where offending ids are written
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.variant.adapters.values())).device
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Of one step, over all workers."""
+
+    loss: float  # weighted mean, before the update
+    gradient_norm: float  # before clipping
+    router_gradient_norm: float  # 0 at step 0, where B = 0 hides the router from the loss, and for plain LoRAs
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Noised:
+    """x1 and t of every row of a batch."""
+
+    x1_BCHW: Tensor
+    t_B: Tensor
+
+
+def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float) -> Tensor:
+    """v(z_t, t, y, c), [B, C, H, W]; call it inside `variant.conditioned(batch.query_BQ)`."""
+    transformer = variant.transformer
+    z_BLD = pack(flow.add_noise(batch.x0_BCHW, noised.x1_BCHW, noised.t_B)).to(transformer.dtype)
+    size = Size(*batch.x0_BCHW.shape[-2:])
+    text = batch.text.to(z_BLD)
+    given = Conditions(
+        pack(batch.y_BCHW).to(z_BLD),
+        text,
+        guidance_vector(transformer, guidance, z_BLD),
+        positions(size, text.prompt_BTE.shape[1], z_BLD),
+    )
+    return unpack(velocity(transformer, z_BLD, noised.t_B.to(z_BLD), given), size)
+
+
+def take_step(run: Run, step: int) -> StepResult:
+    """Step number `step` (from 0): draw, forward, backward, sum over workers, clip, update.
+
+    Raises:
+        NonFiniteError: loss or gradient norm is NaN or infinite on any worker; the weights are as before the step, and
+            the offending analogies are in `run.folder`/nonfinite-step-N-rank-R.json.
+    """
+    rank, workers = reduce.world()
+    config = run.config
+    drawn = run.sampler.batch(step, rank, workers)
+    slots = [analogy.slot for analogy in drawn]
+    batch = run.encoded.grid_batch([Triple(d.exemplar, d.query, d.instruction) for d in drawn]).to(run.device)
+    noised = Noised(
+        flow.draw_noise(tuple(batch.x0_BCHW.shape[1:]), run.sampler.seed, step, slots).to(run.device),
+        flow.draw_timesteps(config.timesteps, run.sampler.seed, step, slots).to(run.device),
+    )
+    run.optimizer.zero_grad(set_to_none=True)
+    with run.variant.conditioned(batch.query_BQ):
+        v_BCHW = predict(run.variant, batch, noised, config.guidance)
+        losses_B = flow.sample_losses(v_BCHW, batch.x0_BCHW, noised.x1_BCHW)
+        weighted_B = flow.weigh(config.weighting, noised.t_B) * losses_B
+        # a share of the global mean, so that the sum over workers is the mean whatever their number
+        (weighted_B.sum() / config.batch_size).backward()  # inside: checkpointing runs the forward again
+    loss = float(reduce.sum_(weighted_B.detach().sum() / config.batch_size))
+    parameters = list(run.variant.parameters.values())
+    reduce.sum_gradients(parameters)
+    router_norm = _norm(list(run.variant.router.values()))
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        rows = zip(batch.ids, weighted_B.tolist(), noised.t_B.tolist(), strict=True)
+        raise NonFiniteError(_report(run, step, _Offence(loss, norm, list(rows))))
+    factor = schedule_factor(step, config.steps, config.optimizer)
+    set_learning_rate(run.optimizer, factor)
+    run.optimizer.step()
+    return StepResult(loss, norm, router_norm, factor * config.optimizer.learning_rate)
+
+
+@dataclass(frozen=True)
+class _Offence:
+    loss: float
+    gradient_norm: float
+    rows: list[tuple[str, float, float]]  # id, weighted loss, timestep
+
+
+def _report(run: Run, step: int, offence: _Offence) -> str:
+    """Write what was in the batch; JSON has no NaN, so the numbers are text."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    path = run.folder / f"nonfinite-step-{step:08d}-rank-{reduce.world()[0]}.json"
+    rows = [{"id": i, "loss": str(loss), "t": t} for i, loss, t in offence.rows]
+    facts = {"step": step, "loss": str(offence.loss), "gradient_norm": str(offence.gradient_norm), "rows": rows}
+    path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    bad = [i for i, loss, _ in offence.rows if not math.isfinite(loss)]
+    return (
+        f"step {step} has loss {offence.loss} and gradient norm {offence.gradient_norm}; the weights were not changed. "
+        f"Offending analogies: {bad or 'none on this worker by loss alone'}, all of them in {path}; "
+        "look at these images, or lower optimizer.learning_rate and start again"
+    )
+
+
+def _norm(parameters: list[nn.Parameter]) -> float:
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0

@@ -1,0 +1,82 @@
+"""Validation: loss of b' on held-out analogies at fixed noise and timesteps, with the true and a shuffled exemplar.
+
+The training loss is too noisy to read (one random t per row), and three quarters of its grid can be copied from the
+control grid. Here every analogy keeps its noise and timestep for ever, the timesteps are spread evenly over (0, 1), and
+only the quadrant b' counts. The difference between shuffled and true exemplar says how much the model looks at it.
+
+Legend: B rows of one forward, C latent channels, H W latent cells of the grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from lorweb.kontext import flow
+from lorweb.kontext.grid import quadrant_of_latents
+from lorweb.training import reduce
+from lorweb.training.dataset import Triple
+from lorweb.training.sampler import stable_seed
+from lorweb.training.step import Noised, Run, predict
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One validation analogy."""
+
+    id: str
+    task: str
+    triple: Triple
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """A split: "seen" (trained tasks, new subjects) or "unseen" (tasks never trained)."""
+
+    split: str
+    analogies: tuple[HeldOut, ...]
+
+    @property
+    def shuffled(self) -> "ValidationSet":
+        """Every analogy with the exemplar of the next one of another task (with a single task, of its neighbour)."""
+        rows = []
+        for index, analogy in enumerate(self.analogies):
+            others = self.analogies[index + 1 :] + self.analogies[:index]
+            other = next((o for o in others if o.task != analogy.task), others[0] if others else analogy)
+            rows.append(replace(analogy, triple=replace(analogy.triple, exemplar=other.triple.exemplar)))
+        return ValidationSet(f"{self.split}_shuffled", tuple(rows))
+
+
+def choose(analogies: Sequence[HeldOut], split: str, count: int, seed: int) -> ValidationSet:
+    """`count` analogies in an order that depends on (seed, id) alone, so that all tasks have their turn."""
+    ordered = sorted(analogies, key=lambda analogy: stable_seed("validation", seed, analogy.id))
+    return ValidationSet(split, tuple(ordered[:count]))
+
+
+def validate(run: Run, chosen: ValidationSet) -> float:
+    """Mean squared error of the velocity over the quadrant b', mean over the analogies, summed over all workers."""
+    count = len(chosen.analogies)
+    rank, workers = reduce.world()
+    losses = torch.zeros(count, dtype=torch.float64)
+    mine = list(range(rank, count, workers))
+    for start in range(0, len(mine), run.config.batch_size):
+        rows = mine[start : start + run.config.batch_size]
+        losses[rows] = _losses(run, chosen, rows).double().cpu()
+    return float(reduce.sum_(losses.to(run.device)).mean())
+
+
+@torch.no_grad()
+def _losses(run: Run, chosen: ValidationSet, rows: list[int]) -> Tensor:
+    """[B] losses of some analogies of the set."""
+    analogies = [chosen.analogies[row] for row in rows]
+    batch = run.encoded.grid_batch([analogy.triple for analogy in analogies]).to(run.device)
+    seed = stable_seed("validation noise", run.sampler.seed)
+    slots = [stable_seed(analogy.id) for analogy in analogies]
+    x1_BCHW = flow.draw_noise(tuple(batch.x0_BCHW.shape[1:]), seed, 0, slots).to(run.device)
+    t_B = torch.tensor([(row + 0.5) / len(chosen.analogies) for row in rows], device=run.device)
+    noised = Noised(x1_BCHW, t_B)
+    with run.variant.conditioned(batch.query_BQ):
+        v_BCHW = predict(run.variant, batch, noised, run.config.guidance)
+    parts = (quadrant_of_latents(grid, 1, 1) for grid in (v_BCHW, batch.x0_BCHW, noised.x1_BCHW))
+    return flow.sample_losses(*parts)

@@ -1,0 +1,126 @@
+"""The driver's side of training: one Ray Train run over all workers, and a progress line."""
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from pipelines._stage import WORK, StageFailed
+from pipelines._train_worker import PROGRESS, REFUSAL, TrainPlan, train_worker
+
+MAX_FAILURES: Final = 2  # deaths of workers that one run survives; the next start of the stage survives as many again
+_POLL: Final = 0.5  # s
+
+
+def fit(plan: TrainPlan) -> None:
+    """Run `train_worker` in `plan.config.workers` processes until all variants are trained.
+
+    Raises:
+        StageFailed: a worker refused (the message is its own), or workers died more than MAX_FAILURES times.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    refusal = Path(plan.work) / REFUSAL
+    refusal.unlink(missing_ok=True)
+    storage = (WORK / "train" / "ray").resolve()
+    shutil.rmtree(storage, ignore_errors=True)
+    gpus = plan.config.gpus_per_worker
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=asdict(plan),
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=plan.config.workers,
+            use_gpu=gpus > 0,
+            resources_per_worker={"CPU": 1, **({"GPU": gpus} if gpus else {})},
+        ),
+        run_config=RunConfig(
+            name=f"run-{os.getpid()}",
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=MAX_FAILURES),
+        ),
+    )
+    with showing_progress(Path(plan.work) / PROGRESS):
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise StageFailed(_refused(refusal) or _why(error)) from error
+    shutil.rmtree(storage, ignore_errors=True)
+    if refusal.is_file():
+        raise StageFailed(_refused(refusal))
+
+
+def _refused(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.is_file() else ""
+
+
+def _why(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return (
+        f"the training workers failed ({lines[-1] if lines else type(error).__name__}); "
+        "run the same command again to go on from the newest checkpoint"
+    )
+
+
+@contextmanager
+def showing_progress(path: Path) -> Iterator[None]:
+    """Show the file that rank 0 writes: a live line on a terminal, a plain line now and then in a log."""
+    path.unlink(missing_ok=True)
+    stop = threading.Event()
+    thread = threading.Thread(target=_show, args=(path, stop), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _show(path: Path, stop: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+        told_at = 0.0
+        while not stop.wait(_POLL):
+            found = _read(path)
+            if not found:
+                continue
+            name, line = found["variant"], _line(found)
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=found["steps"], told="")
+            bars.update(tasks[name], completed=found["step"], told=line)
+            if not console.is_terminal and time.monotonic() - told_at > 30:
+                told_at = time.monotonic()
+                console.print(f"{name}: {line}", highlight=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _line(found: dict[str, Any]) -> str:
+    left = (found["steps"] - found["step"]) / found["rate"] if found["rate"] else float("nan")
+    validation = ", ".join(
+        f"{split} {found[split]:.4f}" for split in ("seen", "unseen") if found.get(split) is not None
+    )
+    shown = (
+        f"step {found['step']}/{found['steps']}, loss {found['loss']:.4f}, {found['rate']:.1f} steps/s, {left:.0f} s"
+    )
+    return f"{shown}, validation {validation}" if validation else shown

@@ -1,0 +1,90 @@
+"""What a training worker tells the outside: curves to MLflow, progress to a small file that the driver shows."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+from lorweb.training.loop import History
+from lorweb.training.step import StepResult
+from pipelines._stage import write_text
+
+LOGGED: Final = ("loss", "gradient_norm", "router_gradient_norm")
+_CHUNK: Final = 1000  # metrics that one call of MLflow takes
+_REFRESH: Final = 0.5  # s between progress files
+
+
+class CurveLog:
+    """Sends a history to one MLflow run so that no step is logged twice, whoever logged the earlier ones.
+
+    The history travels in the checkpoints; the run is asked once what it already has.
+    """
+
+    def __init__(self, client: Any, run_id: str, variant: str) -> None:
+        self.client, self.run_id, self.variant = client, run_id, variant
+        self._known: dict[str, set[int]] = {}
+
+    def send(self, history: History) -> None:
+        """Log everything in the history that the run does not have yet."""
+        fresh = [(name, step, value) for name, step, value in _points(history) if step not in self._logged(name)]
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(f"{self.variant}/{name}", value, now, step) for name, step, value in fresh]
+        for start in range(0, len(metrics), _CHUNK):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + _CHUNK])
+        for name, step, _ in fresh:
+            self._known[name].add(step)
+
+    def _logged(self, name: str) -> set[int]:
+        if name not in self._known:
+            found = self.client.get_metric_history(self.run_id, f"{self.variant}/{name}")
+            self._known[name] = {metric.step for metric in found}
+        return self._known[name]
+
+
+def _points(history: History) -> list[tuple[str, int, float]]:
+    """(name, steps done, value) of every curve, validation loss and health number."""
+    points = [(name, step, value) for name in LOGGED for step, value in enumerate(history.curves[name], start=1)]
+    points += [(f"validation/{row['split']}", row["step"], row["loss"]) for row in history.validation]
+    for row in history.health:
+        points += [(f"router/{name}", row["step"], value) for name, value in row.items() if name != "step"]
+    return points
+
+
+class Progress:
+    """Writes where a run stands: variant, step, steps, loss, steps per second, newest validation losses."""
+
+    def __init__(self, path: Path, variant: str, steps: int) -> None:
+        self.path, self.variant, self.steps = path, variant, steps
+        self.losses: dict[str, float | None] = {}
+        self._started: tuple[float, int] | None = None
+        self._written = 0.0
+
+    def stepped(self, step: int, result: StepResult) -> None:
+        """At most one small write per half second."""
+        now = time.monotonic()
+        first_time, first_step = self._started = self._started or (now, step)
+        if now - self._written < _REFRESH and step != self.steps:
+            return
+        self._written = now
+        rate = (step - first_step) / (now - first_time) if now > first_time else 0.0
+        facts = {"variant": self.variant, "step": step, "steps": self.steps, "loss": result.loss, "rate": rate}
+        write_text(self.path, json.dumps({**facts, **self.losses}))
+
+    def measured(self, history: History) -> None:
+        """Keep the newest validation losses for the next line."""
+        self.losses = {split: history.last(split) for split in ("seen", "unseen")}
+
+
+def send_or_warn(log: CurveLog, history: History) -> None:
+    """A tracking server that is down for a while must not cost the training; the driver sends the rest at the end."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        log.send(history)
+    except (MlflowException, OSError) as error:
+        warnings.warn(
+            f"MLflow did not take the curves up to step {history.step} ({error}); trying again later", stacklevel=2
+        )

@@ -1,0 +1,123 @@
+"""What training leaves behind: models/candidate, models/baselines, curves for DVC's plots, and artifacts in MLflow."""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lorweb.data.manifest import read_manifest
+from lorweb.kontext.load import read_defaults, resolve
+from lorweb.kontext.metadata import ModelMetadata, write_metadata
+from lorweb.training.loop import History
+from lorweb.training.state import load_checkpoint, newest_whole
+from pipelines._mlflow_run import StageRun
+from pipelines._stage import publishing, write_text
+from pipelines._train_log import CurveLog
+from pipelines._train_worker import WEIGHTS, TrainPlan, variant_folder
+
+LOSS_CSV: Final = Path("metrics/train_loss.csv")
+VALIDATION_CSV: Final = Path("metrics/train_validation.csv")
+
+
+def finished_histories(plan: TrainPlan) -> dict[str, History]:
+    """What the last checkpoint of each variant has measured."""
+    histories = {}
+    for name in plan.variants:
+        path, _ = newest_whole(variant_folder(plan, name))
+        assert path is not None, f"{name} has no whole checkpoint after training"
+        histories[name] = History.of(load_checkpoint(path, {**plan.identity, "variant": name}))
+        assert histories[name].step == plan.config.steps, (name, histories[name].step)
+    return histories
+
+
+def publish(plan: TrainPlan, histories: Mapping[str, History], candidate: Path, baselines: Path) -> None:
+    """The candidate and all baselines, each in one rename; equal runs give equal bytes."""
+    with publishing(candidate, "train") as folder:
+        _fill(folder, plan, "lorweb", histories["lorweb"])
+    with publishing(baselines, "train") as folder:
+        write_text(folder / "baselines.json", json.dumps(list(plan.config.baselines)) + "\n")
+        for name in plan.config.baselines:
+            (folder / name).mkdir()
+            _fill(folder / name, plan, name, histories[name])
+
+
+def _fill(folder: Path, plan: TrainPlan, name: str, history: History) -> None:
+    """Weights and metadata of one variant. Nothing in it may differ between two runs of the same training."""
+    shutil.copytree(variant_folder(plan, name) / WEIGHTS, folder, dirs_exist_ok=True)
+    defaults, encoded = read_defaults(resolve(plan.base)), read_manifest(Path(plan.encoded))["params"]
+    metadata = ModelMetadata(
+        base=plan.base,
+        base_revision=encoded["base_revision"],
+        encoder=encoded["encoder"],
+        encoder_revision=encoded["encoder_revision"],
+        quadrant=encoded["quadrant"],
+        num_inference_steps=defaults.num_inference_steps,
+        guidance_scale=defaults.guidance_scale,
+        extra=_extra(plan, name, history, encoded),
+    )
+    write_metadata(folder, metadata)
+
+
+def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, Any]) -> dict[str, Any]:
+    basis = plan.config.basis
+    return {
+        "variant": name,
+        "rank": basis.rank if name == "lorweb" else basis.n_loras * basis.rank,
+        "targets": list(basis.targets),
+        "query_mode": encoded["query_mode"],
+        "catalogue_sha256": encoded["catalogue_sha256"],
+        "data": {
+            key.removeprefix("data."): json.loads(v) for key, v in plan.identity.items() if key.startswith("data.")
+        },
+        "steps": history.step,
+        "seed": plan.seed,
+        "validation": {split: history.last(split) for split in sorted({row["split"] for row in history.validation})},
+    }
+
+
+def summary(plan: TrainPlan, histories: Mapping[str, History]) -> dict[str, Any]:
+    """metrics/train.json: per variant the mean loss of the last tenth, newest validation losses, router health."""
+    found: dict[str, Any] = {"steps": plan.config.steps}
+    for name, history in histories.items():
+        tail = history.curves["loss"][-max(1, history.step // 10) :]
+        losses = {split: history.last(split) for split in sorted({row["split"] for row in history.validation})}
+        health = {key: value for key, value in history.health[-1].items() if key != "step"} if history.health else {}
+        found[name] = {"loss": sum(tail) / len(tail), **{f"validation_{k}": v for k, v in losses.items()}, **health}
+    return found
+
+
+def write_curves(histories: Mapping[str, History]) -> None:
+    """CSV files that DVC plots: one line per step, and one per validation and split."""
+    loss = [
+        (step, value, name)
+        for name, history in histories.items()
+        for step, value in enumerate(history.curves["loss"], 1)
+    ]
+    validation = [
+        (row["step"], row["loss"], row["split"], name)
+        for name, history in histories.items()
+        for row in history.validation
+    ]
+    write_text(LOSS_CSV, _csv(("step", "loss", "variant"), loss))
+    write_text(VALIDATION_CSV, _csv(("step", "loss", "split", "variant"), validation))
+
+
+def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> None:
+    """Curves that no worker could send, sheets and weights, into the MLflow run."""
+    for name, history in histories.items():
+        CurveLog(run.client, run.run_id, name).send(history)
+        for part in ("sheets", WEIGHTS):
+            path = variant_folder(plan, name) / part
+            if path.is_dir():
+                run.artifacts(path, f"{name}/{part}")
+
+
+def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return text.getvalue()

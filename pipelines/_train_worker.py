@@ -1,0 +1,186 @@
+"""What runs in every Ray Train worker: all variants, one after the other, on this worker's part of each batch."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lorweb.config import Train
+from lorweb.data.shards import read_table
+from lorweb.kontext.load import Base, load_base
+from lorweb.records import ANALOGY
+from lorweb.training import reduce
+from lorweb.training.baseline import new_variant
+from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.loop import History, Keeper, train
+from lorweb.training.optimizer import build_optimizer
+from lorweb.training.sampler import AnalogySampler
+from lorweb.training.sheets import sample_sheet
+from lorweb.training.step import NonFiniteError, Run, StepResult
+from lorweb.training.validation import HeldOut, ValidationSet, choose
+from lorweb.training.variants import basis_config
+from pipelines._stage import write_text
+from pipelines._train_log import CurveLog, Progress, send_or_warn
+
+WEIGHTS = "weights"
+REFUSAL = "refusal.json"
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything a worker needs; plain values, absolute paths."""
+
+    section: Mapping[str, Any]  # `train` of the parameter file
+    seed: int
+    base: str
+    encoded: str
+    analogies: str
+    work: str  # .work/train/<fingerprint>, on a disk that all workers share
+    identity: Mapping[str, str]
+    tracking: str  # address of MLflow
+    run_id: str
+
+    @property
+    def config(self) -> Train:
+        return Train.model_validate(self.section)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return ("lorweb", *self.config.baselines)
+
+
+def variant_folder(plan: TrainPlan, name: str) -> Path:
+    """Checkpoints, sheets and weights of one variant."""
+    return Path(plan.work) / name
+
+
+def train_worker(told: dict[str, Any]) -> None:
+    """The train loop of Ray Train. A refusal that a retry cannot change is written down and ends the worker quietly."""
+    plan = TrainPlan(**told)
+    _prepare_torch(plan.config)
+    try:
+        for name in plan.variants:
+            train_one(plan, name)
+    except (NonFiniteError, ValueError, OSError) as error:
+        rank, workers = reduce.world()
+        write_text(Path(plan.work) / REFUSAL, json.dumps({"rank": rank, "message": str(error)}))
+        if workers > 1 and not isinstance(error, NonFiniteError):
+            raise  # the other workers wait for this one: Ray has to end them
+
+
+def train_one(plan: TrainPlan, name: str) -> History:
+    """Train one variant to its end, or go on where its newest checkpoint stands; its weights lie in the work folder."""
+    base = _load(plan)
+    encoded = Encoded.load(Path(plan.encoded))
+    run = _make_run(plan, name, base, encoded)
+    held_out = held_out_sets(plan, encoded)
+    identity = {**plan.identity, "variant": name}
+    hooks = _Hooks(plan, run, base, held_out)
+    history = train(run, held_out, Keeper(run.folder, identity), hooks)
+    if reduce.world()[0] == 0:
+        hooks.finished(history)
+    return history
+
+
+def held_out_sets(plan: TrainPlan, encoded: Encoded) -> list[ValidationSet]:
+    """Validation analogies, seen and unseen; splits without any are left out."""
+    config = plan.config
+    rows = [row for row in read_table(Path(plan.analogies), ANALOGY).to_pylist() if row["split"] == "val"]
+    found: dict[str, list[HeldOut]] = {"seen": [], "unseen": []}
+    for row in rows:
+        text = row["instruction"] if config.caption_dropout < 1 else ""  # as in training: never seen, never asked
+        split = "seen" if row["holdout"] == "none" else "unseen"
+        found[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], text)))
+    _check_encoded(encoded, {pair for row in rows for pair in (row["exemplar"], row["query"])})
+    return [choose(all_, split, config.validation_analogies, plan.seed) for split, all_ in found.items() if all_]
+
+
+def _check_encoded(encoded: Encoded, pairs: set[str]) -> None:
+    missing = sorted(pairs - set(encoded.pairs))
+    if missing:
+        raise ValueError(
+            f"{len(missing)} pairs of data/analogies are not in data/encoded, first {missing[0]}; run the encode stage"
+        )
+
+
+def _make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
+    config = plan.config
+    variant = new_variant(
+        name, base.transformer, basis_config(config.basis, encoded.query_dim, encoded.query_mode), plan.seed
+    )
+    if config.gradient_checkpointing:
+        base.transformer.enable_gradient_checkpointing()
+    pairs = load_train_pairs(Path(plan.analogies))
+    _check_encoded(encoded, {pair.pair for pair in pairs})
+    sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout)
+    optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
+    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name))
+
+
+class _Hooks:
+    """Rank 0's voice: progress, curves, sheets, and the weights at the end."""
+
+    def __init__(self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet]) -> None:
+        from mlflow import MlflowClient
+
+        self.run, self.base, self.held_out = run, base, held_out
+        self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name)
+        self.progress = Progress(Path(plan.work) / PROGRESS, run.variant.name, run.config.steps)
+
+    def stepped(self, step: int, result: StepResult) -> None:
+        self.progress.stepped(step, result)
+
+    def measured(self, history: History) -> None:
+        self.progress.measured(history)
+        self._sheet(history.step)
+
+    def saved(self, history: History) -> None:
+        send_or_warn(self.log, history)
+
+    def finished(self, history: History) -> None:
+        """Weights and the last sheet, whether this process trained them or found them finished."""
+        folder = self.run.folder / WEIGHTS
+        folder.mkdir(parents=True, exist_ok=True)
+        self.run.variant.save(folder, {"steps": str(history.step)})
+        self._sheet(history.step)
+
+    def _sheet(self, step: int) -> None:
+        path = self.run.folder / "sheets" / f"step-{step:08d}.png"
+        rows = [analogy for chosen in self.held_out for analogy in chosen.analogies[: self.run.config.sheet_rows // 2]]
+        if path.is_file() or not rows:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        sample_sheet(self.run, self.base, rows).save(partial, format="PNG")
+        partial.replace(path)
+
+
+def _load(plan: TrainPlan) -> Base:
+    """A fresh base for each variant: what the last one put into its transformer is gone with it."""
+    dtype = torch.bfloat16 if plan.config.precision == "bfloat16" else torch.float32
+    return load_base(plan.base, dtype, _device(plan.config))
+
+
+def _device(config: Train) -> torch.device:
+    if not config.gpus_per_worker:
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    device: torch.device = get_device()
+    return device
+
+
+def _prepare_torch(config: Train) -> None:
+    """Share the cores of this machine among its workers, and ask for repeatable kernels."""
+    from ray.train import get_context
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, cores // get_context().get_local_world_size()))
+    if config.gpus_per_worker:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -1,0 +1,67 @@
+"""b' of every held-out analogy by every model, measured against the truth -> data/evaluation and reports/."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from lorweb.config import load_params
+from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_manifest
+from lorweb.evaluation.results import HEADLINE, Measured, differences, per_task, rows_of, summarise
+from lorweb.evaluation.workers import DRAW_VERSION, MEASURE_VERSION
+from pipelines._answers import ANALOGIES, ENCODED, PAIRS, Plan, draw_and_measure, make_plan
+from pipelines._report import Inputs, write_reports
+from pipelines._stage import count, publishing, stage, write_text
+
+OUT: Final = Path("data/evaluation")
+REPORTS: Final = Path("reports")
+
+
+def write_numbers(plan: Plan, measured: Sequence[Measured]) -> dict[str, Any]:
+    """reports/metrics.json, paired.json and per_task.csv; returns what the page shows of them."""
+    rows = rows_of(measured)
+    metrics = summarise(rows, plan.cfg.bootstrap, plan.seed)
+    paired = differences(rows, HEADLINE, plan.cfg.bootstrap, plan.seed)
+    table = per_task(measured)
+    write_text(REPORTS / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    facts = {
+        "metric": HEADLINE,
+        "evaluation_set_sha256": plan.set_sha256,
+        "protocol": plan.protocol,
+        "weights": dict(plan.weights),
+    }
+    write_text(REPORTS / "paired.json", json.dumps({**facts, "paired": paired}, indent=1, sort_keys=True) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]) if table else ["task"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    write_text(REPORTS / "per_task.csv", text.getvalue())
+    return {"metrics": metrics, "paired": paired, "tasks": table}
+
+
+def main() -> None:
+    """Run the stage from `params.yaml`."""
+    params = load_params()
+    with stage("evaluate") as metrics:
+        plan = make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant)
+        mode = read_manifest(ENCODED)["params"].get("query_mode", params.encode.query_mode)
+        if mode != params.encode.query_mode:
+            raise ValueError(
+                f"data/encoded was made with query mode {mode}, params.yaml says {params.encode.query_mode}; "
+                "run encode again"
+            )
+        with publishing(OUT, "evaluate") as folder:
+            measured = draw_and_measure(plan, folder)
+            inputs = {path.name: fingerprint(path) for path in (ENCODED, PAIRS, ANALOGIES)}
+            code = {"draw": DRAW_VERSION, "measure": MEASURE_VERSION}
+            total = len(measured) * len(plan.cfg.models)
+            write_manifest(folder, Manifest(total, {**inputs, **plan.weights}, plan.protocol, code))
+        shown = write_numbers(plan, measured)
+        write_reports(Inputs(plan, measured, OUT, REPORTS), shown)
+        metrics.update(count(total, total, []), evaluation_set_sha256=plan.set_sha256)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""What a run has come to, on one screen: `python -m pipelines.summary`."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from lorweb.evaluation.results import HEADLINE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
+WIDTH: Final = 100  # characters, where the output is no terminal
+
+
+def print_summary(root: Path) -> None:
+    """Rows per stage, losses, the comparison, the decision, and where to look. What is not there yet is left out."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    stages = {name: _read(root / "metrics" / f"{name}.json") for name in STAGES}
+    _stages(console, {name: found for name, found in stages.items() if found is not None})
+    _comparison(console, _read(root / "reports" / "metrics.json") or {})
+    _decision(console, _read(root / "models" / "promoted.json"))
+    _places(console, root)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _stages(console: "Console", stages: dict[str, dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table("stage", "rows in", "kept", "rejected", "seconds", title="stages", title_justify="left")
+    for name, found in stages.items():
+        rejected = ", ".join(f"{check} {count}" for check, count in sorted(found.get("rejected", {}).items()))
+        kept = found.get("kept", found.get("train_pairs", ""))
+        table.add_row(name, str(found.get("rows_in", "")), str(kept), rejected, str(found.get("seconds", "")))
+    if stages:
+        console.print(table)
+    losses = {key: value for key, value in _flat(stages.get("train", {})) if "loss" in key and isinstance(value, float)}
+    for key, value in losses.items():
+        console.print(f"  {key} {value:.4f}")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        rows += _flat(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
+    return rows
+
+
+def _comparison(console: "Console", metrics: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    cells = [
+        cell for cell in ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit") if cell in metrics
+    ]
+    if not cells:
+        return
+    table = Table("model", *cells, title=f"{HEADLINE} (smaller is better; 95 % interval)", title_justify="left")
+    models = list(dict.fromkeys(model for cell in cells for model in metrics[cell]))
+    for model in models:
+        found = [metrics[cell].get(model, {}).get(HEADLINE) for cell in cells]
+        values = [f"{f['mean']:.4f} [dim]{f['low']:.3f}–{f['high']:.3f}[/]" if f else "" for f in found]
+        table.add_row(f"[bold]{model}[/]" if model == "lorweb" else model, *values)
+    console.print(table)
+
+
+def _decision(console: "Console", record: dict[str, Any] | None) -> None:
+    if record is None:
+        return
+    colour = {"promoted": "green", "refused": "red"}.get(record["decision"], "yellow")
+    console.print(f"\n[bold {colour}]{record['decision'].upper()}[/]: {record['model']} version {record['version']}")
+    for reason in record["reasons"]:
+        console.print(f"  - {reason}", markup=False, highlight=False)
+    console.print(f"  champion: version {record['champion']}, previous: version {record['previous']}")
+
+
+def _places(console: "Console", root: Path) -> None:
+    console.print("\nwhere to look")
+    for path, what in (
+        ("reports/index.html", "numbers, pictures, charts"),
+        ("models/promoted.json", "the decision with its reasons and lineage"),
+        ("models/candidate", "the trained basis; try `lorweb apply A.png A2.png B.png -o OUT.png`"),
+        (
+            "mlflow.db",
+            "runs and registry; `lorweb registry list`, or `mlflow ui --backend-store-uri sqlite:///mlflow.db`",
+        ),
+    ):
+        if (root / path).exists():
+            console.print(f"  {path}: {what}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    print_summary(Path())

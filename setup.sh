@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# One set-up path for CPU and CUDA machines: a virtual environment with the pinned versions, byte-compiled.
+#   VENV=.venv          where to put it
+#   CPU=1               take the CPU pins although the machine has an NVIDIA GPU (CPU=0: the opposite)
+#   TORCH_BACKEND=cpu   ask uv for a particular PyTorch build (see `uv pip install --help`); default: what the index gives
+set -euo pipefail
+cd "$(dirname "$0")"
+VENV=${VENV:-.venv}
+PYTHON=${PYTHON:-python3}
+if [ -z "${CPU:-}" ]; then if command -v nvidia-smi >/dev/null 2>&1; then CPU=0; else CPU=1; fi; fi
+
+"$PYTHON" - <<'PY'
+import sys
+if not (3, 11) <= sys.version_info[:2] < (3, 14):
+    sys.exit(f"lorweb needs Python 3.11, 3.12 or 3.13; this is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.11")
+PY
+[ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
+[ -x "$VENV/bin/uv" ] || "$VENV/bin/python" -m pip install --quiet uv
+
+pins=()
+if [ "$CPU" = 1 ]; then
+  minor=$("$VENV/bin/python" -c 'import sys; print(f"{sys.version_info[0]}{sys.version_info[1]}")')
+  file=constraints/py$minor-cpu.txt
+  [ -f "$file" ] || file=constraints/cpu.txt
+  pins=(--constraint "$file")
+fi
+# uv does not read pip's configuration: wheels that pip would find in a local folder are found through this variable
+export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
+"$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" \
+  ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} --editable '.[dev,cluster]'
+touch "$VENV/.ready"

@@ -1,0 +1,46 @@
+"""Configs and bases that the tests of this folder share."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lorweb.basis import BasisConfig, add_basis, basis_layers
+
+PAPER_LIKE = {
+    "n_loras": 4,
+    "rank": 2,
+    "key_dim": 8,
+    "query_dim": 12,
+    "heads": 1,
+    "activation": "softmax",
+    "reduce": "mean",
+    "projection": "linear",
+    "query_mode": "cat-aa'b",
+}
+
+
+def config(**changes: Any) -> BasisConfig:
+    """The paper's choices at a tiny size, with some of them changed."""
+    return BasisConfig(**{**PAPER_LIKE, **changes})
+
+
+def trained(transformer: Any, settings: BasisConfig, seed: int = 0) -> list[str]:
+    """Add a basis and give B values, as if it had been trained; returns the layer names."""
+    report = add_basis(transformer, settings, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    with torch.no_grad():
+        for layer in basis_layers(transformer).values():
+            layer.B.copy_(torch.randn(layer.B.shape, generator=generator) * 0.1)
+    return list(report.layers)
+
+
+def queries(batch: int, settings: BasisConfig, seed: int = 5) -> Tensor:
+    return torch.randn(batch, settings.query_dim, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(transformer: Any) -> dict[str, Tensor]:
+    """{name: gradient} of everything trainable; fails if one has none."""
+    found = {name: p.grad for name, p in transformer.named_parameters() if p.requires_grad}
+    assert found and all(g is not None for g in found.values()), [n for n, g in found.items() if g is None]
+    return {name: g.clone() for name, g in found.items() if g is not None}

@@ -1,0 +1,198 @@
+"""Encoders: against the package's own forward, transformers' own outputs, and the promises a pipeline rests on."""
+
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from skimage import data
+from transformers import (
+    CLIPImageProcessorPil,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    SiglipImageProcessorPil,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+from lorweb.basis import efficientnet
+from lorweb.basis.encoders import PACKAGED, RawFeatures, load_encoder
+from lorweb.basis.fit_encoder import fit_reduction
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    images = [
+        Image.fromarray(picture).resize((96, 80)) for picture in (data.coffee(), data.chelsea(), data.astronaut())
+    ]
+    assert len(images) == 3
+    return images
+
+
+@pytest.fixture(scope="module")
+def packaged():
+    return load_encoder(PACKAGED)
+
+
+def test_statistics_equal_the_packages_own_network(photos):
+    """The folded ONNX graph against hooks on the torch module, whose batch norms are not folded."""
+    network, seen = efficientnet.load_network(), {}
+    for i in efficientnet.STAGES:
+        network._blocks[i].register_forward_hook(lambda module, x, y, i=i: seen.__setitem__(i, y))
+    pixels = (torch.from_numpy(efficientnet.rgb_array(photos, 224)).permute(0, 3, 1, 2) - 127) / 128
+    with torch.inference_mode():
+        head = network.extract_features(pixels).mean(dim=(2, 3))
+    parts = [part for i in sorted(seen) for part in (seen[i].mean((2, 3)), seen[i].std((2, 3), correction=0))]
+    expected = torch.cat([*parts, head], dim=1).numpy()
+    found = efficientnet.MultiStageStatistics()(photos)
+    assert found.shape == (3, efficientnet.WIDTH) == expected.shape
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    assert np.ptp(expected, axis=0).mean() > 0.05  # the photos do differ
+
+
+def test_the_backbone_knows_a_cup_and_a_cat(photos):
+    """Right weights and right preprocessing: ImageNet classes espresso 967, and cats 281 to 287."""
+    network = efficientnet.load_network()
+    pixels = (torch.from_numpy(efficientnet.rgb_array(photos, 224)).permute(0, 3, 1, 2) - 127) / 128
+    with torch.inference_mode():
+        features = network.extract_features(pixels).mean(dim=(2, 3))
+        best = network._fc(features).argmax(dim=1).tolist()
+    assert best[0] in (967, 504) and 281 <= best[1] <= 287
+
+
+def test_packaged_features_are_plain_floats_of_order_one(packaged, photos):
+    out = packaged(photos)
+    assert out.shape == (3, packaged.dim) and out.dtype == torch.float32 and not out.requires_grad
+    assert 0.1 < out.square().mean() < 10
+    assert packaged.name == PACKAGED and len(packaged.revision) == 16
+    assert packaged([]).shape == (0, packaged.dim)
+
+
+def test_packaged_features_equal_the_reduction_written_out(packaged, photos):
+    raw = torch.from_numpy(RawFeatures()(photos))
+    assert raw.shape == (3, 2404)
+    expected = ((raw - packaged._shift_F) * packaged._scale_F).double() @ packaged._matrix_FD
+    torch.testing.assert_close(packaged(photos), expected.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_features_do_not_depend_on_the_batch(packaged, photos):
+    together = packaged([*photos, *photos[::-1]])
+    alone = torch.cat([packaged([photo]) for photo in photos])
+    assert torch.equal(together[:3], alone) and torch.equal(together[3:].flip(0), alone)
+
+
+def test_features_tell_images_apart_and_ignore_tiny_noise(packaged, photos):
+    noise = np.random.default_rng(0).integers(-1, 2, (80, 96, 3))
+    noisy = Image.fromarray(np.clip(np.asarray(photos[0], int) + noise, 0, 255).astype(np.uint8))
+    grey = photos[0].convert("L").convert("RGB")
+    same, noised, greyed, other = (packaged([image])[0] for image in (photos[0], noisy, grey, photos[1]))
+    distances = [float((same - x).norm()) for x in (noised, greyed, other)]
+    assert 0 < distances[0] < distances[1] < distances[2]
+
+
+def test_a_second_encoder_is_the_same(packaged, photos):
+    again = load_encoder(PACKAGED)
+    assert again.revision == packaged.revision and torch.equal(again(photos), packaged(photos))
+
+
+def test_torch_threads_are_left_alone(photos):
+    before = torch.get_num_threads()
+    load_encoder(PACKAGED)(photos[:1])
+    assert torch.get_num_threads() == before
+
+
+def test_only_rgb_is_taken(packaged, photos):
+    with pytest.raises(ValueError, match="got mode L"):
+        packaged([photos[0].convert("L")])
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("efficientnet-lite0", "did you mean 'efficientnet-lite0\\+style'"),
+        ("clp:/x", "did you mean 'clip:FOLDER'"),
+        ("clip", "did you mean 'clip:FOLDER'"),
+        ("clip:/no/such/folder", "no config.json there"),
+        ("siglip2:/no/such/folder", "no config.json there"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest(name, says):
+    with pytest.raises(ValueError, match=says):
+        load_encoder(name)
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8,
+        projection_dim=12,
+    )  # fmt: skip
+    CLIPVisionModelWithProjection(config).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_clip_gives_the_projected_embedding_unnormalised(clip_folder, photos):
+    encoder = load_encoder(f"clip:{clip_folder}")
+    model = CLIPVisionModelWithProjection.from_pretrained(clip_folder).eval()
+    pixels = CLIPImageProcessorPil.from_pretrained(clip_folder)(images=photos, return_tensors="pt")
+    with torch.no_grad():
+        expected = model.visual_projection(model.vision_model(**pixels).pooler_output)
+    out = encoder(photos)
+    assert encoder.dim == 12 and out.shape == (3, 12) and not out.requires_grad
+    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
+    assert (out.norm(dim=1) - 1).abs().min() > 1e-3
+
+
+def test_revision_follows_weights_and_preprocessing_not_the_folder(clip_folder, tmp_path):
+    def saved(change: float, mean: float) -> str:
+        folder = tmp_path / f"{change}-{mean}"
+        model = CLIPVisionModelWithProjection.from_pretrained(clip_folder)
+        with torch.no_grad():
+            model.visual_projection.weight[0, 0] += change
+        model.save_pretrained(folder)
+        processor = CLIPImageProcessorPil.from_pretrained(clip_folder)
+        processor.image_mean = [mean] * 3
+        processor.save_pretrained(folder)
+        return load_encoder(f"clip:{folder}").revision
+
+    found = [saved(0.0, 0.5), saved(0.1, 0.5), saved(0.0, 0.4)]
+    assert len(set(found)) == 3
+    (tmp_path / "copy").symlink_to(tmp_path / "0.0-0.5")
+    assert load_encoder(f"clip:{tmp_path / 'copy'}").revision == found[0]
+
+
+def test_siglip_gives_the_pooled_embedding(tmp_path, photos):
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32, patch_size=8
+    )
+    SiglipVisionModel(config).save_pretrained(tmp_path)
+    SiglipImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(tmp_path)
+    encoder = load_encoder(f"siglip2:{tmp_path}")
+    pixels = SiglipImageProcessorPil.from_pretrained(tmp_path)(images=photos, return_tensors="pt")
+    with torch.no_grad():
+        expected = SiglipVisionModel.from_pretrained(tmp_path).eval()(**pixels).pooler_output
+    assert encoder.dim == 16
+    torch.testing.assert_close(encoder(photos), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_clip_folder_is_no_siglip(clip_folder):
+    with pytest.raises(ValueError, match="not SigLIP"):
+        load_encoder(f"siglip2:{clip_folder}")
+
+
+def test_the_reduction_centres_scales_and_orders():
+    generator = np.random.default_rng(0)
+    raw = (generator.normal(size=(400, 6)) @ generator.normal(size=(6, 30)) * 5 + 3).astype(np.float32)
+    raw[:, 7] = 2.0  # dead
+    made = fit_reduction(raw, 4)
+    out = ((torch.from_numpy(raw) - made["shift"]) * made["scale"]) @ made["matrix"].float()
+    variances = out.var(dim=0, correction=0)
+    assert out.mean(dim=0).abs().max() < 1e-2 and variances.mean() == pytest.approx(1.0, abs=0.01)
+    assert (variances.diff() < 0).all()
+    assert all(torch.equal(made[key], fit_reduction(raw, 4)[key]) for key in made)
+    with pytest.raises(ValueError, match="cannot fit 30 dimensions"):
+        fit_reduction(raw, 30)

@@ -1,0 +1,177 @@
+"""One analogy as a plain LoRA: PEFT and diffusers are the oracles. And inside the weights, and out again."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from lorweb.basis import analogy, basis_layers, mix, remove_basis
+from lorweb.basis.fold import bake, fold, folded, truncate, unfold
+from tests.basis.cases import config, queries, trained
+from tests.tiny import tiny_inputs, tiny_transformer
+
+SETTINGS = config()
+
+
+def run(model: Any, rows: int = 1) -> torch.Tensor:
+    with torch.no_grad():
+        sample: torch.Tensor = model(**tiny_inputs(rows, 8)).sample
+    return sample
+
+
+@pytest.fixture
+def model() -> Any:
+    made = tiny_transformer(0)
+    trained(made, SETTINGS)
+    return made
+
+
+def test_outputs_and_gradients_are_those_of_a_peft_lora(model: Any) -> None:
+    """The oracle: with a fixed query the basis is a stock PEFT LoRA of rank N*r, alpha N*r."""
+    from peft import LoraConfig, get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
+
+    e_BLN = mix(model, queries(1, SETTINGS)).detach()
+    baked, names = bake(model, e_BLN), list(basis_layers(model))
+    K = SETTINGS.total_rank
+    settings = LoraConfig(r=K, lora_alpha=K, target_modules=names, lora_dropout=0.0, bias="none")
+    theirs = inject_adapter_in_model(settings, tiny_transformer(0))
+    plain = {key.removeprefix("transformer."): value for key, value in baked.state_dict.items()}
+    assert get_peft_model_state_dict(theirs).keys() == plain.keys(), "PEFT wrapped other layers"
+    assert not set_peft_model_state_dict(theirs, plain).unexpected_keys
+    inputs = tiny_inputs(2, 8)
+    reference = theirs(**inputs).sample
+    reference.square().mean().backward()
+    with analogy(model, mix=e_BLN):
+        ours = model(**inputs).sample
+        ours.square().mean().backward()
+    torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(reference, model(**inputs).sample, atol=1e-2), "the update is too small to tell"
+    for index, (name, layer) in enumerate(basis_layers(model).items()):
+        e_K = e_BLN[0, index].repeat_interleave(SETTINGS.rank)
+        peft = theirs.get_submodule(name)
+        # their B is e * B: d/dB = e * d/d(their B); A is the same on both sides
+        torch.testing.assert_close(layer.B.grad, peft.lora_B["default"].weight.grad * e_K, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(layer.A.grad, peft.lora_A["default"].weight.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_the_file_loads_with_diffusers(model: Any, tmp_path: Path) -> None:
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
+
+    query_BQ = queries(1, SETTINGS)
+    with analogy(model, query_BQ):
+        expected = run(model)
+    baked = bake(model, query_BQ)
+    baked.save(tmp_path / "lora.safetensors")
+    stock = tiny_transformer(0)
+    before = run(stock)
+    parts = dict.fromkeys(["vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
+    pipe = FluxKontextPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=stock, **parts)
+    pipe.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="analogy")
+    torch.testing.assert_close(run(stock), expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(before, expected, atol=1e-2)
+    pipe.set_adapters(["analogy"], [0.5])
+    with analogy(model, query_BQ, strength=0.5):
+        torch.testing.assert_close(run(stock), run(model), rtol=1e-4, atol=1e-5)
+    with safe_open(tmp_path / "lora.safetensors", "pt") as file:
+        report = json.loads(file.metadata()["lorweb_bake"])
+    assert report["rank"] == report["alpha"] == SETTINGS.total_rank and report["total_error"] == 0.0
+
+
+def test_a_query_and_its_mix_bake_alike_and_leave_the_model_alone(model: Any) -> None:
+    query_BQ = queries(1, SETTINGS)
+    expected = bake(model, query_BQ)
+    for given in (query_BQ[0], mix(model, query_BQ), mix(model, query_BQ)[0]):
+        again = bake(model, given)
+        assert all(torch.equal(again.state_dict[k], v) for k, v in expected.state_dict.items())
+    key = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight"
+    expected.state_dict[key].zero_()
+    assert basis_layers(model)["transformer_blocks.0.attn.to_q"].A.any(), "the bake shares memory with the basis"
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8, 11])
+def test_a_lower_rank_reports_the_error_it_makes(model: Any, rank: int) -> None:
+    exact, short = bake(model, queries(1, SETTINGS)), bake(model, queries(1, SETTINGS), rank)
+    lost = norm = 0.0
+    for name in basis_layers(model):
+        A, B = (f"transformer.{name}.lora_{x}.weight" for x in "AB")
+        assert short.state_dict[A].shape[0] == short.state_dict[B].shape[1] == rank
+        dW = exact.state_dict[B].double() @ exact.state_dict[A].double()
+        gone = dW - short.state_dict[B].double() @ short.state_dict[A].double()
+        tail = torch.linalg.svdvals(dW)[rank:].square().sum().sqrt()
+        assert abs(short.errors[name] - float(gone.norm() / dW.norm())) < 1e-5
+        assert abs(float(gone.norm() - tail)) < 1e-5 * float(dW.norm()), "not the best of its rank"
+        lost, norm = lost + float(gone.square().sum()), norm + float(dW.square().sum())
+    assert abs(short.total_error - (lost / norm) ** 0.5) < 1e-5
+    assert (short.total_error > 0.1) == (rank < SETTINGS.total_rank)
+
+
+def test_narrow_layers_and_zero_updates_truncate_too() -> None:
+    A, B = torch.randn(8, 5), torch.randn(3, 8)
+    A4, B4, lost, norm = truncate(A, B, 4)
+    torch.testing.assert_close(B4 @ A4, B @ A, rtol=1e-4, atol=1e-5)
+    assert lost < 1e-9 * norm and not A4[3:].any()
+    *_, lost, norm = truncate(A, torch.zeros(3, 8), 2)
+    assert lost == norm == 0.0
+
+
+def test_an_untrained_basis_bakes_to_nothing() -> None:
+    model = tiny_transformer(0)
+    trained(model, SETTINGS)
+    for layer in basis_layers(model).values():
+        layer.B.data.zero_()
+    baked = bake(model, queries(1, SETTINGS), rank=2)
+    assert baked.total_error == 0.0 and not any(v.any() for k, v in baked.state_dict.items() if "lora_B" in k)
+
+
+def test_folding_equals_the_live_analogy_and_unfolds_to_the_bit(model: Any) -> None:
+    query_BQ, before = queries(1, SETTINGS), copy.deepcopy(model.state_dict())
+    base = run(model, 2)
+    with analogy(model, query_BQ, strength=0.7):
+        expected = run(model, 2)
+    with folded(model, query_BQ, strength=0.7):
+        torch.testing.assert_close(run(model, 2), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(run(model, 2), base)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    with pytest.raises(KeyError), folded(model, query_BQ):
+        raise KeyError
+    assert torch.equal(run(model, 2), base)
+
+
+def test_a_bfloat16_base_unfolds_to_the_bit() -> None:
+    model = tiny_transformer(0).to(torch.bfloat16)
+    trained(model, SETTINGS)
+    before = copy.deepcopy(model.state_dict())
+    fold(model, queries(1, SETTINGS))
+    changed = [k for k, v in model.state_dict().items() if not torch.equal(before[k], v)]
+    assert len(changed) == 26
+    unfold(model)
+    assert all(torch.equal(before[k], v) and v.dtype == before[k].dtype for k, v in model.state_dict().items())
+
+
+def test_what_cannot_be_folded_is_refused(model: Any) -> None:
+    query_BQ = queries(2, SETTINGS)
+    with pytest.raises(ValueError, match="got 2 analogies"):
+        bake(model, query_BQ)
+    with pytest.raises(ValueError, match="rank is 0"):
+        bake(model, query_BQ[0], rank=0)
+    with pytest.raises(ValueError, match=r"shape \(3,\), this basis needs \[batch, 12\]"):
+        bake(model, torch.zeros(3))
+    with pytest.raises(ValueError, match="nothing is folded"):
+        unfold(model)
+    fold(model, query_BQ[0])
+    with pytest.raises(ValueError, match="folded into this transformer already"):
+        fold(model, query_BQ[0])
+    with pytest.raises(ValueError, match="folded into 26 layers"):
+        remove_basis(model)
+    with pytest.raises(RuntimeError, match="would be added twice"), analogy(model, query_BQ):
+        pass
+    unfold(model)
+    model.transformer_blocks[0].attn.to_q.base.weight = torch.nn.Parameter(
+        torch.zeros(32, 32, dtype=torch.int8), requires_grad=False
+    )
+    with pytest.raises(ValueError, match=r"transformer_blocks.0.attn.to_q has a quantised weight \(torch.int8\)"):
+        fold(model, query_BQ[0])

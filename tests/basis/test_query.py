@@ -1,0 +1,51 @@
+"""The table of query modes: widths, views, arithmetic, refusals."""
+
+import pytest
+import torch
+
+from lorweb.basis import combine, query_dim, views
+from lorweb.basis.query import MODES, PATCH_MODES
+
+WIDTHS = {"cat-aa'b": 2304, "ca'-ca": 768, "ca'-ca+cb": 768, "caa'": 768, "caa'b": 768, "caa'bb'": 768, "aa'bb'": 768}
+
+
+def test_widths_for_the_papers_encoder() -> None:
+    assert {mode: query_dim(mode, 768) for mode in MODES} == WIDTHS
+
+
+@pytest.mark.parametrize("mode", sorted(MODES))
+def test_the_query_has_the_promised_width(mode: str) -> None:
+    features = {view: torch.randn(3, 5) for view in views(mode)}
+    assert combine(mode, features).shape == (3, query_dim(mode, 5))
+
+
+def test_single_images_are_combined_as_the_table_says() -> None:
+    a, a2, b = torch.randn(3, 2, 5)
+    features = {"b": b, "a2": a2, "a": a}
+    assert torch.equal(combine("cat-aa'b", features), torch.cat([a, a2, b], dim=1))
+    torch.testing.assert_close(combine("ca'-ca", features), a2 - a)
+    torch.testing.assert_close(combine("ca'-ca+cb", features), a2 - a + b)
+
+
+def test_grids_are_encoded_whole() -> None:
+    grid = torch.randn(2, 5)
+    assert views("caa'") == ("top",) and views("caa'b") == ("grid_blank",)
+    assert views("caa'bb'") == views("aa'bb'") == ("grid",)
+    assert torch.equal(combine("aa'bb'", {"grid": grid}), grid)
+
+
+def test_unknown_modes_name_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown query_mode 'cat-aab'; did you mean 'cat-aa'b'"):
+        query_dim("cat-aab", 768)
+    for mode in PATCH_MODES:
+        with pytest.raises(ValueError, match="patch tokens"):
+            views(mode)
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"needs features of \['b'\], got \['a', 'a2'\]"):
+        combine("cat-aa'b", {"a": torch.zeros(1, 5), "a2": torch.zeros(1, 5)})
+    with pytest.raises(ValueError, match=r"one shape.*\(1, 5\).*\(1, 6\)"):
+        combine("ca'-ca", {"a": torch.zeros(1, 6), "a2": torch.zeros(1, 5)})
+    with pytest.raises(ValueError, match="one shape"):
+        combine("aa'bb'", {"grid": torch.zeros(5)})

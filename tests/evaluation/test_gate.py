@@ -1,0 +1,89 @@
+"""The gate's rules one by one; `test_gate_planted.py` runs the shipped thresholds on measured images."""
+
+import math
+
+import pytest
+
+from lorweb.config import Gate
+from lorweb.evaluation.gate import Decision, Evidence, decide
+
+GATE = Gate(
+    metric="distance",
+    cells=("seen", "unseen"),
+    min_margin=0.01,
+    min_exemplar_gap=0.02,
+    min_gain_over_copy=0.03,
+    max_task_regression=0.1,
+)
+GOOD = {"lorweb": 0.10, "lorweb_shuffled": 0.20, "base": 0.18, "copy": 0.20}
+
+
+def evidence(change: dict[str, float] | None = None, tasks: dict[str, float] | None = None) -> Evidence:
+    means = {**GOOD, **(change or {})}
+    cell = {model: {"distance": {"mean": value, "low": value, "high": value, "n": 9}} for model, value in means.items()}
+    return Evidence(
+        {"seen": cell, "unseen": cell}, {task: {"distance": value} for task, value in (tasks or {"sepia": 0.1}).items()}
+    )
+
+
+def refusals(decision: Decision) -> str:
+    assert not decision.promoted and decision.reasons
+    return " | ".join(decision.reasons)
+
+
+def test_first_promotion_is_measured_against_the_base():
+    decision = decide(evidence(), None, GATE)
+    assert decision.promoted
+    assert len(decision.reasons) == 6
+    assert any("base model 0.1800" in reason for reason in decision.reasons)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"base": 0.105}, "needed: above 0, at least 0.0100"),
+        ({"base": 0.10}, "not better"),
+        ({"lorweb_shuffled": 0.115}, "exemplar gap +0.0150 falls short of the needed 0.0200"),
+        ({"copy": 0.12}, "gain over copying b +0.0200 falls short of the needed 0.0300"),
+        ({"lorweb": math.nan}, "no finite distance was measured for candidate"),
+    ],
+)
+def test_each_threshold_refuses_on_its_own_with_numbers(change, words):
+    decision = decide(evidence(change), None, GATE)
+    assert words in refusals(decision)
+    assert len(decision.reasons) == 2, "one reason for each of the two cells, nothing else"
+
+
+def test_a_margin_of_zero_still_asks_for_better():
+    gate = GATE.model_copy(update={"min_margin": 0.0})
+    assert "not better" in refusals(decide(evidence(), evidence(), gate))
+    assert decide(evidence({"lorweb": 0.0999}), evidence(), gate).promoted
+
+
+def test_thresholds_of_zero_still_refuse_a_model_that_ignores_the_exemplar():
+    gate = GATE.model_copy(update={"min_exemplar_gap": 0.0, "min_gain_over_copy": 0.0})
+    assert "exemplar gap +0.0000" in refusals(decide(evidence({"lorweb_shuffled": 0.10}), None, gate))
+
+
+def test_the_champion_is_compared_by_its_own_lorweb_numbers():
+    worse_champion = evidence({"lorweb": 0.12, "base": 0.01})
+    assert decide(evidence(), worse_champion, GATE).promoted
+    assert "champion 0.1050" in refusals(decide(evidence(), evidence({"lorweb": 0.105}), GATE))
+
+
+def test_one_task_may_not_get_much_worse():
+    champion = evidence({"lorweb": 0.15}, {"sepia": 0.1, "flip": 0.1, "gone": 0.0})
+    text = refusals(decide(evidence(tasks={"sepia": 0.05, "flip": 0.25}), champion, GATE))
+    assert "worst of 2 tasks against the champion is flip: distance +0.1500, above the allowed +0.1000" in text
+
+
+def test_no_common_task_refuses():
+    champion = evidence({"lorweb": 0.15}, {"other": 0.1})
+    assert "no task has distance from both" in refusals(decide(evidence(), champion, GATE))
+
+
+def test_a_cell_or_model_that_was_not_measured_refuses():
+    gate = GATE.model_copy(update={"cells": ("seen", "unseen_edit")})
+    assert "unseen_edit: no finite distance was measured for candidate, base model" in refusals(
+        decide(evidence(), None, gate)
+    )

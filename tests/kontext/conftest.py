@@ -1,0 +1,35 @@
+"""One tiny base folder per session; every test that changes a model loads its own copy."""
+
+import os
+import shutil
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from lorweb.kontext.load import Base, load_base
+from tests.kontext_tiny import save_tiny_kontext
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_kontext(tmp_path_factory.mktemp("base") / "kontext")
+
+
+@pytest.fixture(scope="session")
+def frozen_base(base_folder: Path) -> Base:
+    """Shared: do not change it."""
+    return load_base(str(base_folder), torch.float32, "cpu")
+
+
+@pytest.fixture
+def base(base_folder: Path) -> Base:
+    """A copy to add a basis to."""
+    return load_base(str(base_folder), torch.float32, "cpu")
+
+
+@pytest.fixture
+def copy(base_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(base_folder, tmp_path / "copy"))

@@ -1,0 +1,41 @@
+"""Real MLflow databases, on a RAM disk where there is one: making one takes seconds of fsync elsewhere."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model_tiny import save_model, save_parts
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="session")
+def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
+
+
+@pytest.fixture(scope="session")
+def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database to copy: the migrations are the slow part."""
+    from lorweb.serving.registry import Registry
+
+    root = tmp_path_factory.mktemp("database")
+    Registry("lorweb", root, create=True).versions()
+    return root / "mlflow.db"
+
+
+@pytest.fixture
+def root(fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project root with an empty registry."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shared = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="lorweb-test-", dir=shared if shared.is_dir() else None))
+    shutil.copy2(fresh_database, folder / "mlflow.db")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

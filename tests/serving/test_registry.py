@@ -1,0 +1,143 @@
+"""Versions by content, aliases that survive a killed process, rollback, resolving: on a real SQLite registry."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorweb.serving.artifacts import Submission, content_hash, resolve
+from lorweb.serving.registry import PENDING, ROLLED_BACK, Registry
+
+REPO = Path(__file__).parents[2]
+
+
+def candidate(root: Path, text: str) -> Submission:
+    """A folder with the files of a model; the registry never looks inside them."""
+    folder = root / f"candidate-{text}"
+    folder.mkdir(exist_ok=True)
+    (folder / "basis.safetensors").write_bytes(text.encode())
+    (folder / "metadata.json").write_text(json.dumps({"base": "tiny", "text": text}))
+    return Submission(folder, {"seen/lorweb/perceptual_to_truth": 0.1}, {"git_commit": "abc"})
+
+
+def test_the_same_bytes_are_one_version_and_other_bytes_another(root):
+    registry = Registry("lorweb", root)
+    first = registry.submit(candidate(root, "one"))
+    assert registry.submit(candidate(root, "one")).number == first.number == 1
+    second = registry.submit(candidate(root, "two"))
+    assert second.number == 2 and second.aliases == ("candidate",)
+    assert first.content == content_hash(root / "candidate-one") != second.content
+    assert [v.aliases for v in registry.versions()] == [(), ("candidate",)]
+    assert second.tags["git_commit"] == "abc"
+
+
+def test_the_run_of_a_version_holds_its_metrics_and_no_pickle(root):
+    registry = Registry("lorweb", root)
+    version = registry.submit(candidate(root, "one"))
+    run = registry.client.get_run(version.run_id)
+    assert run.data.metrics == {"seen/lorweb/perceptual_to_truth": 0.1}
+    files = [path.name for path in (root / "mlartifacts").rglob("*") if path.is_file()]
+    assert "basis.safetensors" in files and "served.py" in files
+    assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
+
+
+def test_promotion_moves_previous_along_and_repeating_it_changes_nothing(root):
+    registry = Registry("lorweb", root)
+    one, two = (registry.submit(candidate(root, text)) for text in ("one", "two"))
+    registry.promote(one)
+    assert registry.by_alias("previous") is None
+    registry.promote(two)
+    registry.promote(two)
+    assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
+
+
+def test_rollback_swaps_and_marks_and_a_promotion_by_hand_unmarks(root):
+    registry = Registry("lorweb", root)
+    one, two = (registry.submit(candidate(root, text)) for text in ("one", "two"))
+    registry.promote(one)
+    with pytest.raises(ValueError, match="no previous champion to roll back to"):
+        registry.rollback()
+    registry.promote(two)
+    assert registry.rollback().number == 1
+    assert ROLLED_BACK in registry.by_number(2).tags
+    registry.promote(registry.by_number(2))
+    assert ROLLED_BACK not in registry.by_number(2).tags
+    assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lorweb.serving.registry import Registry
+registry, calls, at = Registry("lorweb", Path(sys.argv[1])), 0, int(sys.argv[2])
+steps = ("set_registered_model_tag", "set_registered_model_alias", "delete_registered_model_tag")
+def counted(real):
+    def call(*args, **kwargs):
+        global calls
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+        return real(*args, **kwargs)
+    return call
+for name in steps:
+    setattr(registry.client, name, counted(getattr(registry.client, name)))
+registry.promote(registry.by_number(2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "moved"), [(0, False), (1, True), (2, True), (3, True)])
+def test_a_process_killed_between_two_moves_leaves_what_the_next_run_repairs(root, at, moved):
+    registry = Registry("lorweb", root)
+    one, _ = (registry.submit(candidate(root, text)) for text in ("one", "two"))
+    registry.promote(one)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], cwd=REPO, env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert registry.by_alias("champion").number in (1, 2), "a reader finds a whole champion at any moment"
+    assert registry.recover() is moved
+    expected = (2, 1) if moved else (1, None)
+    previous = registry.by_alias("previous")
+    assert (registry.by_alias("champion").number, previous.number if previous else None) == expected
+    assert PENDING not in registry.client.get_registered_model("lorweb").tags
+    registry.promote(registry.by_number(2))
+    assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
+
+
+def test_an_alias_resolves_to_a_folder_with_the_model(root):
+    registry = Registry("lorweb", root)
+    registry.promote(registry.submit(candidate(root, "one")))
+    folder = resolve("models:/lorweb@champion", root)
+    assert (folder / "basis.safetensors").read_bytes() == b"one"
+    assert json.loads((folder / "metadata.json").read_text())["text"] == "one"
+
+
+def test_what_is_not_there_is_said_in_one_sentence(root, tmp_path):
+    with pytest.raises(ValueError, match=r"models:/lorweb@champion cannot be had .* run `make run` first"):
+        resolve("models:/lorweb@champion", root)
+    with pytest.raises(ValueError, match=r"there is no model registry at .*mlflow.db; give --model PATH"):
+        resolve("models:/lorweb@champion", tmp_path)
+    assert not list(tmp_path.iterdir()), "looking must not make a database"
+    with pytest.raises(ValueError, match="has no version 7; there are none yet"):
+        Registry("lorweb", root).by_number(7)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"has no basis.safetensors; run the train stage"):
+        Registry("lorweb", root).submit(Submission(tmp_path / "empty", {}, {}))
+
+
+def test_a_dead_server_is_a_sentence_and_not_minutes_of_retries(root, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"http://127.0.0.1:9 does not answer .* start it"):
+        Registry("lorweb", root)
+
+
+def test_evidence_comes_back_as_it_was_recorded(root):
+    registry = Registry("lorweb", root)
+    version = registry.submit(candidate(root, "one"))
+    assert registry.evidence(version) is None
+    run = registry.record_evidence(version, "promote: promoted", {"cells": {"seen": {}}, "tasks": {}}, {"decision": "promoted"})
+    registry.promote(version, run)
+    assert registry.evidence(registry.by_number(1)) == {"cells": {"seen": {}}, "tasks": {}}

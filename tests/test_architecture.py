@@ -1,0 +1,123 @@
+"""The rules of the tree, held by tests: arrows point one way, names agree everywhere, modules stay small.
+
+Everything is read from source text (`ast`, YAML), so that a rule holds for code that no other test imports.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+STAGES = ["collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote"]
+FRAMEWORKS = {"ray", "mlflow", "dvc", "gradio"}
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of the packages that a file imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def python_files(*folders: str) -> list[Path]:
+    files = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+    assert len(files) > 5, f"only {len(files)} files in {folders}: the scan looks at the wrong place"
+    return files
+
+
+def test_the_library_imports_no_framework_but_in_serving():
+    offenders = {
+        str(path.relative_to(ROOT)): sorted(imports(path) & FRAMEWORKS)
+        for path in python_files("lorweb")
+        if "serving" not in path.parts and imports(path) & FRAMEWORKS
+    }
+    assert not offenders
+
+
+def test_serving_imports_its_frameworks_lazily():
+    top_level = {
+        str(path): {
+            name.split(".")[0]
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+        }
+        & FRAMEWORKS
+        for path in (ROOT / "lorweb/serving").rglob("*.py")
+    }
+    assert top_level, "no file in lorweb/serving"
+    assert not {path: names for path, names in top_level.items() if names}
+
+
+def test_the_library_never_imports_the_pipelines():
+    assert not [path for path in python_files("lorweb") if imports(path) & {"pipelines", "cluster", "tests", "benchmarks"}]
+
+
+def test_a_stage_is_one_name_everywhere():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    modules = sorted(path.stem for path in (ROOT / "pipelines").glob("*.py"))
+    assert list(DVC) == STAGES
+    assert [name for name in params if name != "seed"] == STAGES
+    assert set(STAGES) <= set(modules)
+    assert all(DVC[stage]["cmd"] == f"python -m pipelines.{stage}" for stage in STAGES)
+
+
+def params_read(stage: str) -> set[str]:
+    """What a stage's module reads from `params`: its own section whole, leaves of foreign ones by dotted name."""
+    source = (ROOT / "pipelines" / f"{stage}.py").read_text()
+    chains = set(re.findall(r"\bparams\.([a-z_]+(?:\.[a-z_0-9]+)*)", source))
+    own = {stage if chain.split(".")[0] == stage else ".".join(chain.split(".")[:2]) for chain in chains}
+    assert own, f"no `params.` access found in pipelines/{stage}.py: the scan is blind"
+    return own
+
+
+def test_every_stage_lists_exactly_the_params_it_reads():
+    listed = {stage: set(DVC[stage].get("params", [])) for stage in STAGES}
+    read = {stage: params_read(stage) for stage in STAGES}
+    assert read == listed
+
+
+def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
+    made = {out if isinstance(out, str) else next(iter(out)) for stage in DVC.values() for out in stage.get("outs", [])}
+    made |= {next(iter(metric)) for stage in DVC.values() for metric in stage.get("metrics", [])}
+    deps = [dep for stage in DVC.values() for dep in stage["deps"]]
+    assert len(deps) > 20
+    assert not [dep for dep in deps if dep not in made and not (ROOT / dep).exists()]
+
+
+def test_modules_are_small():
+    limit, hard = 200, 300
+    large = {
+        str(path.relative_to(ROOT)): lines
+        for path in python_files("lorweb", "pipelines", "cluster")
+        if (lines := len(path.read_text().splitlines())) > limit
+    }
+    assert not {path: n for path, n in large.items() if n > hard}
+    unexplained = [path for path in large if "lines:" not in (ROOT / path).read_text().splitlines()[0].lower()]
+    assert not unexplained, f"over {limit} lines without a first line that says why (`# Lines: ...`): {unexplained}"
+
+
+def test_functions_are_small():
+    long = []
+    for path in python_files("lorweb", "pipelines", "cluster"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno + 1 > 60:
+                long.append(f"{path.relative_to(ROOT)}:{node.name}")
+    assert not long
+
+
+def test_nothing_is_unpickled():
+    banned = re.compile(r"\b(pickle\.loads?|torch\.load\((?!.*weights_only=True)|joblib\.load)")
+    assert not [path for path in python_files("lorweb", "pipelines", "cluster") if banned.search(path.read_text())]
+
+
+def test_no_generic_module_names():
+    names = {path.stem for path in python_files("lorweb", "pipelines")}
+    assert not names & {"utils", "util", "helpers", "common", "misc"}
