@@ -178,12 +178,11 @@ def _shown(job: RowJob, counts: Iterable[dict[str, int]], start: Counter[str], t
 
 
 def _too_many(job: RowJob, journal: Journal, ordered: dict[str, Item]) -> str:
-    refused = [r for r in journal.refused() if r["key"] in ordered]
-    reasons = Counter((r["check"], r["reason"].split(";")[0]) for r in refused)
+    refused = sorted((r for r in journal.refused() if r["key"] in ordered), key=lambda r: str(r["id"]))
     lines = []
-    for (check, reason), count in reasons.most_common(3):
-        examples = [r["id"] for r in refused if (r["check"], r["reason"].split(";")[0]) == (check, reason)][:3]
-        lines.append(f"  {count} x {check}: {reason} (for example {', '.join(examples)})")
+    for check, number in Counter(r["check"] for r in refused).most_common(3):
+        examples = [r for r in refused if r["check"] == check][:3]
+        lines.append(f"  {number} x {check}: " + "; ".join(f"{r['id']} {r['reason']}" for r in examples))
     return (
         f"{len(refused)} of {len(ordered)} rows were refused, more than {job.stage}.max_error_rate = "
         f"{job.max_error_rate}; correct the inputs, or raise it:\n" + "\n".join(lines)

@@ -50,7 +50,7 @@ def cells(analogies: list[dict[str, Any]]) -> dict[str, int]:
 
 
 def main() -> None:
-    """Run the stage from `params.yaml`."""
+    """Run the stage from its parameters."""
     params = load_params()
     cfg = params.assemble
     with stage("assemble") as metrics:

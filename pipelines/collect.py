@@ -10,7 +10,7 @@ from lorweb.data.readers import Location, ReaderConfig, build_reader
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import REJECT, SOURCE, stable_id
-from pipelines._rows import Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import count, publishing, stage
 
 VERSION: Final = 1  # goes up when the same parameters would give other sources
@@ -72,8 +72,8 @@ def repeated(rows: list[dict[str, Any]]) -> dict[str, Rejected]:
     return found
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
     params = load_params()
     cfg = params.collect
     with stage("collect") as metrics:
@@ -89,7 +89,7 @@ def main() -> None:
             pool=cfg.pool,
             max_error_rate=cfg.max_error_rate,
         )
-        results = run_rows(job, items)
+        results = run_rows(job, items, execute)
         twice = repeated(results.index(["id", "sha256"]))
         rejects = results.rejects + [reject(Refusal(i, "collect", {}), why) for i, why in twice.items()]
         with publishing(OUT, "collect") as folder:

@@ -12,7 +12,7 @@ from lorweb.data.decode import decode_rgb
 from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_manifest
 from lorweb.data.shards import RowReader, read_index, read_table, write_shards
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, PAIR, TRAIN_PAIR, stable_id
-from pipelines._rows import Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import count, publishing, stage
 
 if TYPE_CHECKING:
@@ -113,9 +113,10 @@ def revisions(cfg: Encode) -> dict[str, str]:
     return {"base": base_revision(resolve(cfg.base)), "encoder": encoder.revision}
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
-    cfg = load_params().encode
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
+    params = load_params()
+    cfg = params.encode
     with stage("encode") as metrics:
         pairs, texts = used_pairs()
         images, links = distinct_images(pairs)
@@ -123,8 +124,8 @@ def main() -> None:
         where = str(PAIRS.resolve())
         image_job = row_job(cfg, "images", EncodeImages, (cfg, where), (known["base"], cfg.quadrant, known["encoder"]))
         text_job = row_job(cfg, "texts", EncodeTexts, (cfg,), (known["base"],))
-        image_rows = run_rows(image_job, images)
-        text_rows = run_rows(text_job, [{"id": stable_id("text", text), "text": text} for text in sorted(texts)])
+        image_rows = run_rows(image_job, images, execute)
+        text_rows = run_rows(text_job, [{"id": stable_id("text", t), "text": t} for t in sorted(texts)], execute)
         with publishing(OUT, "encode") as folder:
             rows = write_shards(image_rows.tables(), folder, ENCODED_IMAGE)
             write_shards(text_rows.tables(), folder / "text", ENCODED_TEXT)
@@ -141,11 +142,11 @@ def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...],
 
 def manifest(cfg: Encode, known: Mapping[str, str], rows: int) -> Manifest:
     """What training and the checkpoint have to know about the encoded data."""
-    params = cfg.model_dump(mode="json", include={"base", "quadrant", "encoder", "query_mode"})
-    params |= {"base_revision": known["base"], "encoder_revision": known["encoder"]}
-    params["catalogue_sha256"] = read_manifest(ANALOGIES)["params"]["catalogue_sha256"]
+    recipe = cfg.model_dump(mode="json", include={"base", "quadrant", "encoder", "query_mode"})
+    recipe |= {"base_revision": known["base"], "encoder_revision": known["encoder"]}
+    recipe["catalogue_sha256"] = read_manifest(ANALOGIES)["params"]["catalogue_sha256"]
     inputs = {"pairs": fingerprint(PAIRS), "analogies": fingerprint(ANALOGIES)}
-    return Manifest(rows, inputs, params, {"encode": VERSION})
+    return Manifest(rows, inputs, recipe, {"encode": VERSION})
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from lorweb.evaluation.results import HEADLINE, Measured, differences, per_task,
 from lorweb.evaluation.workers import DRAW_VERSION, MEASURE_VERSION
 from pipelines._answers import ANALOGIES, ENCODED, PAIRS, Plan, draw_and_measure, make_plan
 from pipelines._report import Inputs, write_reports
+from pipelines._rows import Execute
 from pipelines._stage import count, publishing, stage, write_text
 
 OUT: Final = Path("data/evaluation")
@@ -41,11 +43,13 @@ def write_numbers(plan: Plan, measured: Sequence[Measured]) -> dict[str, Any]:
     return {"metrics": metrics, "paired": paired, "tasks": table}
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
     params = load_params()
     with stage("evaluate") as metrics:
-        plan = make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant)
+        plan = replace(
+            make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant), execute=execute
+        )
         mode = read_manifest(ENCODED)["params"].get("query_mode", params.encode.query_mode)
         if mode != params.encode.query_mode:
             raise ValueError(

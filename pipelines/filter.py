@@ -20,7 +20,7 @@ from lorweb.data.rejects import Rejected
 from lorweb.data.scores import SafetyNet, score_pairs
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.records import PAIR, REJECT, dump_scores, load_scores
-from pipelines._rows import Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import count, publishing, stage, write_text
 
 VERSION: Final = 1
@@ -87,7 +87,7 @@ def kept_pairs(scores: Mapping[str, dict[str, float]], gone: Mapping[str, Any]) 
 Scored = tuple[dict[str, dict[str, float]], list[HashedPair], list[dict[str, Any]]]
 
 
-def scored(cfg: Filter, items: list[Item]) -> Scored:
+def scored(cfg: Filter, items: list[Item], execute: Execute | None) -> Scored:
     """Scores by pair id (with `direction`), perceptual hashes, and the rejects of pairs that could not be scored."""
     task = {item["id"]: item["task"] for item in items}
     job = RowJob(
@@ -100,7 +100,7 @@ def scored(cfg: Filter, items: list[Item]) -> Scored:
         pool=cfg.pool,
         max_error_rate=cfg.max_error_rate,
     )
-    results = run_rows(job, items)
+    results = run_rows(job, items, execute)
 
     def directions() -> Iterator[tuple[str, str, np.ndarray]]:
         for table in results.tables(columns=["id", "direction"]):
@@ -114,20 +114,21 @@ def scored(cfg: Filter, items: list[Item]) -> Scored:
     return scores, hashed, results.rejects
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
-    cfg = load_params().filter
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
+    params = load_params()
+    cfg = params.filter
     with stage("filter") as metrics:
         items = read_index(CANDIDATES, PAIR, ["id", "task", "edit_type"], digests=["before", "after"])
         facts = {item["id"]: item for item in items}
-        scores, hashed, unscored = scored(cfg, items)
+        scores, hashed, unscored = scored(cfg, items, execute)
         gone = decide(cfg, facts, scores, hashed)
         rejects = unscored + [reject(Refusal(name, "filter", scores[name]), why) for name, why in gone.items()]
         with publishing(OUT, "filter") as folder:
             rows = write_shards(kept_pairs(scores, gone), folder, PAIR)
             write_rows(rejects, folder / "rejects", REJECT)
-            params = cfg.model_dump(mode="json", include={"checks", "duplicate_distance"})
-            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, params, {"score": VERSION}))
+            recipe = cfg.model_dump(mode="json", include={"checks", "duplicate_distance"})
+            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, {"score": VERSION}))
         curve = survival(((facts[name]["edit_type"], own) for name, own in scores.items()), cfg.checks)
         write_text(SURVIVAL, as_csv(curve))
         by_type: dict[str, Counter[str]] = defaultdict(Counter)

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from lorweb.config import Generate, load_params
 from lorweb.data.catalogue import Task, load_catalogue
-from lorweb.data.choice import choose_sources
+from lorweb.data.choice import choose_sources, recipe_of
 from lorweb.data.decode import encode_png
 from lorweb.data.editors import EmbeddedEditor
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import RowReader, read_index, write_rows, write_shards
 from lorweb.records import PAIR, REJECT, SOURCE, stable_id
-from pipelines._rows import Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import StageFailed, count, publishing, seed_of, stage
 
 VERSION: Final = 1
@@ -68,7 +68,6 @@ def plan(cfg: Generate, tasks: Mapping[str, Task], sources: Sequence[Mapping[str
     """One item per pair to make. The seed is the task's: an exemplar shows the pattern its query will get."""
     items = []
     for task in tasks.values():
-        recipe = stable_id(task.edit_type, *(f"{step.edit} {sorted(step.params.items())}" for step in task.steps))
         for source in choose_sources(task, sources, cfg.sources_per_task, seed):
             for turn in range(cfg.seeds_per_pair):
                 drawn = seed_of("edit", seed, task.id, turn)
@@ -78,7 +77,7 @@ def plan(cfg: Generate, tasks: Mapping[str, Task], sources: Sequence[Mapping[str
                     {
                         "id": stable_id(task.id, source["id"], drawn),
                         "task": task.id,
-                        "recipe": recipe,
+                        "recipe": recipe_of(task),
                         "instruction": task.instructions[wording],
                         "source_id": source["id"],
                         "source_sha256": source["sha256"],
@@ -90,8 +89,8 @@ def plan(cfg: Generate, tasks: Mapping[str, Task], sources: Sequence[Mapping[str
     return items
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
     params = load_params()
     cfg = params.generate
     with stage("generate") as metrics:
@@ -110,7 +109,7 @@ def main() -> None:
             pool=cfg.pool,
             max_error_rate=cfg.max_error_rate,
         )
-        results = run_rows(job, items)
+        results = run_rows(job, items, execute)
         recipe = cfg.model_dump(mode="json", include={"editor", "tasks", "sources_per_task", "seeds_per_pair"})
         with publishing(OUT, "generate") as folder:
             rows = write_shards(results.tables(), folder, PAIR)

@@ -17,6 +17,7 @@ from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import ROLLED_BACK, Registry, Version
 from pipelines._answers import Plan, draw_and_measure, make_plan
 from pipelines._lineage import lineage
+from pipelines._rows import Execute
 from pipelines._stage import WORK, StageFailed, stage, write_text
 from pipelines.summary import print_summary
 
@@ -161,14 +162,16 @@ def flat_metrics(found: Evidence) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Run the stage from `params.yaml`."""
+def main(execute: Execute | None = None) -> None:
+    """Run the stage from its parameters, on Ray unless another executor is given."""
     params = load_params()
     with stage("promote") as metrics:
         from mlflow.exceptions import MlflowException
 
         cfg = params.promote
-        plan = make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant)
+        plan = replace(
+            make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant), execute=execute
+        )
         candidate = read_candidate()
         try:
             found = promote(Registry(cfg.model, create=True), candidate, cfg.gate, plan)

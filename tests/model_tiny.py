@@ -15,7 +15,13 @@ def save_tiny_clip(folder: Path) -> Path:
 
     torch.manual_seed(3)
     config = CLIPVisionConfig(
-        hidden_size=16, intermediate_size=24, projection_dim=8, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
+        hidden_size=16,
+        intermediate_size=24,
+        projection_dim=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=8,
     )
     CLIPVisionModelWithProjection(config).eval().save_pretrained(folder)
     sides = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
@@ -50,6 +56,7 @@ def save_model(parts: Path, folder: Path, seed: int = 0, size: float = 0.5) -> P
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save(base.transformer, folder / "basis.safetensors", {})
     write_metadata(
-        folder, ModelMetadata(base.name, base.revision, encoder.name, encoder.revision, QUADRANT, 2, 1.0, {"seed": seed})
+        folder,
+        ModelMetadata(base.name, base.revision, encoder.name, encoder.revision, QUADRANT, 2, 1.0, {"seed": seed}),
     )
     return folder

@@ -119,6 +119,7 @@ def save_reduction(tensors: dict[str, Tensor], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     save_file(tensors, temporary)
+    temporary.chmod(0o644)  # safetensors writes for its owner alone
     temporary.replace(path)
 
 

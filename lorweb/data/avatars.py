@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
@@ -25,7 +25,12 @@ BASE: Final[Mapping[str, Options]] = {
         "eyesVariant": ("bigPupils", "round", "wide"),
         "mouthVariant": ("smile", "smirk", "tinySmile"),
     },
-    "clay": {"scale": 1.3, "topProbability": 0, "eyesVariant": ("big", "googly", "even"), "mouthVariant": ("smile", "line")},
+    "clay": {
+        "scale": 1.3,
+        "topProbability": 0,
+        "eyesVariant": ("big", "googly", "even"),
+        "mouthVariant": ("smile", "line"),
+    },
     "sprouts": {
         "plantVariant": ("bush", "flower", "grass", "seedling", "sprout", "succulent", "tulip"),
         "eyesVariant": ("bigPupils", "round", "wide"),
@@ -96,10 +101,11 @@ def rasterise(svg: str, size: int) -> Image.Image:
     import resvg_py
 
     # Searching the machine's fonts is slow and makes the picture depend on the machine.
-    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)))
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=size, height=size, skip_system_fonts=True)
+    return Image.open(io.BytesIO(png))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _style(name: str) -> Any:
     """Parsed style definition. DiceBear checks it against a schema, about a second: once per process."""
     from dicebear import Style

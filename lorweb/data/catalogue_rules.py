@@ -48,7 +48,7 @@ def _form_faults(tasks: tuple[Task, ...]) -> Iterable[str]:
     """Order of steps, families, and the wording of instructions."""
     for task in tasks:
         if any(EDITS[step.edit].draws for step in task.steps[1:]):
-            yield f"task {task.id}: '{task.steps[1].edit}' draws the subject anew and would undo the first step; put it first"
+            yield f"task {task.id}: '{task.steps[1].edit}' draws anew and would undo the first step; put it first"
         if task.edit_type not in {EDITS[step.edit].family for step in task.steps}:
             yield f"task {task.id}: edit_type '{task.edit_type}' is the family of none of its steps"
         if (task.holdout == "composition") and len(task.steps) < 2:
@@ -87,9 +87,8 @@ def _between(step: Step, name: str, trained: list[Step]) -> bool:
     value = step.params[name]
     if not isinstance(EDITS[step.edit].params[name], Number) or isinstance(value, str):
         return False
-    known = [
-        other.params[name] for other in trained if other.edit == step.edit and _rest(other.params, name) == _rest(step.params, name)
-    ]
+    alike = [s for s in trained if s.edit == step.edit and _rest(s.params, name) == _rest(step.params, name)]
+    known = [s.params[name] for s in alike]
     numbers = [v for v in known if not isinstance(v, str)]
     return value not in numbers and any(v < value for v in numbers) and any(v > value for v in numbers)
 

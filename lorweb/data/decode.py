@@ -10,8 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lorweb.data.rejects import Rejected
 
-# Plain raster formats. Pillow also knows formats that start helper programs (EPS) or hold documents (PDF).
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO", "MPO")
+# Plain raster formats with a signature. Pillow also knows some that start helper programs (EPS), hold documents (PDF)
+# or claim any bytes (TGA).
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
 _PALETTE_ALPHA: Final = "transparency"
 
 
@@ -36,7 +37,8 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     image = _open(data)
     pixels = image.width * image.height
     if pixels > max_pixels:
-        raise Rejected("too_large", f"{image.width} x {image.height} pixels; raise max_pixels or shrink it", pixels, max_pixels)
+        reason = f"{image.width} x {image.height} pixels; raise max_pixels or shrink it"
+        raise Rejected("too_large", reason, pixels, max_pixels)
     if pixels == 0:
         raise Rejected("unreadable", f"the header claims {image.width} x {image.height} pixels")
     try:

@@ -26,7 +26,7 @@ class _Writer:
         self.big = [f.name for f in schema if pa.types.is_large_binary(f.type)]
         self.waiting: list[pa.Table] = []
         self.rows = self.group_rows = self.group_bytes = self.shard_bytes = self.shards = 0
-        self.last = ""
+        self.last: str | None = None
         self.out: pq.ParquetWriter | None = None
 
     def add(self, table: pa.Table) -> None:
@@ -37,7 +37,7 @@ class _Writer:
                 sizes[row] += size or 0
         start = 0
         for row, (key, size) in enumerate(zip(table[self.schema.names[0]].to_pylist(), sizes, strict=True)):
-            assert key > self.last, f"rows must come sorted, each once: {key!r} after {self.last!r}"
+            assert self.last is None or key > self.last, f"rows must come sorted, each once: {key!r} after {self.last!r}"
             self.last = key
             if self.group_rows and (self.group_rows == GROUP_ROWS or self.group_bytes + size > GROUP_BYTES):
                 self.waiting.append(table.slice(start, row - start))

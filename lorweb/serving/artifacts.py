@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from lorweb.serving.tracking import open_client
 
@@ -21,7 +21,6 @@ class Submission:
     folder: Path
     metrics: Mapping[str, float]
     tags: Mapping[str, str]  # lineage
-    example: Any = None  # DataFrame of one request, or None
 
 
 def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) -> str:
@@ -32,7 +31,7 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
     """
     import mlflow
 
-    from lorweb.serving.pyfunc import signature
+    from lorweb.serving.pyfunc import example, signature
 
     files = model_files(submission.folder)
     with (
@@ -50,7 +49,7 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"model": str(model)},
             signature=signature(),
-            input_example=submission.example,
+            input_example=example(),
             pip_requirements=list(REQUIREMENTS),
         )
     return str(logged.model_uri)

@@ -82,6 +82,15 @@ def signature() -> Any:
     return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("string", "image")]))
 
 
+def example() -> Any:
+    """A valid request of one row, small enough to be stored with every version."""
+    import pandas as pd
+
+    colours = {"a": (200, 80, 60), "a2": (60, 80, 200), "b": (200, 160, 60)}
+    images = {name: encode_image(Image.new("RGB", (32, 32), colour)) for name, colour in colours.items()}
+    return pd.DataFrame([{**images, "prompt": "", "seed": 0, "strength": 1.0}])
+
+
 def encode_image(image: Image.Image) -> str:
     """RGB image -> base64 text of its PNG."""
     buffer = io.BytesIO()

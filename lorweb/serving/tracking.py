@@ -27,8 +27,11 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     import mlflow
 
     _quiet()
-    mlflow.set_tracking_uri(uri)
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)  # also writes the variable, which would outlive this project root
     mlflow.set_registry_uri(uri)
+    if given is None:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
     return mlflow.MlflowClient(uri, uri)
 
 

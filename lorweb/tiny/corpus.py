@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from lorweb.data.readers.photos import PhotosConfig, PhotosReader
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
 
-TRAINED_PHOTOS: Final = ("astronaut", "chelsea", "rocket", "motorcycle", "retina", "ihc", "coins", "china", "hubble")
+TRAINED_PHOTOS: Final = ("astronaut", "chelsea", "rocket", "retina", "ihc", "coins", "china", "hubble")
 FIRST_SEED: Final = 1_000_000  # of the avatars; the pipeline's start at 0
 SOURCE_SIZE: Final = 128  # px, at which edits are made
 SEEDS_PER_PART: Final = 12  # avatars of each style
@@ -63,12 +64,22 @@ def read_corpus(folder: Path) -> dict[str, Tensor]:
 
     Raises:
         FileNotFoundError: no part at all.
+        ValueError: a part was made from another catalogue, so that its task numbers mean other tasks.
     """
     paths = sorted(folder.glob("part-*.safetensors"))
     if not paths:
         raise FileNotFoundError(f"no corpus in {folder}; make it with `python -m lorweb.tiny.pretrain corpus`")
+    for path in paths:
+        _refuse_other_catalogue(path)
     parts = [load_file(path) for path in paths]
     return {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+
+
+def _refuse_other_catalogue(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        made_from = (file.metadata() or {}).get("catalogue")
+    if made_from != load_catalogue().sha256:
+        raise ValueError(f"{path} was made from catalogue {made_from}, not the present one; delete it and make it again")
 
 
 def _path(folder: Path, part: int) -> Path:
@@ -88,7 +99,7 @@ def _make_part(job: tuple[Path, int, CorpusSpec]) -> Path:
         "task": torch.tensor(task),
     }
     path = _path(folder, part)
-    save_file(tensors, f"{path}.tmp")
+    save_file(tensors, f"{path}.tmp", metadata={"catalogue": load_catalogue().sha256})
     os.replace(f"{path}.tmp", path)
     return path
 

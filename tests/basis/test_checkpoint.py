@@ -1,5 +1,6 @@
 """Our own file: exact, self-describing, atomic, and strict."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,16 @@ def test_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
             load(tiny_transformer(0), tmp_path / "foreign.safetensors")
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load(tiny_transformer(0), tmp_path / "absent.safetensors")
+
+
+def test_layers_in_another_order_are_refused(saved: Path) -> None:
+    """The router's rows follow the layers: another order would give every layer a foreign router."""
+    tensors, metadata = read_safetensors(saved)
+    header = json.loads(metadata["lorweb"])
+    header["layers"].reverse()
+    save_file(tensors, saved, {"lorweb": json.dumps(header)})
+    with pytest.raises(ValueError, match="in another order"):
+        load(tiny_transformer(0), saved)
 
 
 def test_another_base_is_refused(saved: Path) -> None:

@@ -61,7 +61,9 @@ def test_the_candidate_and_the_baseline_load_into_a_fresh_base(project, trained)
     for folder in (CANDIDATE, BASELINES / "single_lora"):
         variant = load_variant(load_base(plan.base, __import__("torch").float32, "cpu").transformer, folder)
         sizes[variant.name] = sum(p.numel() for p in variant.adapters.values())
-        assert any(p.abs().max() > 0 for name, p in variant.adapters.items() if name.endswith(("B", "lora_B.default.weight")))
+        assert any(
+            p.abs().max() > 0 for name, p in variant.adapters.items() if name.endswith(("B", "lora_B.default.weight"))
+        )
     assert sizes["lorweb"] == sizes["single_lora"]
 
 
@@ -75,7 +77,7 @@ def test_metadata_say_what_the_model_needs_and_hold_nothing_that_changes_between
 
 
 def test_publishing_again_gives_the_same_bytes(project, trained):
-    plan, histories, _ = trained
+    plan, _, _ = trained
     before = content_hash(CANDIDATE), content_hash(BASELINES)
     for name in plan.variants:
         train_one(plan, name)  # finds its last checkpoint and only writes the weights again
@@ -84,18 +86,25 @@ def test_publishing_again_gives_the_same_bytes(project, trained):
 
 
 def test_every_step_is_in_mlflow_exactly_once_however_often_it_is_sent(project, trained):
-    plan, histories, run = trained
+    _, histories, run = trained
     for name, history in histories.items():
         CurveLog(run.client, run.run_id, name).send(history)
         logged = run.client.get_metric_history(run.run_id, f"{name}/loss")
-        assert [(m.step, m.value) for m in sorted(logged, key=lambda m: m.step)] == list(enumerate(history.curves["loss"], 1))
+        assert [(m.step, m.value) for m in sorted(logged, key=lambda m: m.step)] == list(
+            enumerate(history.curves["loss"], 1)
+        )
         unseen = run.client.get_metric_history(run.run_id, f"{name}/validation/unseen")
         assert sorted(m.step for m in unseen) == [0, 5, 10]
 
 
 def test_sheets_weights_parameters_and_lineage_are_in_the_run(project, trained):
     plan, _, run = trained
-    paths = [f.path for name in plan.variants for part in ("sheets", "weights") for f in run.client.list_artifacts(run.run_id, f"{name}/{part}")]
+    paths = [
+        f.path
+        for name in plan.variants
+        for part in ("sheets", "weights")
+        for f in run.client.list_artifacts(run.run_id, f"{name}/{part}")
+    ]
     assert "lorweb/sheets/step-00000010.png" in paths and "single_lora/sheets/step-00000005.png" in paths
     assert "lorweb/weights/basis.safetensors" in paths and "single_lora/weights/adapter.safetensors" in paths
     data = run.client.get_run(run.run_id).data
@@ -116,7 +125,9 @@ def test_the_curves_are_complete(project, trained):
     _, histories, _ = trained
     with Path("metrics/train_loss.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["variant"], int(row["step"])) for row in rows] == [(v, s) for v in ("lorweb", "single_lora") for s in range(1, 11)]
+    assert [(row["variant"], int(row["step"])) for row in rows] == [
+        (v, s) for v in ("lorweb", "single_lora") for s in range(1, 11)
+    ]
     assert float(rows[3]["loss"]) == pytest.approx(histories["lorweb"].curves["loss"][3], rel=1e-5)
     with Path("metrics/train_validation.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 2 * 3 * 4
@@ -188,3 +199,120 @@ def test_data_of_another_base_are_refused(project):
 
 def test_parameters_become_flat_names():
     assert flatten({"a": {"b": [1, 2], "c": "x"}, "d": None}) == {"a.b": "[1, 2]", "a.c": '"x"', "d": "null"}
+
+
+# The rest starts Ray. Every project is the same but for its folder, so its weights must be the same, whatever happens.
+
+LONG = {"steps": 40, "checkpoint_every": 10, "validate_every": 20, "caption_dropout": 0.5}
+
+
+def wait_for(path: Path, pattern: str, process) -> None:
+    """Until a file of that pattern is there; the stage must still be running then, or the harm would come too late."""
+    deadline = time.monotonic() + 240
+    while not list(path.glob(pattern)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {pattern} in {path}"
+        time.sleep(0.02)
+    assert process.poll() is None
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """(process id, command line) of everything that a process started, directly or not."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                names[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+    found, frontier = [], {pid}
+    while frontier:
+        frontier = {child for child, parent in parents.items() if parent in frontier}
+        found += [(child, names[child]) for child in frontier]
+    return found
+
+
+def weights(project: Path) -> dict[str, bytes]:
+    """The published weights."""
+    found = {path.name: path.read_bytes() for path in sorted((project / "models").rglob("*.safetensors"))}
+    assert len(found) == 2
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A project whose train stage ran to its end in one go."""
+    root = make_project(tmp_path_factory.mktemp("whole"), **LONG)
+    run_train(root)
+    return root
+
+
+def logged_once(project: Path, steps: int) -> None:
+    """One MLflow run, every step of both variants in it exactly once."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
+    assert run.info.status == "FINISHED"
+    for variant in ("lorweb", "single_lora"):
+        found = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, f"{variant}/loss"))
+        assert found == list(range(1, steps + 1))
+
+
+@pytest.mark.ray
+def test_the_stage_trains_publishes_and_reports(undisturbed):
+    assert read_metadata(undisturbed / CANDIDATE).extra["steps"] == 40
+    assert json.loads((undisturbed / "metrics" / "train.json").read_text())["lorweb"]["loss"] > 0
+    assert not list((undisturbed / ".work" / "train").rglob("refusal*.json"))
+    logged_once(undisturbed, 40)
+
+
+@pytest.mark.ray
+def test_a_killed_driver_costs_nothing_but_time(undisturbed, tmp_path):
+    project = make_project(tmp_path, **LONG)
+    process = start_train(project)
+    wait_for(project, ".work/train/*/lorweb/step-00000020", process)
+    children = descendants(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert children and not (project / "models").exists()
+    run_train(project)
+    assert weights(project) == weights(undisturbed)
+    logged_once(project, 40)
+
+
+@pytest.mark.ray
+def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
+    project = make_project(tmp_path, **LONG)
+    process = start_train(project)
+    wait_for(project, ".work/train/*/lorweb/step-00000020", process)
+    workers = [pid for pid, name in descendants(process.pid) if "RayTrainWorker" in name]
+    assert workers, "no training worker found to kill"
+    os.kill(workers[0], signal.SIGKILL)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert weights(project) == weights(undisturbed)
+    logged_once(project, 40)
+
+
+@pytest.mark.ray
+def test_two_workers_agree_with_one(undisturbed, tmp_path):
+    from safetensors.torch import load_file
+
+    project = make_project(tmp_path, workers=2, **LONG)
+    run_train(project)
+    for name in ("candidate/basis.safetensors", "baselines/single_lora/adapter.safetensors"):
+        one, two = load_file(undisturbed / "models" / name), load_file(project / "models" / name)
+        assert one.keys() == two.keys()
+        for key in one:
+            assert (one[key] - two[key]).abs().max() < 2e-3 * (1 + one[key].abs().max()), key
+
+
+@pytest.mark.ray
+def test_a_refusal_of_a_worker_is_one_sentence(tmp_path):
+    project = make_project(tmp_path, batch_size=1, workers=2)
+    process = start_train(project)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert "train: 2 workers for a batch of 1" in output and "Traceback" not in output

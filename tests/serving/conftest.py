@@ -20,22 +20,27 @@ def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(parts, tmp_path_factory.mktemp("models") / "one")
 
 
+def scratch() -> Path:
+    shared = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="lorweb-test-", dir=shared if shared.is_dir() else None))
+
+
 @pytest.fixture(scope="session")
-def fresh_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fresh_database() -> Iterator[Path]:
     """A migrated, empty database to copy: the migrations are the slow part."""
     from lorweb.serving.registry import Registry
 
-    root = tmp_path_factory.mktemp("database")
-    Registry("lorweb", root, create=True).versions()
-    return root / "mlflow.db"
+    folder = scratch()
+    Registry("lorweb", folder, create=True).versions()
+    yield folder / "mlflow.db"
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
 def root(fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A project root with an empty registry."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shared = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="lorweb-test-", dir=shared if shared.is_dir() else None))
+    folder = scratch()
     shutil.copy2(fresh_database, folder / "mlflow.db")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,7 @@
 """Attribute edits: one part of an avatar changes, everything else is drawn exactly as before."""
 
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
+
 from collections.abc import Mapping
 from typing import Final
 
@@ -88,7 +90,9 @@ def _swap(table: Table) -> Apply:
         style, seed = avatar_of(source.origin)
         kind = args.text("kind")
         if style not in table[kind]:
-            raise Rejected("unfit", f"avatars of style {style} have no '{kind}'; styles that have: {', '.join(table[kind])}")
+            raise Rejected(
+                "unfit", f"avatars of style {style} have no '{kind}'; styles that have: {', '.join(table[kind])}"
+            )
         return render(style, seed, table[kind][style], image.width)
 
     return apply
@@ -100,9 +104,11 @@ def _recolour(options: Mapping[str, tuple[str, ...]]) -> Apply:
     def apply(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args: Args) -> Image.Image:
         style, seed = avatar_of(source.origin)
         if style not in options:
-            raise Rejected("unfit", f"avatars of style {style} lack this part; styles that have it: {', '.join(options)}")
+            raise Rejected(
+                "unfit", f"avatars of style {style} lack this part; styles that have it: {', '.join(options)}"
+            )
         red, green, blue = (round(255 * c) for c in colour_of(args.number("hue"), 0.8, 0.92))
-        return render(style, seed, {name: (f"{red:02x}{green:02x}{blue:02x}",) for name in options[style]}, image.width)
+        return render(style, seed, dict.fromkeys(options[style], (f"{red:02x}{green:02x}{blue:02x}",)), image.width)
 
     return apply
 

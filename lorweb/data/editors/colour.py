@@ -1,5 +1,7 @@
 """Colour edits: pointwise functions of the pixel."""
 
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
+
 import colorsys
 from typing import Final
 

@@ -1,5 +1,8 @@
 """Geometry edits: pixels move, colours stay."""
 
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
+
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -40,8 +43,8 @@ def _tile(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args
     count, size = int(args.number("count")), image.width
     edges = [round(i * size / count) for i in range(count + 1)]
     canvas = Image.new("RGB", image.size)
-    for top, bottom in zip(edges, edges[1:]):
-        for left, right in zip(edges, edges[1:]):
+    for top, bottom in pairwise(edges):
+        for left, right in pairwise(edges):
             canvas.paste(image.resize((right - left, bottom - top), Image.Resampling.LANCZOS), (left, top))
     return canvas
 
@@ -58,28 +61,28 @@ def _mirror_half(image: Image.Image, source: SourceInfo, rng: np.random.Generato
 
 
 def _kaleidoscope(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args: Args) -> Image.Image:
-    x, y, radius, angle = _polar(image.width)
+    _, _, radius, angle = _polar(image.width)
     wedge = 2 * np.pi / args.number("sectors")
     folded = np.abs((angle + np.pi) % wedge - wedge / 2)
     return _sample(image, radius * np.cos(folded + np.pi / 5), radius * np.sin(folded + np.pi / 5))
 
 
 def _swirl(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args: Args) -> Image.Image:
-    x, y, radius, angle = _polar(image.width)
+    _, _, radius, angle = _polar(image.width)
     turned = angle + np.deg2rad(args.number("degrees")) * np.clip(1 - radius, 0, 1) ** 2
     return _sample(image, radius * np.cos(turned), radius * np.sin(turned))
 
 
 def _bulge(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args: Args) -> Image.Image:
     """A fish-eye lens over the middle: strength 1 magnifies the centre most."""
-    x, y, radius, angle = _polar(image.width)
+    _, _, radius, angle = _polar(image.width)
     inside = np.clip(radius, 0, 1) ** (1 + args.number("strength"))
     pulled = np.where(radius < 1, inside, radius)
     return _sample(image, pulled * np.cos(angle), pulled * np.sin(angle))
 
 
 def _waves(image: Image.Image, source: SourceInfo, rng: np.random.Generator, args: Args) -> Image.Image:
-    x, y, radius, angle = _polar(image.width)
+    x, y, _, _ = _polar(image.width)
     return _sample(image, x + args.number("height") * np.sin(y * 3 * np.pi), y)
 
 

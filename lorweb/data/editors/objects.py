@@ -1,5 +1,7 @@
 """Object edits: something is put on or behind the subject. Drawings are ours, in a 100 x 100 view box."""
 
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
+
 from functools import lru_cache
 from typing import Final
 
@@ -27,7 +29,12 @@ _THINGS: Final = {
         0.56,
     ),
     "sun": (f"<g fill='#ffb300'>{_RAYS}<circle cx='50' cy='50' r='27' fill='#ffe11a'/></g>", 0.8, 0.2, 0.4),
-    "moon": ("<path d='M66 8A44 44 0 1 0 92 76 38 38 0 1 1 66 8Z' fill='#fff3b0' stroke='#444' stroke-width='3'/>", 0.2, 0.2, 0.38),
+    "moon": (
+        "<path d='M66 8A44 44 0 1 0 92 76 38 38 0 1 1 66 8Z' fill='#fff3b0' stroke='#444' stroke-width='3'/>",
+        0.2,
+        0.2,
+        0.38,
+    ),
     "crown": (
         "<path d='M6 88 2 28 28 54 50 12 72 54 98 28 94 88Z' fill='#ffc400' stroke='#8a5a00' stroke-width='5'/>"
         "<circle cx='50' cy='70' r='8' fill='#e01b4c'/>",

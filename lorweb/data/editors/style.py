@@ -1,4 +1,6 @@
-"""Style edits: neural painting styles, and drawing filters. Run at 256 px at least: below it the strokes drown the subject."""
+"""Style edits: neural painting styles, and drawing filters. Run at 256 px or more: below, strokes drown the subject."""
+
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
 
 from collections.abc import Mapping
 from functools import lru_cache

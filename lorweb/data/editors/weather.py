@@ -4,6 +4,8 @@ Patterns (flakes, drops, grain) are fixed per edit and only shift a little with 
 pattern that stays, not one that is drawn anew each time.
 """
 
+# ruff: noqa: ARG001 - every edit has the one signature `Apply`, whether it draws on all of it or not
+
 from functools import lru_cache
 from typing import Final
 
@@ -139,7 +141,9 @@ def _edges(image: Image.Image, source: SourceInfo, rng: np.random.Generator, arg
     padded = np.pad(p, ((step, 0), (step, 0), (0, 0)), mode="edge")
     slope = (np.abs(p - padded[:-step, step:]) + np.abs(p - padded[step:, :-step])).sum(axis=-1)
     strength = np.clip(1.2 * slope, 0, 1)[..., None]
-    return picture(p * strength + strength**2 * 0.3 if args.text("ground") == "black" else np.repeat(1 - strength, 3, axis=-1))
+    return picture(
+        p * strength + strength**2 * 0.3 if args.text("ground") == "black" else np.repeat(1 - strength, 3, axis=-1)
+    )
 
 
 _SHARE: Final = Number(0.02, 1)

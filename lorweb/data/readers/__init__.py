@@ -1,15 +1,19 @@
 """Readers of source images. Each lists its locations cheaply and reads one location into a `Source` row."""
 
-from typing import Annotated, Union
+from typing import Annotated
 
 from pydantic import Field
 
 from lorweb.data.readers.base import Location, Reader, SourceRow
 from lorweb.data.readers.dicebear import DicebearConfig, DicebearReader
+from lorweb.data.readers.fluent import FluentConfig, FluentReader
 from lorweb.data.readers.folder import FolderConfig, FolderReader
 from lorweb.data.readers.photos import PhotosConfig, PhotosReader
+from lorweb.data.readers.tuxpaint import TuxpaintConfig, TuxpaintReader
 
-ReaderConfig = Annotated[Union[PhotosConfig, DicebearConfig, FolderConfig], Field(discriminator="reader")]
+ReaderConfig = Annotated[
+    PhotosConfig | DicebearConfig | FolderConfig | FluentConfig | TuxpaintConfig, Field(discriminator="reader")
+]
 
 
 def build_reader(cfg: ReaderConfig) -> Reader:
@@ -21,6 +25,10 @@ def build_reader(cfg: ReaderConfig) -> Reader:
             return DicebearReader(cfg)
         case FolderConfig():
             return FolderReader(cfg)
+        case FluentConfig():
+            return FluentReader(cfg)
+        case TuxpaintConfig():
+            return TuxpaintReader(cfg)
 
 
 __all__ = ["Location", "Reader", "ReaderConfig", "SourceRow", "build_reader"]

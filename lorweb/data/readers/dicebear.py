@@ -38,7 +38,7 @@ class DicebearReader:
         seeds = range(self.cfg.first_seed, self.cfg.first_seed + self.cfg.seeds)
         return [Location(f"dicebear:{style}:{seed}", "") for style in self.cfg.styles for seed in seeds]
 
-    def read(self, location: Location, size: int, max_pixels: int) -> SourceRow:
+    def read(self, location: Location, size: int, max_pixels: int) -> SourceRow:  # noqa: ARG002
         """Draw one. Raises `Rejected` if the origin is not an avatar's."""
         style, seed = avatar_of(location.origin)
         facts = Facts(f"avatar:{style}:{seed}", f"avatar:{style}", CAPTIONS[style], "CC0-1.0")

@@ -20,7 +20,7 @@ class FolderConfig(ReaderSection):
 
 
 class FolderReader:
-    """Every file under a folder is a location, but captions (.txt) and hidden files: what is no image is rejected, not skipped.
+    """Every file under a folder is a location, but for captions (.txt) and hidden files: no image means a reject.
 
     Raises:
         ValueError: the folder does not exist.
@@ -42,7 +42,7 @@ class FolderReader:
         return [Location(f"folder:{name}", str(self.root / name)) for name in relative]
 
     def read(self, location: Location, size: int, max_pixels: int) -> SourceRow:
-        """Centred square of one file. Raises `Rejected` (see `decode_rgb`, and `too_small` for a short side under `size` / 4)."""
+        """Centred square of one file. Raises `Rejected` (see `decode_rgb`; `too_small` under a side of `size` / 4)."""
         path = Path(location.uri)
         image = decode_rgb(_bytes(path), max_pixels)
         short = min(image.size)

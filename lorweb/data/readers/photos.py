@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import numpy as np
@@ -87,8 +88,7 @@ class PhotosReader:
 @lru_cache(maxsize=2)  # crops of one photo come one after another
 def _load(path: str, max_pixels: int) -> Image.Image:
     try:
-        with open(path, "rb") as file:
-            return decode_rgb(file.read(), max_pixels)
+        return decode_rgb(Path(path).read_bytes(), max_pixels)
     except OSError as error:
         raise Rejected("unreadable", f"cannot read {path}: {error}; install the package again") from error
 

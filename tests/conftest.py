@@ -1,0 +1,39 @@
+"""One process environment for all tests, and the one Ray session that the marked ones share."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "DVC_NO_ANALYTICS": "1",
+    "OMP_NUM_THREADS": "1",  # two processes on two cores, and sums that do not depend on the number of threads
+}
+for name, value in ENVIRONMENT.items():  # before anything heavy is imported: these are read at import
+    os.environ.setdefault(name, value)
+for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # tests never touch a cluster or a registry of the caller
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A local Ray with four logical CPUs; yields the address that other processes attach to (RAY_ADDRESS)."""
+    import ray
+
+    context = ray.init(
+        num_cpus=4,
+        object_store_memory=200 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield context.address_info["address"]
+    ray.shutdown()

@@ -1,0 +1,30 @@
+"""A small project whose first stages have run, made once."""
+
+import shutil
+
+import pytest
+
+from pipelines import collect, generate
+from pipelines._rows import in_process
+from tests.pipelines.projects import write_params
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory):
+    """A project folder with data/sources and data/candidates. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("generated")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params(folder)
+        collect.main(in_process)
+        generate.main(in_process)
+    return folder
+
+
+@pytest.fixture
+def project(generated, tmp_path, monkeypatch):
+    """A copy of it to work in, the journals included."""
+    folder = tmp_path / "project"
+    shutil.copytree(generated, folder)
+    monkeypatch.chdir(folder)
+    return folder

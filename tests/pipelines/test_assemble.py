@@ -1,0 +1,83 @@
+"""Assemble: real pairs into splits and analogies; what would leak stops the stage."""
+
+import json
+
+import pytest
+
+from lorweb.data.catalogue import load_catalogue
+from lorweb.data.manifest import Manifest, read_manifest, write_manifest
+from lorweb.data.shards import read_table, write_rows
+from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR
+from pipelines import assemble
+from tests.pipelines.projects import contents, write_params
+
+
+@pytest.fixture
+def paired(project):
+    """The candidates of the small project stand in for filtered pairs."""
+    rows = read_table(project / "data/candidates", PAIR).to_pylist()
+    write_rows(rows, project / "data/pairs", PAIR)
+    write_manifest(project / "data/pairs", Manifest(len(rows), {}, {}, {}))
+    write_params(
+        project, {"assemble": {"train_subjects": ["photo:astronaut"], "test_subjects": 0.4, "val_subjects": 0.3}}
+    )
+    return project
+
+
+def test_training_and_evaluation_never_meet(paired):
+    assemble.main()
+    pairs = {row["id"]: row for row in read_table(paired / "data/pairs", PAIR).to_pylist()}
+    train = read_table(paired / "data/analogies/train", TRAIN_PAIR).to_pylist()
+    analogies = read_table(paired / "data/analogies", ANALOGY).to_pylist()
+    split = json.loads((paired / "data/analogies/splits.json").read_text())
+    holdout = {task.id: task.holdout for task in load_catalogue().tasks}
+    assert train and {row["split"] for row in analogies} == {"val", "test"}
+    assert {split[row["subject"]] for row in train} == {"train"}
+    assert {holdout[row["task"]] for row in train} == {"none"}
+    assert {"none", "value"} <= {row["holdout"] for row in analogies}
+    for row in analogies:
+        sides = {split[pairs[row[name]]["subject"]] for name in ("exemplar", "query")}
+        assert sides == {"train" if row["subject_seen"] else row["split"]}
+    metrics = json.loads((paired / "metrics/assemble.json").read_text())
+    assert metrics["train_pairs"] == len(train) and sum(metrics["cells"].values()) == len(analogies)
+    assert read_manifest(paired / "data/analogies")["params"]["catalogue_sha256"] == load_catalogue().sha256
+
+
+def test_again_the_same_bytes(paired):
+    assemble.main()
+    first = contents(paired / "data/analogies")
+    assemble.main()
+    assert contents(paired / "data/analogies") == first and len(first) == 4
+
+
+def test_a_leak_stops_the_stage_with_the_ids_and_publishes_nothing(paired, monkeypatch):
+    honest = assemble.training_pairs
+
+    def careless(pairs, split, holdout, limit):
+        return honest(pairs, dict.fromkeys(split, "train"), holdout, limit)
+
+    monkeypatch.setattr(assemble, "training_pairs", careless)
+    with pytest.raises(
+        SystemExit, match=r"leaks between splits:\n.*uses subject \S+ \(pair [0-9a-f]{16}\), which is trained"
+    ):
+        assemble.main()
+    assert not (paired / "data/analogies").exists()
+
+
+def test_rare_tasks_are_left_out_and_listed(paired):
+    rows = read_table(paired / "data/pairs", PAIR).to_pylist()
+    mirrored = [row["id"] for row in rows if row["task"] == "geometry/mirror"]
+    rows = [row for row in rows if row["id"] not in mirrored[2:]]
+    write_rows(rows, paired / "data/pairs", PAIR)
+    write_manifest(paired / "data/pairs", Manifest(len(rows), {}, {}, {}))
+    assemble.main()
+    assert json.loads((paired / "metrics/assemble.json").read_text())["rare_tasks"] == {"geometry/mirror": 2}
+    train = read_table(paired / "data/analogies/train", TRAIN_PAIR).to_pylist()
+    assert train and "geometry/mirror" not in {row["task"] for row in train}
+
+
+def test_without_pairs_to_train_on_it_says_where_to_look(paired):
+    write_rows([], paired / "data/pairs", PAIR)
+    write_manifest(paired / "data/pairs", Manifest(0, {}, {}, {}))
+    with pytest.raises(SystemExit, match=r"no pair is left to train on, of 0; see metrics/filter.json"):
+        assemble.main()

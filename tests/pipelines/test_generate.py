@@ -1,0 +1,108 @@
+"""Generate: what a pair is, what a change redoes, and a driver killed in the middle of its work."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from lorweb.data.catalogue import load_catalogue
+from lorweb.data.decode import encode_png
+from lorweb.data.editors import EmbeddedEditor
+from lorweb.data.shards import read_table
+from lorweb.records import PAIR, SOURCE, stable_id
+from pipelines import generate
+from pipelines._rows import in_process
+from tests.pipelines.projects import POOL, ROOT, contents, write_params
+
+OUT = "data/candidates"
+
+
+def journalled(folder):
+    return {p: pq.read_metadata(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+
+
+def test_a_pair_is_its_source_and_the_editors_answer(project):
+    pairs = read_table(project / OUT, PAIR).to_pylist()
+    sources = {row["id"]: row for row in read_table(project / "data/sources", SOURCE).to_pylist()}
+    tasks = {pair["task"] for pair in pairs}
+    assert len(pairs) == 6 * len(tasks) and "geometry/mirror" in tasks and len(tasks) > 5
+    catalogue = load_catalogue()
+    for pair in pairs[::9]:
+        source, task = sources[pair["source_id"]], catalogue.task(pair["task"])
+        assert pair["id"] == stable_id(pair["task"], pair["source_id"], pair["seed"])
+        assert pair["before"] == source["image"] and pair["instruction"] in task.instructions
+        assert pair["after"] == encode_png(EmbeddedEditor().edit(task, source, pair["seed"]))
+        assert {k: pair[k] for k in ("subject", "category", "licence")} == {
+            k: source[k] for k in ("subject", "category", "licence")
+        }
+    assert {p["category"].partition(":")[0] for p in pairs if p["task"] == "geometry/mirror"} == {"photo", "avatar"}
+
+
+def test_a_task_has_one_seed_so_that_an_exemplar_shows_its_pattern(project):
+    seeds = {}
+    for pair in read_table(project / OUT, PAIR, ["task", "seed"]).to_pylist():
+        seeds.setdefault(pair["task"], set()).add(pair["seed"])
+    assert len(seeds) > 5 and all(len(own) == 1 for own in seeds.values())
+    assert len(set.union(*seeds.values())) == len(seeds)
+
+
+def test_a_changed_param_redoes_only_what_it_touches(project):
+    before = contents(project / OUT)
+    known = journalled(project)
+    write_params(project, {"generate": {"sources_per_task": 8, "pool": {"batch_size": 3}}})
+    generate.main(in_process)
+    tasks = sum(known.values()) // 6
+    assert sum(n for path, n in journalled(project).items() if path not in known) == 2 * tasks
+    write_params(project)
+    after = journalled(project)
+    generate.main(in_process)
+    assert contents(project / OUT) == before and journalled(project) == after
+
+
+def test_a_pattern_without_a_task_is_named(project):
+    write_params(project, {"generate": {"tasks": ["colour/*", "color/*"]}})
+    with pytest.raises(SystemExit, match="no task of the catalogue matches 'color/\\*'"):
+        generate.main(in_process)
+
+
+def start(folder, address):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.generate"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.ray
+def test_a_driver_killed_in_the_middle_loses_nothing_and_doubles_nothing(project, ray_cluster):
+    calm = contents(project / OUT)
+    shutil.rmtree(project / ".work")
+    shutil.rmtree(project / OUT)
+    write_params(project, {"generate": {"pool": {**POOL, "batch_size": 1}}})
+    driver = start(project, ray_cluster)
+    try:
+        deadline = time.monotonic() + 240
+        while len(journalled_names(project)) < 5:
+            assert driver.poll() is None and time.monotonic() < deadline, driver.stderr.read()
+            time.sleep(0.02)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    assert not (project / OUT).exists()
+    time.sleep(1)  # actors of the dead driver may finish the row in their hands
+    survived = journalled_names(project)
+    again = start(project, ray_cluster)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    assert contents(project / OUT) == calm
+    total = len(read_table(project / OUT, PAIR, ["id"]))
+    assert 5 <= len(survived) < total, "the driver was not killed in the middle"
+    assert sum(journalled(project).values()) == total == len(journalled_names(project))
+
+
+def journalled_names(folder):
+    return {p.name for p in (folder / ".work/generate").rglob("rows-*.parquet")}

