@@ -1,7 +1,7 @@
 """Run stages as Ray jobs: `python -m cluster.submit STAGE|all --address http://HEAD:8265 --root /shared/project`.
 
-The job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded; data, models and params.yaml
-stay in `--root`, a folder that every node sees under the same path. Exit code: 0 fine, 1 a job failed, 2 bad usage.
+The job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded; data, models and
+params.yaml stay in `--root`, a folder that every node sees under the same path. Exit code: 0 fine, 1 a job failed, 2 bad usage.
 """
 
 import asyncio
@@ -18,7 +18,9 @@ import typer
 
 CODE: Final = ("lorweb", "pipelines", "cluster")
 LEFT_OUT: Final = ("__pycache__", "*.pyc", "*.egg-info")
-MAX_UPLOAD: Final = 60 * 2**20  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
+MAX_UPLOAD: Final = (
+    60 * 2**20
+)  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
 FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
 
@@ -48,8 +50,8 @@ def _client(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         _fail(
-            f"no job server answers at {address} ({first}); start one with `ray start --head --dashboard-host 127.0.0.1` "
-            "and, where it asks for a token, export RAY_AUTH_MODE=token"
+            f"no job server answers at {address} ({first}); start one with `ray start --head "
+            "--dashboard-host 127.0.0.1` and, where it asks for a token, export RAY_AUTH_MODE=token"
         )
 
 

@@ -158,7 +158,19 @@ class Evaluate(Section):
     prompt: bool
     bootstrap: Positive
     models: Annotated[
-        tuple[Literal["lorweb", "lorweb_shuffled", "lorweb_identity", "single_lora", "single_lora_shuffled", "base", "base_prompt", "copy"], ...],
+        tuple[
+            Literal[
+                "lorweb",
+                "lorweb_shuffled",
+                "lorweb_identity",
+                "single_lora",
+                "single_lora_shuffled",
+                "base",
+                "base_prompt",
+                "copy",
+            ],
+            ...,
+        ],
         Field(min_length=1),
     ]
     pictures_per_cell: Positive
@@ -212,11 +224,11 @@ def parse_params(raw: Any, name: str) -> Params:
     try:
         return Params.model_validate(raw)
     except ValidationError as error:
-        faults = [_sentence(fault, raw) for fault in error.errors()]
+        faults = [_sentence(fault) for fault in error.errors()]
         raise ValueError("\n".join(f"{name}: {fault}" for fault in faults)) from error
 
 
-def _sentence(fault: Any, raw: Any) -> str:
+def _sentence(fault: Any) -> str:
     """One pydantic fault as a sentence: where, what was found, what would be right."""
     loc = [str(part) for part in fault["loc"]]
     where = ".".join(loc)
@@ -228,7 +240,7 @@ def _sentence(fault: Any, raw: Any) -> str:
     if fault["type"] == "missing":
         return f"missing key '{where}'; every key must be given, there are no hidden defaults"
     if fault["type"] == "value_error":
-        return f"{where}: {str(fault['ctx']['error'])}"
+        return f"{where}: {fault['ctx']['error']!s}"
     return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 

@@ -15,8 +15,12 @@ SCHEMA_VERSION: Final = 1
 SOURCE: Final = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # first 16 hex digits of sha256(origin)
-        pa.field("subject", pa.string(), nullable=False),  # unit of the subject split: the origin photo, or style and seed
-        pa.field("category", pa.string(), nullable=False),  # "photo" or "avatar:<style>", what an edit may ask of a subject
+        pa.field(
+            "subject", pa.string(), nullable=False
+        ),  # unit of the subject split: the origin photo, or style and seed
+        pa.field(
+            "category", pa.string(), nullable=False
+        ),  # "photo" or "avatar:<style>", what an edit may ask of a subject
         pa.field("caption", pa.string(), nullable=False),
         pa.field("image", pa.large_binary(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),

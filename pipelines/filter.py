@@ -120,6 +120,7 @@ def main(execute: Execute | None = None) -> None:
     cfg = params.filter
     with stage("filter") as metrics:
         items = read_index(CANDIDATES, PAIR, ["id", "task", "edit_type"], digests=["before", "after"])
+        items.sort(key=lambda item: item["before_sha256"])  # edits of one image side by side: it is scored once
         facts = {item["id"]: item for item in items}
         scores, hashed, unscored = scored(cfg, items, execute)
         gone = decide(cfg, facts, scores, hashed)

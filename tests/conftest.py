@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,12 +29,14 @@ def ray_cluster() -> Iterator[str]:
     """A local Ray with four logical CPUs; yields the address that other processes attach to (RAY_ADDRESS)."""
     import ray
 
-    context = ray.init(
-        num_cpus=4,
-        object_store_memory=200 << 20,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # workers inherit it: stages run in other folders
+        context = ray.init(
+            num_cpus=4,
+            object_store_memory=200 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     yield context.address_info["address"]
     ray.shutdown()

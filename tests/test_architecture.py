@@ -57,7 +57,9 @@ def test_serving_imports_its_frameworks_lazily():
 
 
 def test_the_library_never_imports_the_pipelines():
-    assert not [path for path in python_files("lorweb") if imports(path) & {"pipelines", "cluster", "tests", "benchmarks"}]
+    assert not [
+        path for path in python_files("lorweb") if imports(path) & {"pipelines", "cluster", "tests", "benchmarks"}
+    ]
 
 
 def test_a_stage_is_one_name_everywhere():

@@ -122,17 +122,18 @@ def score_pairs(net: SafetyNet, befores: Sequence[Image.Image], afters: Sequence
         )
     for before, after in zip(befores, afters, strict=True):
         check_comparable(before, after)
-    scores, directions = [], []
-    for i in range(0, len(befores), CHUNK):
-        x, y = net(befores[i : i + CHUNK]), net(afters[i : i + CHUNK])
-        directions.append(y.feature - x.feature)
-        network = zip(np.maximum(x.nsfw, y.nsfw), cosine(x.feature, y.feature), perceptual_distance(x, y), strict=True)
-        for k, (nsfw, similarity, distance) in enumerate(network):
-            row = _pixel_scores(befores[i + k], afters[i + k])
-            row |= {"nsfw": float(nsfw), "similarity": float(similarity), "perceptual": float(distance)}
-            scores.append(row)
+    # Many edits start from one image: each distinct image goes through the network once.
+    distinct = {(image.size, image.tobytes()): image for image in [*befores, *afters]}
+    place, seen = {key: i for i, key in enumerate(distinct)}, net(list(distinct.values()))
+    x, y = (seen.rows([place[image.size, image.tobytes()] for image in images]) for images in (befores, afters))
+    scores = []
+    network = zip(np.maximum(x.nsfw, y.nsfw), cosine(x.feature, y.feature), perceptual_distance(x, y), strict=True)
+    for i, (nsfw, similarity, distance) in enumerate(network):
+        row = _pixel_scores(befores[i], afters[i])
+        row |= {"nsfw": float(nsfw), "similarity": float(similarity), "perceptual": float(distance)}
+        scores.append(row)
     hashes = [(str(phash(a)), str(phash(a2))) for a, a2 in zip(befores, afters, strict=True)]
-    return PairScores(scores, np.concatenate(directions), hashes)
+    return PairScores(scores, y.feature - x.feature, hashes)
 
 
 def check_comparable(x: Image.Image, y: Image.Image) -> None:

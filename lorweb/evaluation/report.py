@@ -159,7 +159,7 @@ def _heat(heat: Heat) -> dict[str, Any]:
 
 def _funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the data stages in pipeline order; stages without counts are left out."""
-    order = ("collect", "generate", "filter", "assemble", "encode", "evaluate")
+    order = ("collect", "generate", "filter", "assemble", "encode")
     return [
         {
             "stage": stage,

@@ -1,7 +1,7 @@
 """What one pre-training step sees: instruction edits of single images, and of one image of a 2x2 grid.
 
-In a grid only the bottom-right image is edited, as the instruction says; the top row holds unrelated images, of which the
-right one may carry some other edit. The base learns where to edit and never that the top row could tell it how.
+In a grid only the bottom-right image is edited, as the instruction says; the top row holds unrelated images, of which
+the right one may carry some other edit. The base learns where to edit and never that the top row could tell it how.
 
 Legend: B batch, C latent channels, h w latent cells of one quadrant.
 """
@@ -39,7 +39,8 @@ def draw(corpus: Corpus, batch: int, key: tuple[object, ...], caption_dropout: f
     """Rows of the corpus and their prompts: tasks uniform, then a pair of the task, then one of its instructions."""
     source = torch.Generator().manual_seed(int(stable_id("pretrain", *key), 16) >> 1)
     rows, prompts = [], []
-    for task in torch.randint(len(corpus.tasks), (batch,), generator=source).tolist():
+    present = corpus.task.unique()
+    for task in present[torch.randint(len(present), (batch,), generator=source)].tolist():
         candidates = (corpus.task == task).nonzero()[:, 0]
         rows.append(int(candidates[torch.randint(len(candidates), (), generator=source)]))
         texts = corpus.tasks[task].instructions

@@ -1,13 +1,13 @@
 """A patch codec in the place of the VAE: 8x8 patches to 16 channels, FLUX's latent shape without FLUX's weights.
 
-The encoder is linear and closed-form (principal components of patches), so a latent depends on its own 8x8 patch
-alone: encoding four images and composing their latents equals encoding the composed grid, bit for bit. The decoder adds to the
-linear reconstruction what a small convolutional network infers from the neighbouring patches.
+The encoder is linear and closed-form (principal components of patches), so a latent depends on its own 8x8 patch alone:
+encoding four images and composing their latents equals encoding the composed grid. The decoder adds to the linear
+reconstruction what a small convolutional network infers from the neighbouring patches.
 
 Shape legend: B batch, H/W pixels, h/w latent cells (H/8, W/8), C latent channels (16), P values of a patch (3*8*8).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -49,9 +49,9 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         latent_channels: int,
         refine_channels: int,
         refine_blocks: int,
-        block_out_channels: tuple[int, ...] = (1, 1, 1, 1),
-        scaling_factor: float = 1.0,
-        shift_factor: float = 0.0,
+        block_out_channels: tuple[int, ...] = (1, 1, 1, 1),  # noqa: ARG002 (kept in the config)
+        scaling_factor: float = 1.0,  # noqa: ARG002
+        shift_factor: float = 0.0,  # noqa: ARG002
     ) -> None:
         super().__init__()
         patch_values = 3 * PATCH * PATCH
@@ -60,7 +60,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("scale_C", torch.ones(latent_channels))
         self.refine = _refiner(latent_channels, refine_channels, refine_blocks) if refine_channels else None
 
-    def encode(self, x_B3HW: Tensor, return_dict: bool = True) -> EncoderOutput:
+    def encode(self, x_B3HW: Tensor) -> EncoderOutput:
         """Images `[B, 3, H, W]` in [-1, 1] -> latents `[B, C, H/8, W/8]`, about unit variance.
 
         Raises:
@@ -73,7 +73,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         z_BChw = torch.einsum("bphw,pc->bchw", patches_BPhw - self.mean_P[:, None, None], self.components_PC)
         return EncoderOutput(z_BChw / self.scale_C[:, None, None])
 
-    def decode(self, z_BChw: Tensor, return_dict: bool = True, generator: Any = None) -> DecoderOutput | tuple[Tensor]:
+    def decode(self, z_BChw: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Latents `[B, C, h, w]` -> images `[B, 3, 8h, 8w]`, not clamped."""
         sample = self.linear_decode(z_BChw)
         if self.refine is not None:
@@ -124,7 +124,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _refiner(latent_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    """Works on the latent grid (cheap, sees neighbouring patches) and ends at zero, so that refining starts from nothing."""
+    """Works on the latent grid: cheap, sees neighbours. Its last layer is zero, so that refining starts from nothing."""
     last = nn.Conv2d(channels, 3 * PATCH * PATCH, 3, padding=1)
     nn.init.zeros_(last.weight)
     assert last.bias is not None

@@ -1,11 +1,10 @@
 """What the tiny base learns from: instruction edits of packaged images, training tasks only, stored at quadrant size.
 
-Avatars come from their own range of seeds and photos from a fixed list, so that every subject that the pipeline tests on is one the
-base never saw. The corpus is made once, in parts; a part that exists is not made again.
+Avatars come from their own range of seeds and photos from a fixed list, so that every subject that the
+pipeline tests on is one the base never saw. The corpus is made once, in parts; a part that exists is not made again.
 """
 
 import fnmatch
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -79,7 +78,9 @@ def _refuse_other_catalogue(path: Path) -> None:
     with safe_open(path, framework="pt") as file:
         made_from = (file.metadata() or {}).get("catalogue")
     if made_from != load_catalogue().sha256:
-        raise ValueError(f"{path} was made from catalogue {made_from}, not the present one; delete it and make it again")
+        raise ValueError(
+            f"{path} was made from catalogue {made_from}, not the present one; delete it and make it again"
+        )
 
 
 def _path(folder: Path, part: int) -> Path:
@@ -98,9 +99,9 @@ def _make_part(job: tuple[Path, int, CorpusSpec]) -> Path:
         "after": torch.from_numpy(np.stack(after)).permute(0, 3, 1, 2).contiguous(),
         "task": torch.tensor(task),
     }
-    path = _path(folder, part)
-    save_file(tensors, f"{path}.tmp", metadata={"catalogue": load_catalogue().sha256})
-    os.replace(f"{path}.tmp", path)
+    path, temporary = _path(folder, part), folder / f"part-{part:04d}.tmp"
+    save_file(tensors, temporary, metadata={"catalogue": load_catalogue().sha256})
+    temporary.replace(path)
     return path
 
 
@@ -130,9 +131,11 @@ def _pairs(part: int, spec: CorpusSpec) -> Iterator[tuple[int, tuple[Image.Image
 
 
 def _sources(part: int, held_out: bool) -> list[dict[str, Any]]:
-    """Fresh avatars and photo crops for one part; held out: the photos that are not in `TRAINED_PHOTOS`, other seeds."""
+    """Fresh avatars and photo crops for one part; held out: other seeds, and photos not in `TRAINED_PHOTOS`."""
     first = FIRST_SEED * (2 if held_out else 1) + part * SEEDS_PER_PART
-    avatars = DicebearReader(DicebearConfig(reader="dicebear", styles=tuple(BASE), seeds=SEEDS_PER_PART, first_seed=first))
+    avatars = DicebearReader(
+        DicebearConfig(reader="dicebear", styles=tuple(BASE), seeds=SEEDS_PER_PART, first_seed=first)
+    )
     photos = PhotosReader(PhotosConfig(reader="photos", crops=CROPS_PER_PART * (part + 1)))
     wanted = [
         location

@@ -86,7 +86,12 @@ def edit_metrics(folder: Path, data: HeldOut, per_task: int, sheet: Path) -> dic
     save_sheet([before, edited, after], sheet)
     names = [data.tasks[int(data.task[i])].id for i in rows]
     per = {t.id: _task_errors(t.id, names, error, copy) for t in data.tasks}
-    return {"edit_mse": float(error.mean()), "copy_mse": float(copy.mean()), "ratio": float(error.mean() / copy.mean()), "tasks": per}
+    return {
+        "edit_mse": float(error.mean()),
+        "copy_mse": float(copy.mean()),
+        "ratio": float(error.mean() / copy.mean()),
+        "tasks": per,
+    }
 
 
 def _task_errors(task: str, names: list[str], error: Tensor, copy: Tensor) -> dict[str, float]:

@@ -1,15 +1,15 @@
 """`make pretrain`: how the committed tiny base is made. Numbers in pretrain.yaml; hours on two cores, resumable.
 
-    python -m lorweb.tiny.pretrain corpus              # edited pairs of packaged images into the work folder
-    python -m lorweb.tiny.pretrain train --minutes 60  # text encoders and transformer; run again to go on
-    python -m lorweb.tiny.pretrain codec --minutes 20  # the decoder's refinement
-    python -m lorweb.tiny.pretrain export              # the diffusers folder, its metrics and picture sheet
+python -m lorweb.tiny.pretrain corpus              # edited pairs of packaged images into the work folder
+python -m lorweb.tiny.pretrain train --minutes 60  # text encoders and transformer; run again to go on
+python -m lorweb.tiny.pretrain codec --minutes 20  # the decoder's refinement
+python -m lorweb.tiny.pretrain export              # the diffusers folder, its metrics and picture sheet
 """
 
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import torch
 import typer
@@ -24,12 +24,14 @@ from lorweb.kontext.tokens import pack, positions
 from lorweb.tiny.architecture import MAX_SEQUENCE_LENGTH, SIZES, build, vocabulary
 from lorweb.tiny.batches import Corpus, Examples, grid_examples, single_examples
 from lorweb.tiny.codec import PatchCodec
-from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics, settings_of, write_base, write_metrics
 from lorweb.tiny.corpus import CorpusSpec, make_corpus, read_corpus, training_tasks
+from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics, settings_of, write_base, write_metrics
+from lorweb.tiny.fit_codec import fitted_codec, refine_decoder, to_pixels
 from lorweb.tiny.state import TrainState, load_state, save_state
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-WORK = Path(".work/tiny")
+WORK: Final = Path(".work/tiny")
+PACKAGED: Final = Path(__file__).with_name("kontext")
 Numbers = dict[str, Any]
 
 
@@ -37,11 +39,6 @@ def numbers() -> Numbers:
     """pretrain.yaml."""
     loaded: Numbers = yaml.safe_load(Path(__file__).with_name("pretrain.yaml").read_text(encoding="utf-8"))
     return loaded
-
-
-def to_pixels(images_B3HW: Tensor) -> Tensor:
-    """uint8 -> float in [-1, 1]."""
-    return images_B3HW.float() / 127.5 - 1
 
 
 @app.command()
@@ -143,7 +140,7 @@ def example_loss(pipe: Any, examples: Examples, n: Numbers, key: tuple[int, int]
 def _latent_corpus(n: Numbers) -> tuple[Corpus, PatchCodec]:
     """The corpus as latents of the codec fitted to it."""
     raw = read_corpus(WORK / "corpus")
-    codec = fitted_codec(raw, n)
+    codec = fitted_codec(raw, n, WORK / "codec")
     with torch.no_grad():
         latents = {
             key: torch.cat([codec.encode(to_pixels(chunk)).latents for chunk in raw[key].split(512)])
@@ -152,49 +149,17 @@ def _latent_corpus(n: Numbers) -> tuple[Corpus, PatchCodec]:
     return Corpus(latents["before"], latents["after"], raw["task"], training_tasks(load_catalogue())), codec
 
 
-def fitted_codec(raw: dict[str, Tensor], n: Numbers) -> PatchCodec:
-    """The codec of an earlier call, or its linear part fitted to every image of the first part of the corpus."""
-    folder = WORK / "codec"
-    if (folder / "config.json").is_file():
-        return PatchCodec.from_pretrained(str(folder))  # type: ignore[no-any-return]
-    torch.manual_seed(n["seed"])
-    codec = PatchCodec(latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"])
-    some = slice(None, None, max(1, len(raw["after"]) // 2000))
-    codec.fit(to_pixels(torch.cat([raw["before"][some], raw["after"][some]])))
-    codec.save_pretrained(str(folder))
-    return codec
-
-
 @app.command()
 def codec(minutes: Annotated[float, typer.Option(help="wall-clock time of this call")]) -> None:
     """Train the decoder's refinement; the encoder, and so every latent, stays as it is."""
     n = numbers()
-    raw = read_corpus(WORK / "corpus")
-    model = fitted_codec(raw, n)
-    images, end = torch.cat([raw["before"], raw["after"]]), time.monotonic() + 60 * minutes
-    assert model.refine is not None
-    optimizer = torch.optim.AdamW(model.refine.parameters(), lr=n["codec"]["learning_rate"])
-    step = 0
-    while time.monotonic() < end:
-        left = (end - time.monotonic()) / (60 * minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = n["codec"]["learning_rate"] * min(1.0, (step + 1) / 50, 2 * left)
-        source = torch.Generator().manual_seed(step)
-        x = to_pixels(images[torch.randint(len(images), (n["codec"]["batch"],), generator=source)])
-        loss = ((model.decode(model.encode(x).latents, return_dict=False)[0] - x) ** 2).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        step += 1
-        if step % 200 == 0:
-            print(f"codec step {step} psnr {-10 * torch.log10(loss.detach() / 4):.2f} dB", flush=True)
-    model.save_pretrained(str(WORK / "codec"))
+    refine_decoder(read_corpus(WORK / "corpus"), n, WORK / "codec", minutes)
 
 
 @app.command()
 def export(
     size: Annotated[str, typer.Option(help="which training to export")] = "",
-    to: Annotated[Path, typer.Option(help="folder to write")] = Path(__file__).with_name("kontext"),
+    to: Annotated[Path, typer.Option(help="folder to write")] = PACKAGED,
     per_task: Annotated[int, typer.Option(help="held-out pairs per task for the metrics")] = 4,
 ) -> None:
     """Write the base in diffusers' format with its metrics on subjects that it never saw."""
@@ -202,7 +167,7 @@ def export(
     size = size or n["size"]
     make_corpus(WORK / "held-out", CorpusSpec(1, per_task, n["quadrant"], held_out=True), 1)
     held_out = read_corpus(WORK / "held-out")
-    codec = fitted_codec(read_corpus(WORK / "corpus"), n)
+    codec = fitted_codec(read_corpus(WORK / "corpus"), n, WORK / "codec")
     pipe = new_pipeline(n, size, codec)
     parts = trained_parts(pipe)
     state = load_state(WORK / f"train-{size}", parts, torch.optim.AdamW(parts.parameters()))

@@ -1,6 +1,5 @@
 """Where pre-training stands: step, weights, moments and the moving average, in one safetensors file."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,4 +59,4 @@ def save_state(folder: Path, state: TrainState, parts: nn.Module, optimizer: Any
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
     temporary = folder / "state.safetensors.tmp"
     save_file(tensors, temporary, metadata={"step": str(state.step)})
-    os.replace(temporary, folder / "state.safetensors")
+    temporary.replace(folder / "state.safetensors")
