@@ -48,10 +48,16 @@ class RowJob:
 
 
 class Runner:
-    """The actor: runs one batch after another and journals each before it reports."""
+    """The actor: runs one batch after another and journals each before it reports.
 
-    def __init__(self, job: RowJob, folder: str) -> None:
-        self.job, self.folder = job, Path(folder)
+    It works in the project root, wherever Ray started it: paths in parameters are relative to that.
+    """
+
+    def __init__(self, job: RowJob, root: str) -> None:
+        if not Path(root, job.journal.folder).is_dir():
+            raise StageFailed(f"no {root} on this node; every node of the cluster needs the project folder at one path")
+        os.chdir(root)
+        self.job, self.folder = job, job.journal.folder
         self.worker = job.worker(*job.arguments)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, int]:
@@ -132,7 +138,7 @@ Execute = Callable[[RowJob, list[str]], Iterable[dict[str, int]]]
 
 def in_process(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
     """The same batches without Ray, one after another."""
-    runner = Runner(job, str(job.journal.folder.resolve()))
+    runner = Runner(job, str(Path.cwd()))
     return (runner({"items": batch}) for batch in batches)
 
 
@@ -148,7 +154,7 @@ def on_ray(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
     data = ray.data.from_items([{"items": b} for b in batches], override_num_blocks=min(len(batches), MAX_BLOCKS))
     results = data.map(
         Runner,
-        fn_constructor_args=(job, str(job.journal.folder.resolve())),
+        fn_constructor_args=(job, str(Path.cwd())),
         compute=ray.data.ActorPoolStrategy(size=min(job.pool.actors, len(batches))),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,

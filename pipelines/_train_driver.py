@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines._stage import WORK, StageFailed
-from pipelines._train_worker import PROGRESS, REFUSAL, TrainPlan, train_worker
+from pipelines._train_plan import PROGRESS, REFUSAL, TrainPlan, train_worker
 
 MAX_FAILURES: Final = 2  # deaths of workers that one run survives; the next start of the stage survives as many again
 _POLL: Final = 0.5  # s

@@ -16,7 +16,7 @@ from lorweb.training.state import load_checkpoint, newest_whole
 from pipelines._mlflow_run import StageRun
 from pipelines._stage import publishing, write_text
 from pipelines._train_log import CurveLog
-from pipelines._train_worker import WEIGHTS, TrainPlan, variant_folder
+from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 
 LOSS_CSV: Final = Path("metrics/train_loss.csv")
 VALIDATION_CSV: Final = Path("metrics/train_validation.csv")

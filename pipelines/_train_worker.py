@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +23,11 @@ from lorweb.training.validation import HeldOut, ValidationSet, choose
 from lorweb.training.variants import basis_config
 from pipelines._stage import write_text
 from pipelines._train_log import CurveLog, Progress, send_or_warn
-
-WEIGHTS = "weights"
-REFUSAL = "refusal.json"
-PROGRESS = "progress.json"
+from pipelines._train_plan import PROGRESS, REFUSAL, WEIGHTS, TrainPlan, variant_folder
 
 
-@dataclass(frozen=True)
-class TrainPlan:
-    """Everything a worker needs; plain values, absolute paths."""
-
-    section: Mapping[str, Any]  # `train` of the parameter file
-    seed: int
-    base: str
-    encoded: str
-    analogies: str
-    work: str  # .work/train/<fingerprint>, on a disk that all workers share
-    identity: Mapping[str, str]
-    tracking: str  # address of MLflow
-    run_id: str
-
-    @property
-    def config(self) -> Train:
-        return Train.model_validate(self.section)
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return ("lorweb", *self.config.baselines)
-
-
-def variant_folder(plan: TrainPlan, name: str) -> Path:
-    """Checkpoints, sheets and weights of one variant."""
-    return Path(plan.work) / name
-
-
-def train_worker(told: dict[str, Any]) -> None:
-    """The train loop of Ray Train. A refusal that a retry cannot change is written down and ends the worker quietly."""
-    plan = TrainPlan(**told)
+def train_all(plan: TrainPlan) -> None:
+    """Every variant in turn. A refusal that a retry cannot change is written down and ends the worker quietly."""
     _prepare_torch(plan.config)
     try:
         for name in plan.variants:

@@ -18,8 +18,8 @@ from lorweb.serving.tracking import tracking_uri
 from pipelines._mlflow_run import StageFacts, flatten, mlflow_run
 from pipelines._stage import WORK, StageFailed, ray_session, stage, write_text
 from pipelines._train_driver import fit
+from pipelines._train_plan import TrainPlan
 from pipelines._train_publish import finished_histories, publish, record, summary, write_curves
-from pipelines._train_worker import TrainPlan
 
 ENCODED, ANALOGIES = Path("data/encoded"), Path("data/analogies")
 CANDIDATE, BASELINES = Path("models/candidate"), Path("models/baselines")

@@ -21,7 +21,8 @@ def to_pixels(images_B3HW: Tensor) -> Tensor:
 def fitted_codec(raw: dict[str, Tensor], n: dict[str, Any], folder: Path) -> PatchCodec:
     """The codec of an earlier call, or its linear part fitted to every image of the first part of the corpus."""
     if (folder / "config.json").is_file():
-        return PatchCodec.from_pretrained(str(folder))  # type: ignore[no-any-return]
+        earlier: PatchCodec = PatchCodec.from_pretrained(str(folder))
+        return earlier
     torch.manual_seed(n["seed"])
     codec = PatchCodec(latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"])
     some = slice(None, None, max(1, len(raw["after"]) // 2000))

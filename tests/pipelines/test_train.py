@@ -19,7 +19,7 @@ from pipelines._train_log import CurveLog
 from pipelines._train_publish import finished_histories, publish, record, summary, write_curves
 from pipelines._train_worker import train_one
 from pipelines.train import BASELINES, CANDIDATE, make_plan
-from tests.pipelines.train_project import make_project, run_train, start_train
+from tests.pipelines.train_project import finish, make_project, run_train, start_train
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
     workers = [pid for pid, name in descendants(process.pid) if "RayTrainWorker" in name]
     assert workers, "no training worker found to kill"
     os.kill(workers[0], signal.SIGKILL)
-    output, _ = process.communicate(timeout=300)
+    output = finish(process)
     assert process.returncode == 0, output
     assert weights(project) == weights(undisturbed)
     logged_once(project, 40)
@@ -313,6 +313,6 @@ def test_two_workers_agree_with_one(undisturbed, tmp_path):
 def test_a_refusal_of_a_worker_is_one_sentence(tmp_path):
     project = make_project(tmp_path, batch_size=1, workers=2)
     process = start_train(project)
-    output, _ = process.communicate(timeout=300)
+    output = finish(process)
     assert process.returncode == 1
     assert "train: 2 workers for a batch of 1" in output and "Traceback" not in output

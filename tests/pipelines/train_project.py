@@ -38,7 +38,7 @@ def make_project(root: Path, **changes: Any) -> Path:
 
 
 def start_train(project: Path) -> "subprocess.Popen[str]":
-    """The stage as `dvc repro` would start it, in its own process group."""
+    """The stage as `dvc repro` would start it."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -57,9 +57,17 @@ def start_train(project: Path) -> "subprocess.Popen[str]":
     )
 
 
+def finish(process: "subprocess.Popen[str]") -> str:
+    """Wait for the stage and return what it printed; nothing is left running."""
+    try:
+        return process.communicate(timeout=500)[0]
+    finally:
+        process.kill()
+
+
 def run_train(project: Path) -> str:
     """Run the stage to its end; returns what it printed. Fails the test if the stage fails."""
     process = start_train(project)
-    output, _ = process.communicate(timeout=300)
+    output = finish(process)
     assert process.returncode == 0, output
     return output

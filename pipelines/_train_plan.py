@@ -1,0 +1,47 @@
+"""What the driver of training tells its workers. Light: Ray's controller imports it in a process of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lorweb.config import Train
+
+WEIGHTS: Final = "weights"
+REFUSAL: Final = "refusal.json"
+PROGRESS: Final = "progress.json"
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Everything a worker needs; plain values, absolute paths."""
+
+    section: Mapping[str, Any]  # `train` of the parameter file
+    seed: int
+    base: str
+    encoded: str
+    analogies: str
+    work: str  # .work/train/<fingerprint>, on a disk that all workers share
+    identity: Mapping[str, str]
+    tracking: str  # address of MLflow
+    run_id: str
+
+    @property
+    def config(self) -> Train:
+        return Train.model_validate(self.section)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return ("lorweb", *self.config.baselines)
+
+
+def variant_folder(plan: TrainPlan, name: str) -> Path:
+    """Checkpoints, sheets and weights of one variant."""
+    return Path(plan.work) / name
+
+
+def train_worker(told: dict[str, Any]) -> None:
+    """The train loop of Ray Train: the fields of a TrainPlan."""
+    from pipelines._train_worker import train_all
+
+    train_all(TrainPlan(**told))
