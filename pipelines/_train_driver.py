@@ -116,11 +116,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _line(found: dict[str, Any]) -> str:
-    left = (found["steps"] - found["step"]) / found["rate"] if found["rate"] else float("nan")
-    validation = ", ".join(
-        f"{split} {found[split]:.4f}" for split in ("seen", "unseen") if found.get(split) is not None
-    )
-    shown = (
-        f"step {found['step']}/{found['steps']}, loss {found['loss']:.4f}, {found['rate']:.1f} steps/s, {left:.0f} s"
-    )
-    return f"{shown}, validation {validation}" if validation else shown
+    parts = [f"step {found['step']}/{found['steps']}", f"loss {found['loss']:.4f}"]
+    if found["rate"]:
+        left = (found["steps"] - found["step"]) / found["rate"]
+        parts.append(f"{found['rate']:.1f} steps/s, {left:.0f} s left")
+    splits = [f"{split} {found[split]:.4f}" for split in ("seen", "unseen") if found.get(split) is not None]
+    return ", ".join(parts + (["validation " + " ".join(splits)] if splits else []))

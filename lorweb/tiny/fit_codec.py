@@ -24,7 +24,9 @@ def fitted_codec(raw: dict[str, Tensor], n: dict[str, Any], folder: Path) -> Pat
         earlier: PatchCodec = PatchCodec.from_pretrained(str(folder))
         return earlier
     torch.manual_seed(n["seed"])
-    codec = PatchCodec(latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"])
+    codec: PatchCodec = PatchCodec(
+        latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"]
+    )
     some = slice(None, None, max(1, len(raw["after"]) // 2000))
     codec.fit(to_pixels(torch.cat([raw["before"][some], raw["after"][some]])))
     codec.save_pretrained(str(folder))

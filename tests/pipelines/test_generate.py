@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -77,32 +78,62 @@ def start(folder, address):
     )
 
 
-@pytest.mark.ray
-def test_a_driver_killed_in_the_middle_loses_nothing_and_doubles_nothing(project, ray_cluster):
+def journalled_names(folder):
+    return {p.name for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+
+
+def wait_for_rows(folder, driver, number):
+    deadline = time.monotonic() + 240
+    while len(journalled_names(folder)) < number:
+        assert driver.poll() is None and time.monotonic() < deadline, driver.stderr.read()
+        time.sleep(0.02)
+
+
+def finishes_with(folder, driver, calm):
+    """The run ends well, with the bytes of the undisturbed one and each row journalled once."""
+    _, errors = driver.communicate(timeout=300)
+    assert driver.returncode == 0, errors
+    assert contents(folder / OUT) == calm
+    total = len(read_table(folder / OUT, PAIR, ["id"]))
+    assert sum(journalled(folder).values()) == total == len(journalled_names(folder))
+    return total
+
+
+@pytest.fixture
+def fresh(project):
+    """The project before generate, and what generate will give."""
     calm = contents(project / OUT)
     shutil.rmtree(project / ".work")
     shutil.rmtree(project / OUT)
     write_params(project, {"generate": {"pool": {**POOL, "batch_size": 1}}})
+    return project, calm
+
+
+@pytest.mark.ray
+def test_a_driver_killed_in_the_middle_loses_nothing_and_doubles_nothing(fresh, ray_cluster):
+    project, calm = fresh
     driver = start(project, ray_cluster)
     try:
-        deadline = time.monotonic() + 240
-        while len(journalled_names(project)) < 5:
-            assert driver.poll() is None and time.monotonic() < deadline, driver.stderr.read()
-            time.sleep(0.02)
+        wait_for_rows(project, driver, 5)
     finally:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     assert not (project / OUT).exists()
     time.sleep(1)  # actors of the dead driver may finish the row in their hands
     survived = journalled_names(project)
-    again = start(project, ray_cluster)
-    _, errors = again.communicate(timeout=300)
-    assert again.returncode == 0, errors
-    assert contents(project / OUT) == calm
-    total = len(read_table(project / OUT, PAIR, ["id"]))
+    total = finishes_with(project, start(project, ray_cluster), calm)
     assert 5 <= len(survived) < total, "the driver was not killed in the middle"
-    assert sum(journalled(project).values()) == total == len(journalled_names(project))
 
 
-def journalled_names(folder):
-    return {p.name for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+@pytest.mark.ray
+def test_killed_actors_are_replaced_and_their_rows_repeated(fresh, ray_cluster):
+    project, calm = fresh
+    driver = start(project, ray_cluster)
+    wait_for_rows(project, driver, 5)
+    mine = psutil.Process().children(recursive=True)  # of the session's own Ray, and of no other on this machine
+    actors = [p for p in mine if "MapWorker" in " ".join(p.cmdline())]
+    for actor in actors:
+        actor.kill()
+    killed_at = len(journalled_names(project))
+    total = finishes_with(project, driver, calm)
+    assert actors and killed_at < total, "nobody was killed in the middle"
