@@ -1,7 +1,9 @@
 """Run stages as Ray jobs: `python -m cluster.submit STAGE|all --address http://HEAD:8265 --root /shared/project`.
 
 The job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded; data, models and
-params.yaml stay in `--root`, a folder that every node sees under the same path. Exit code: 0 fine, 1 a job failed, 2 bad usage.
+params.yaml stay in `--root`, a folder that every node sees under the same path.
+
+Exit code: 0 fine, 1 a job failed, 2 bad usage.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Visual analogies a : a' :: b : b' with a learned basis of LoRAs (LoRWeB, arXiv:2602.15727) on a frozen FLUX.1-Kontext."""
+"""Visual analogies a : a' :: b : b' by a learned basis of LoRAs (LoRWeB, arXiv:2602.15727) on FLUX.1-Kontext."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,7 @@
 """The contract between stages: one Arrow schema per record, and nothing else crosses a stage boundary.
 
 Images are encoded bytes (PNG, RGB, 8 bit) in `large_binary` columns: a plain `binary` column overflows its 32-bit
-offsets at 2 GiB. Scores and other open-ended facts ride as JSON text with sorted keys, so that equal facts are equal bytes.
+offsets at 2 GiB. Scores ride as JSON text with sorted keys, so that equal scores are equal bytes.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ ENCODED_PAIR: Final = pa.schema(
 
 
 def stable_id(*parts: object) -> str:
-    """First 16 hex digits of the sha256 of the parts joined by an unprintable separator: same parts, same id, anywhere."""
+    """First 16 hex digits of the sha256 of the parts, joined by an unprintable separator: same parts, same id."""
     return hashlib.sha256("\x1f".join(str(p) for p in parts).encode()).hexdigest()[:16]
 
 

@@ -53,7 +53,7 @@ def main(execute: Execute | None = None) -> None:
         mode = read_manifest(ENCODED)["params"].get("query_mode", params.encode.query_mode)
         if mode != params.encode.query_mode:
             raise ValueError(
-                f"data/encoded was made with query mode {mode}, params.yaml says {params.encode.query_mode}; "
+                f"data/encoded was made with query mode {mode}, the parameters say {params.encode.query_mode}; "
                 "run encode again"
             )
         with publishing(OUT, "evaluate") as folder:

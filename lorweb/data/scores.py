@@ -1,3 +1,4 @@
+# Lines: the network and the scores that read it stay together, because one revision covers both.
 """What filters and metrics measure about images, by another network than the one that makes the query.
 
 The network is OpenNSFW's ResNet-50-thin. One forward gives the probability of unsafe content, a 1024-d feature and the

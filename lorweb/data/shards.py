@@ -37,7 +37,7 @@ class _Writer:
                 sizes[row] += size or 0
         start = 0
         for row, (key, size) in enumerate(zip(table[self.schema.names[0]].to_pylist(), sizes, strict=True)):
-            assert self.last is None or key > self.last, f"rows must come sorted, each once: {key!r} after {self.last!r}"
+            assert self.last is None or key > self.last, f"rows must come sorted, once: {key!r} after {self.last!r}"
             self.last = key
             if self.group_rows and (self.group_rows == GROUP_ROWS or self.group_bytes + size > GROUP_BYTES):
                 self.waiting.append(table.slice(start, row - start))

@@ -124,7 +124,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _refiner(latent_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    """Works on the latent grid: cheap, sees neighbours. Its last layer is zero, so that refining starts from nothing."""
+    """Works on the latent grid: cheap, sees neighbours. Its last layer is zero: refining starts from nothing."""
     last = nn.Conv2d(channels, 3 * PATCH * PATCH, 3, padding=1)
     nn.init.zeros_(last.weight)
     assert last.bias is not None

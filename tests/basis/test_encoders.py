@@ -1,6 +1,5 @@
 """Encoders: against the package's own forward, transformers' own outputs, and the promises a pipeline rests on."""
 
-
 import numpy as np
 import pytest
 import torch

@@ -138,6 +138,7 @@ def test_evidence_comes_back_as_it_was_recorded(root):
     registry = Registry("lorweb", root)
     version = registry.submit(candidate(root, "one"))
     assert registry.evidence(version) is None
-    run = registry.record_evidence(version, "promote: promoted", {"cells": {"seen": {}}, "tasks": {}}, {"decision": "promoted"})
+    facts = {"cells": {"seen": {}}, "tasks": {}}
+    run = registry.record_evidence(version, "promote: promoted", facts, {"decision": "promoted"})
     registry.promote(version, run)
-    assert registry.evidence(registry.by_number(1)) == {"cells": {"seen": {}}, "tasks": {}}
+    assert registry.evidence(registry.by_number(1)) == facts

@@ -1,0 +1,50 @@
+"""Faults that pydantic finds, as sentences for people: where, what was found, what would be right."""
+
+import difflib
+from typing import Any
+
+from pydantic import BaseModel
+
+
+def sentence(fault: Any, root: type[BaseModel]) -> str:
+    """One pydantic fault as a sentence: where, what was found, what would be right."""
+    loc = [str(part) for part in fault["loc"]]
+    where = ".".join(loc)
+    if fault["type"] == "extra_forbidden":
+        siblings = _valid_keys(fault["loc"][:-1], root)
+        near = difflib.get_close_matches(loc[-1], siblings, n=1, cutoff=0.0)
+        section = ".".join(loc[:-1]) or "the top level"
+        return f"unknown key '{loc[-1]}' in {section}; did you mean '{near[0]}'?" if near else f"unknown key '{where}'"
+    if fault["type"] == "missing":
+        return f"missing key '{where}'; every key must be given, there are no hidden defaults"
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['ctx']['error']!s}"
+    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _valid_keys(loc: tuple[Any, ...], root: type[BaseModel]) -> list[str]:
+    """Field names of the model that sits at a location, following lists and tagged unions."""
+    model: Any = root
+    for part in loc:
+        models = _models_in(model.model_fields[part].annotation) if _is_field(model, part) else [model]
+        tagged = [m for m in models if _tag(m) == part]
+        model = (tagged or models or [model])[0]
+        if isinstance(part, str) and not _is_field(model, part) and tagged:
+            model = tagged[0]
+    return list(model.model_fields)
+
+
+def _is_field(model: Any, part: Any) -> bool:
+    return isinstance(part, str) and part in model.model_fields
+
+
+def _tag(model: Any) -> str | None:
+    field = model.model_fields.get("reader")
+    return field.annotation.__args__[0] if field is not None and hasattr(field.annotation, "__args__") else None
+
+
+def _models_in(annotation: Any) -> list[Any]:
+    """All pydantic models that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for part in getattr(annotation, "__args__", ()) for m in _models_in(part)]
