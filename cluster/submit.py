@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import yaml
 
 CODE: Final = ("lorweb", "pipelines", "cluster")
 LEFT_OUT: Final = ("__pycache__", "*.pyc", "*.egg-info")
@@ -133,9 +134,21 @@ def submission_id(stage: str, code: Path, root: Path) -> str:
     for path in code_files(code):
         digest.update(str(path.relative_to(code)).encode() + path.read_bytes())
     digest.update((root / "params.yaml").read_bytes())
-    for manifest in sorted(root.glob("data/*/_manifest.json")):
-        digest.update(str(manifest.relative_to(root)).encode() + manifest.read_bytes())
+    for path in inputs(stage, code, root):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return f"lorweb-{stage}-{digest.hexdigest()[:12]}"
+
+
+def inputs(stage: str, code: Path, root: Path) -> Iterator[Path]:
+    """Files that stand for the data and models a stage reads (its deps in dvc.yaml): manifests, or the file itself."""
+    stages = yaml.safe_load((code / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for dep in stages[stage]["deps"]:
+        path = root / dep
+        if dep.split("/")[0] in CODE or not path.exists():
+            continue
+        yield from (
+            [path] if path.is_file() else sorted(path.rglob("_manifest.json")) + sorted(path.rglob("metadata.json"))
+        )
 
 
 def _fail(sentence: str, code: int = 1) -> None:

@@ -19,7 +19,7 @@ from pipelines._train_log import CurveLog
 from pipelines._train_publish import finished_histories, publish, record, summary, write_curves
 from pipelines._train_worker import train_one
 from pipelines.train import BASELINES, CANDIDATE, make_plan
-from tests.pipelines.train_project import finish, make_project, run_train, start_train
+from tests.pipelines.train_project import PATIENCE, make_project, run_train, started
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +208,7 @@ LONG = {"steps": 40, "checkpoint_every": 10, "validate_every": 20, "caption_drop
 
 def wait_for(path: Path, pattern: str, process) -> None:
     """Until a file of that pattern is there; the stage must still be running then, or the harm would come too late."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE
     while not list(path.glob(pattern)):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, f"no {pattern} in {path}"
@@ -271,12 +271,11 @@ def test_the_stage_trains_publishes_and_reports(undisturbed):
 @pytest.mark.ray
 def test_a_killed_driver_costs_nothing_but_time(undisturbed, tmp_path):
     project = make_project(tmp_path, **LONG)
-    process = start_train(project)
-    wait_for(project, ".work/train/*/lorweb/step-00000020", process)
-    children = descendants(process.pid)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert children and not (project / "models").exists()
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000020", process)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (project / "models").exists()
     run_train(project)
     assert weights(project) == weights(undisturbed)
     logged_once(project, 40)
@@ -285,13 +284,13 @@ def test_a_killed_driver_costs_nothing_but_time(undisturbed, tmp_path):
 @pytest.mark.ray
 def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
     project = make_project(tmp_path, **LONG)
-    process = start_train(project)
-    wait_for(project, ".work/train/*/lorweb/step-00000020", process)
-    workers = [pid for pid, name in descendants(process.pid) if "RayTrainWorker" in name]
-    assert workers, "no training worker found to kill"
-    os.kill(workers[0], signal.SIGKILL)
-    output = finish(process)
-    assert process.returncode == 0, output
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000020", process)
+        workers = [pid for pid, name in descendants(process.pid) if "RayTrainWorker" in name]
+        assert workers, "no training worker found to kill"
+        os.kill(workers[0], signal.SIGKILL)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
     assert weights(project) == weights(undisturbed)
     logged_once(project, 40)
 
@@ -312,7 +311,7 @@ def test_two_workers_agree_with_one(undisturbed, tmp_path):
 @pytest.mark.ray
 def test_a_refusal_of_a_worker_is_one_sentence(tmp_path):
     project = make_project(tmp_path, batch_size=1, workers=2)
-    process = start_train(project)
-    output = finish(process)
+    with started(project) as process:
+        output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert "train: 2 workers for a batch of 1" in output and "Traceback" not in output

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from lorweb.kontext.files import base_revision
 from tests.kontext_tiny import save_tiny_kontext
 from tests.training.made import SECTION, write_data
 
+PATIENCE = 500  # s; an idle machine needs 30
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -37,8 +40,9 @@ def make_project(root: Path, **changes: Any) -> Path:
     return root
 
 
-def start_train(project: Path) -> "subprocess.Popen[str]":
-    """The stage as `dvc repro` would start it."""
+@contextmanager
+def started(project: Path) -> "Iterator[subprocess.Popen[str]]":
+    """The stage as `dvc repro` would start it; it does not outlive the body."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -47,27 +51,19 @@ def start_train(project: Path) -> "subprocess.Popen[str]":
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipelines.train"],
-        cwd=project,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: "subprocess.Popen[str]") -> str:
-    """Wait for the stage and return what it printed; nothing is left running."""
+    command = [sys.executable, "-m", "pipelines.train"]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=project, env=environment, **output)
     try:
-        return process.communicate(timeout=500)[0]
+        yield process
     finally:
         process.kill()
+        process.communicate()
 
 
 def run_train(project: Path) -> str:
     """Run the stage to its end; returns what it printed. Fails the test if the stage fails."""
-    process = start_train(project)
-    output = finish(process)
-    assert process.returncode == 0, output
-    return output
+    with started(project) as process:
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+        return output
