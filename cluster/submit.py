@@ -11,7 +11,10 @@ import fnmatch
 import hashlib
 import os
 import shlex
+import shutil
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -25,6 +28,7 @@ MAX_UPLOAD: Final = (
     60 * 2**20
 )  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
+START_TRIES: Final = 20
 FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
 
 
@@ -69,11 +73,7 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
         client.delete_job(submission)
         status = None
     if status is None:
-        client.submit_job(
-            entrypoint=entrypoint(stage, root),
-            submission_id=submission,
-            runtime_env={"working_dir": str(code), "excludes": excludes(code), "env_vars": forwarded()},
-        )
+        _start(client, submission, entrypoint(stage, root), code)
     elif status == JobStatus.SUCCEEDED:
         print(f"{stage}: done before as {submission}; --again runs it once more")
         return
@@ -82,6 +82,27 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
     status = client.get_job_status(submission)
     if status != JobStatus.SUCCEEDED:
         _fail(f"{stage}: job {submission} ended as {status}: {client.get_job_info(submission).message}")
+
+
+def _start(client: Any, submission: str, command: str, code: Path) -> None:
+    """Hand the job over with a copy of the code alone; a head that has only just started has no agent for jobs yet."""
+    with tempfile.TemporaryDirectory(prefix="lorweb-upload-") as folder:
+        for path in code_files(code):
+            copy = Path(folder) / path.relative_to(code)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, copy)
+        _try_to_start(client, submission, command, {"working_dir": folder, "env_vars": forwarded()})
+
+
+def _try_to_start(client: Any, submission: str, command: str, environment: dict[str, Any]) -> None:
+    for attempt in range(1, START_TRIES + 1):
+        try:
+            client.submit_job(entrypoint=command, submission_id=submission, runtime_env=environment)
+            return
+        except RuntimeError as error:  # what Ray raises for every refusal
+            if "No available agent" not in str(error) or attempt == START_TRIES:
+                _fail(f"the head refused job {submission}: {str(error).strip()}")
+            time.sleep(3)
 
 
 def _status(client: Any, submission: str) -> Any:
@@ -112,12 +133,6 @@ def code_files(code: Path) -> Iterator[Path]:
         for path in sorted((code / folder).rglob("*")):
             if path.is_file() and not any(fnmatch.fnmatch(part, p) for part in path.parts for p in LEFT_OUT):
                 yield path
-
-
-def excludes(code: Path) -> list[str]:
-    """Everything at the top but the code, in the ignore-file form that Ray expects."""
-    others = [f"/{path.name}" for path in sorted(code.iterdir()) if path.name not in CODE]
-    return [*others, *LEFT_OUT]
 
 
 def upload(code: Path) -> int:

@@ -146,7 +146,7 @@ def _init_ray(address: str | None) -> None:
         ray.init(address=address, **quiet)
     else:
         cpus = max(4, os.cpu_count() or 1)
-        ray.init(num_cpus=cpus, object_store_memory=512 << 20, include_dashboard=False, **quiet)
+        ray.init("local", num_cpus=cpus, object_store_memory=512 << 20, include_dashboard=False, **quiet)
 
 
 @contextmanager

@@ -29,14 +29,10 @@ def ray_cluster() -> Iterator[str]:
     """A local Ray with four logical CPUs; yields the address that other processes attach to (RAY_ADDRESS)."""
     import ray
 
+    from pipelines._stage import start_ray
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # workers inherit it: stages run in other folders
-        context = ray.init(
-            num_cpus=4,
-            object_store_memory=200 << 20,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-        )
-    yield context.address_info["address"]
+        start_ray()
+    yield ray.get_runtime_context().gcs_address
     ray.shutdown()

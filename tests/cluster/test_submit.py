@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.submit import MAX_UPLOAD, code_files, entrypoint, excludes, submission_id, upload
+from cluster.submit import MAX_UPLOAD, code_files, entrypoint, submission_id, upload
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -39,8 +39,7 @@ def test_only_code_is_uploaded() -> None:
     names = {path.relative_to(ROOT).parts[0] for path in code_files(ROOT)}
     assert names == {"lorweb", "pipelines", "cluster"}
     assert 100_000 < upload(ROOT) < MAX_UPLOAD
-    left_out = excludes(ROOT)
-    assert "/tests" in left_out and "/.git" in left_out and "/lorweb" not in left_out
+    assert not [path for path in code_files(ROOT) if path.suffix == ".pyc"]
 
 
 def test_the_entrypoint_takes_code_from_the_upload_and_data_from_the_root(tmp_path: Path) -> None:
@@ -86,7 +85,7 @@ def head() -> Iterator[str]:
         "--num-cpus=4",
     ]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--object-store-memory={300 << 20}"]
-    command += ["--ray-client-server-port=0", f"--dashboard-agent-listen-port={free_port()}"]
+    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
     process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{dashboard}"
     try:
