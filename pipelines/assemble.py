@@ -57,6 +57,11 @@ def main() -> None:
         everything = read_facts()
         catalogue = load_catalogue()
         holdout = {task.id: task.holdout for task in catalogue.tasks}
+        unknown = sorted({pair.task for pair in everything} - set(holdout))
+        if unknown:
+            raise StageFailed(
+                f"{len(unknown)} tasks of data/pairs, as {unknown[0]}, left the catalogue; generate again"
+            )
         rare = rare_tasks(everything, cfg.min_pairs_per_task)
         pairs = [pair for pair in everything if pair.task not in rare]
         split = split_subjects(pairs, Shares(cfg.test_subjects, cfg.val_subjects), params.seed, cfg.train_subjects)

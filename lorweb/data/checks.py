@@ -83,11 +83,12 @@ def survival(rows: Iterable[tuple[str, Mapping[str, float]]], checks: Sequence["
     for (score, bound), check in sorted(bounds.items()):
         for edit_type in sorted(t for t in values if applies(check, t)):
             ranked = sorted(v for v in values[edit_type][score] if not math.isnan(v))
-            for point in range(SURVIVAL_POINTS if ranked else 0):
-                threshold = float(f"{ranked[round(point / (SURVIVAL_POINTS - 1) * (len(ranked) - 1))]:.6g}")
+            steps = [
+                ranked[round(p / (SURVIVAL_POINTS - 1) * (len(ranked) - 1))] for p in range(SURVIVAL_POINTS) if ranked
+            ]
+            for threshold in sorted({float(f"{step:.6g}") for step in steps}):
                 kept = sum(v >= threshold if bound == "min" else v <= threshold for v in ranked)
                 share = round(kept / len(values[edit_type][score]), 4)
-                table.append(
-                    {"check": f"{score}_{bound}", "edit_type": edit_type, "threshold": threshold, "kept": share}
-                )
+                name = f"{score}_{bound}"
+                table.append({"check": name, "edit_type": edit_type, "threshold": threshold, "kept": share})
     return table
