@@ -58,7 +58,7 @@ def started(project: Path) -> "Iterator[subprocess.Popen[str]]":
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def run_train(project: Path) -> str:
