@@ -104,7 +104,7 @@ def _show(path: Path, stop: threading.Event) -> None:
             bars.update(tasks[name], completed=found["step"], told=line)
             if not console.is_terminal and time.monotonic() - told_at > 30:
                 told_at = time.monotonic()
-                console.print(f"{name}: {line}", highlight=False)
+                console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
 
 
 def _read(path: Path) -> dict[str, Any]:
