@@ -6,7 +6,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_USAGE_STATS_ENABLED=0 HF_HUB_DISABLE_TELEMETRY=1
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 
-.PHONY: run setup profile test test-all soak style bench demo pretrain clean help
+.PHONY: run setup profile test test-all soak style bench pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -37,9 +37,6 @@ style: setup  ## formatter, linter, types
 bench: setup  ## the benchmarks
 	for script in benchmarks/*.py; do python $$script || exit 1; done
 
-demo: setup  ## try the champion on three packaged images
-	lorweb apply docs/images/demo_a.png docs/images/demo_a2.png docs/images/demo_b.png -o demo.png
-
 pretrain: setup  ## make the committed tiny base again (hours; not part of the pipeline)
 	python -m lorweb.tiny.pretrain corpus --workers 2
 	python -m lorweb.tiny.pretrain codec --minutes 20
@@ -47,7 +44,7 @@ pretrain: setup  ## make the committed tiny base again (hours; not part of the p
 	python -m lorweb.tiny.pretrain export
 
 clean:  ## remove what the pipeline made, not the environment
-	rm -rf data models reports metrics .work mlflow.db mlartifacts demo.png
+	rm -rf data models reports metrics .work mlflow.db mlartifacts
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

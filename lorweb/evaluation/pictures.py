@@ -12,17 +12,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 LABELS: Final[dict[str, str]] = {
     "a": "a",
-    "a2": "a′",
+    "a2": "a'",
     "b": "b",
     "lorweb": "ours",
     "lorweb_shuffled": "ours, other task's exemplar",
-    "lorweb_identity": "ours, a′ = a",
+    "lorweb_identity": "ours, a' = a",
     "single_lora": "single LoRA",
     "single_lora_shuffled": "single LoRA, other task's exemplar",
     "base": "base, no prompt",
     "base_prompt": "base, instruction",
     "copy": "copy of b",
-    "truth": "truth b′",
+    "truth": "truth b'",
 }
 INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "base", "truth")
 """Columns of a picture row, in order; those that a row lacks are left out."""
