@@ -108,6 +108,8 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch):
         raise ConnectionError(f"nobody at {settings['address']}")
 
     monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # another test's session may be running; leave it alone
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(StageFailed, match=r"no Ray at RAY_ADDRESS=10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
         _stage.start_ray()
