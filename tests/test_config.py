@@ -88,3 +88,11 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("a: [1")
     with pytest.raises(ValueError, match="is not YAML"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_photos_that_the_packaged_base_saw_are_never_tested_on() -> None:
+    from lorweb.tiny.corpus import TRAINED_PHOTOS
+
+    assert TRAINED_PHOTOS
+    listed = load_params(ROOT / "params.yaml").assemble.train_subjects
+    assert {f"photo:{name}" for name in TRAINED_PHOTOS} <= set(listed)
