@@ -6,7 +6,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_USAGE_STATS_ENABLED=0 HF_HUB_DISABLE_TELEMETRY=1
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 
-.PHONY: run setup profile test test-all style bench pretrain clean help
+.PHONY: run setup profile test test-all style bench demo pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -33,6 +33,9 @@ style: setup  ## formatter, linter, types
 
 bench: setup  ## the benchmarks
 	for script in benchmarks/*.py; do python $$script || exit 1; done
+
+demo: setup  ## a web page on http://127.0.0.1:7860 with the champion (after make run)
+	lorweb demo
 
 pretrain: setup  ## make the committed tiny base again (hours; not part of the pipeline)
 	python -m lorweb.tiny.pretrain corpus --workers 2

@@ -27,5 +27,5 @@ fi
 # uv does not read pip's configuration: wheels that pip would find in a local folder are found through this variable
 export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
 "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" \
-  ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} --editable '.[dev,cluster]'
+  ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} --editable '.[dev,cluster,demo]'
 touch "$VENV/.ready"

@@ -135,6 +135,28 @@ def convert(
 
 
 @app.command()
+def demo(
+    model: Model = CHAMPION,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 7860,
+    data: Annotated[Path, typer.Option(help="Pipeline data whose test analogies are offered as examples.")] = Path(
+        "data"
+    ),
+) -> None:
+    """Serve a web page: drop three images, see b' and the LoRAs that made it.
+
+    Example: lorweb demo --port 8000
+    """
+    import importlib.util
+
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError("the web demo needs gradio; run pip install 'lorweb[demo]'")
+    from lorweb.serving.demo import find_examples, serve
+
+    serve(_load(model)[0], host, port, find_examples(data))
+
+
+@app.command()
 def doctor(
     profile: Annotated[
         str | None, typer.Option(help="A name below profiles/; by default params.yaml as it is.")

@@ -16,8 +16,8 @@ import torch
 from lorweb.tiny.codec import PatchCodec
 
 LATENT_CHANNELS: Final = 16
-MAX_SEQUENCE_LENGTH: Final = 16  # tokens of the T5 slot; the catalogue's longest instruction is shorter
-CLIP_LENGTH: Final = 24  # tokens of the CLIP slot
+MAX_SEQUENCE_LENGTH: Final = 12  # tokens of the T5 slot; the catalogue's longest instruction is shorter
+CLIP_LENGTH: Final = 20  # tokens of the CLIP slot
 
 
 @dataclass(frozen=True)
