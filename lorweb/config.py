@@ -169,6 +169,8 @@ class Evaluate(Section):
                 "base",
                 "base_prompt",
                 "copy",
+                "codec_copy",
+                "codec_truth",
             ],
             ...,
         ],

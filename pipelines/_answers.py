@@ -11,7 +11,7 @@ from lorweb.config import Evaluate
 from lorweb.data.manifest import file_sha256
 from lorweb.data.scores import SafetyNet
 from lorweb.data.shards import read_index, read_table, write_shards
-from lorweb.evaluation.models import CANDIDATE, MODELS, SINGLE_LORA, Settings, exemplar_for
+from lorweb.evaluation.models import CANDIDATE, SINGLE_LORA, Settings, exemplar_for, weights_of
 from lorweb.evaluation.results import Measured, group_scores
 from lorweb.evaluation.workers import (
     ANSWER,
@@ -85,7 +85,7 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
         raise ValueError("data/analogies has no test analogy; raise assemble.test_per_task or assemble.test_subjects")
     used = {row[name] for row in analogies for name in ("exemplar", "query")}
     index = read_index(PAIRS, PAIR, ["id", "category"], digests=["before", "after"])
-    needed = {model.weights for name in cfg.models if (model := MODELS[name]) is not None and model.weights is not None}
+    needed = {weights for name in cfg.models if (weights := weights_of(name)) is not None}
     for name in sorted(needed):
         if not WEIGHTS[name].is_file():
             raise FileNotFoundError(
@@ -116,7 +116,7 @@ def draw_items(plan: Plan) -> list[Item]:
             "query": analogy["query"],
             "instruction": analogy["instruction"],
             "seed": seed_of("evaluate", plan.seed, analogy["id"]),
-            "weights": plan.weights.get(model.weights or "", "") if (model := MODELS[name]) is not None else "",
+            "weights": plan.weights.get(weights_of(name) or "", ""),
             "at": plan.pairs[analogy["query"]]["at"],
         }
         for name in plan.cfg.models

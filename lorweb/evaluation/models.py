@@ -32,7 +32,15 @@ class Model:
     prompt: bool  # gets the instruction even if the settings say no prompt
 
 
-MODELS: Final[dict[str, Model | None]] = {
+@dataclass(frozen=True)
+class Reference:
+    """A column that nothing is drawn for: an image of the query pair, as stored or as the base's codec returns it."""
+
+    side: Literal["before", "after"]  # b, or the true b'
+    through_codec: bool
+
+
+MODELS: Final[dict[str, Model | Reference]] = {
     "lorweb": Model(CANDIDATE, "true", False),
     "lorweb_shuffled": Model(CANDIDATE, "shuffled", False),
     "lorweb_identity": Model(CANDIDATE, "identity", False),
@@ -40,7 +48,9 @@ MODELS: Final[dict[str, Model | None]] = {
     "single_lora_shuffled": Model(SINGLE_LORA, "shuffled", False),
     "base": Model(None, "true", False),
     "base_prompt": Model(None, "true", True),
-    "copy": None,  # b itself; nothing is drawn
+    "copy": Reference("before", through_codec=False),  # b itself
+    "codec_copy": Reference("before", through_codec=True),  # what a model that copies b would draw
+    "codec_truth": Reference("after", through_codec=True),  # the best that any model of this base could draw
 }
 
 
@@ -92,7 +102,7 @@ class Painter:
         from lorweb.kontext.denoise import Sampling, denoise_grids
 
         model = MODELS[name]
-        assert model is not None and questions, name
+        assert isinstance(model, Model) and questions, name
         base, variant = self._load(model.weights)
         control_BCHW, query_BQ, text = self._inputs(model, questions)
         query_BQ = query_BQ.to(base.device)
@@ -103,6 +113,16 @@ class Painter:
         images = decode_latents(base, quadrant_of_latents(grids_BCHW, 1, 1).contiguous())
         mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if has_basis else [None] * len(questions)
         return [Answer(image, e_LN) for image, e_LN in zip(images, mixes, strict=True)]
+
+    @torch.no_grad()
+    def through_codec(self, side: str, questions: Sequence[Question]) -> list[Answer]:
+        """The stored latents of b ("before") or the true b' ("after"), decoded: what the codec leaves of them."""
+        from lorweb.kontext.codec import decode_latents
+
+        base, _ = self._load(None)
+        pairs = [self.encoded.latents(q.query) for q in questions]
+        latents_BChw = torch.stack([before if side == "before" else after for before, after in pairs])
+        return [Answer(image, None) for image in decode_latents(base, latents_BChw.to(base.device, base.dtype))]
 
     def _inputs(self, model: Model, questions: Sequence[Question]) -> tuple[Tensor, Tensor, TextEmbedding]:
         """Control grids, queries and text, built by the functions that training and `apply` use."""
@@ -137,6 +157,12 @@ class Painter:
         return self._loaded[1], self._loaded[2]
 
 
+def weights_of(name: str) -> str | None:
+    """CANDIDATE, SINGLE_LORA, or None for the bare base and for references."""
+    row = MODELS[name]
+    return row.weights if isinstance(row, Model) else None
+
+
 def exemplar_for(model: str, analogy: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     """Pair id of the exemplar that `model` is shown: the analogy's own, or for shuffled models that of another task.
 
@@ -146,7 +172,7 @@ def exemplar_for(model: str, analogy: Mapping[str, Any], others: Sequence[Mappin
         ValueError: every analogy is of one task, so that there is no other exemplar.
     """
     row = MODELS[model]
-    if row is None or row.exemplar != "shuffled":
+    if isinstance(row, Reference) or row.exemplar != "shuffled":
         return str(analogy["exemplar"])
     start = int(stable_id("shuffle", analogy["id"]), 16) % len(others)
     for other in (*others[start:], *others[:start]):

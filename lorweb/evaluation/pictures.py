@@ -22,6 +22,8 @@ LABELS: Final[dict[str, str]] = {
     "base": "base, no prompt",
     "base_prompt": "base, instruction",
     "copy": "copy of b",
+    "codec_copy": "copy of b, through the codec",
+    "codec_truth": "truth, through the codec",
     "truth": "truth b'",
 }
 INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "base", "truth")

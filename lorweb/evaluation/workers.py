@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from lorweb.data.shards import RowReader
-from lorweb.evaluation.models import MODELS, Painter, Question, Settings
+from lorweb.evaluation.models import MODELS, Painter, Question, Reference, Settings
 from lorweb.evaluation.pictures import png_bytes
 from lorweb.kontext.grid import Size, fit_image
 from lorweb.records import PAIR, dump_scores
@@ -63,7 +63,7 @@ class DrawAnswers:
 
         self.sources = sources
         self.painter = Painter(Encoded.load(sources.encoded), sources.weights, settings)
-        self.pairs = RowReader(sources.pairs, PAIR, ["id", "before"])
+        self.pairs = RowReader(sources.pairs, PAIR, ["id", "before", "after"])
 
     def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         by_model: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -73,11 +73,15 @@ class DrawAnswers:
         return [rows[item["id"]] for item in items]
 
     def _draw(self, model: str, items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        if MODELS[model] is None:
-            before = [decode_quadrant(self.pairs(item["at"])["before"], self.sources.size()) for item in items]
-            return [_answer(item, image, None) for item, image in zip(items, before, strict=True)]
+        row = MODELS[model]
+        if isinstance(row, Reference) and not row.through_codec:
+            stored = [decode_quadrant(self.pairs(item["at"])[row.side], self.sources.size()) for item in items]
+            return [_answer(item, image, None) for item, image in zip(items, stored, strict=True)]
         questions = [Question(i["exemplar"], i["query"], i["instruction"], i["seed"]) for i in items]
-        answers = self.painter(model, questions)
+        if isinstance(row, Reference):
+            answers = self.painter.through_codec(row.side, questions)
+        else:
+            answers = self.painter(model, questions)
         return [
             _answer(item, found.image, _mix_bytes(found.mix_LN)) for item, found in zip(items, answers, strict=True)
         ]

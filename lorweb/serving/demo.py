@@ -99,7 +99,9 @@ def find_examples(data: Path, count: int = 6) -> list[Triple]:
     if not (data / "analogies").is_dir() or not (data / "pairs").is_dir():
         return []
     rows = read_table(data / "analogies", ANALOGY).to_pylist()
-    first = {row["task"]: row for row in sorted(rows, key=lambda r: str(r["id"]), reverse=True) if row["split"] == "test"}
+    first = {
+        row["task"]: row for row in sorted(rows, key=lambda r: str(r["id"]), reverse=True) if row["split"] == "test"
+    }
     chosen = sorted(first.values(), key=lambda row: str(row["id"]))[:count]
     place = {row["id"]: row["at"] for row in read_index(data / "pairs", PAIR, ["id"])}
     read = RowReader(data / "pairs", PAIR, ["before", "after"])

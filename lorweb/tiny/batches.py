@@ -2,7 +2,7 @@
 
 In a grid only the bottom-right image is edited, as the instruction says; the top row holds unrelated images, of which
 the right one may carry some other edit. The base learns where to edit and never that the top row could tell it how.
-Without a prompt nothing changes, as with FLUX.1-Kontext: the target is the control.
+Without a prompt the edit is any of the corpus, as in training for guidance: what an adapter has to learn is which one.
 
 Legend: B batch, C latent channels, h w latent cells of one quadrant.
 """
@@ -53,7 +53,7 @@ def draw(corpus: Corpus, batch: int, key: tuple[object, ...], caption_dropout: f
 def single_examples(corpus: Corpus, batch: int, key: tuple[object, ...], caption_dropout: float) -> Examples:
     """Edits of one image: the control is the image, the target its edit."""
     rows, prompts = draw(corpus, batch, (*key, "single"), caption_dropout)
-    return Examples(_answers(corpus, rows, prompts), corpus.before[rows], prompts)
+    return Examples(corpus.after[rows], corpus.before[rows], prompts)
 
 
 def grid_examples(corpus: Corpus, batch: int, key: tuple[object, ...], caption_dropout: float) -> Examples:
@@ -62,15 +62,9 @@ def grid_examples(corpus: Corpus, batch: int, key: tuple[object, ...], caption_d
     left, _ = draw(corpus, batch, (*key, "left"), 1.0)
     right, _ = draw(corpus, batch, (*key, "right"), 1.0)
     top_left, top_right = corpus.before[left], corpus.after[right]
-    b, b2 = corpus.before[rows], _answers(corpus, rows, prompts)
+    b, b2 = corpus.before[rows], corpus.after[rows]
     return Examples(
         compose_latents(top_left, top_right, b, b2),
         compose_latents(top_left, top_right, b, b),
         prompts,
     )
-
-
-def _answers(corpus: Corpus, rows: list[int], prompts: list[str]) -> Tensor:
-    """The edited images `[B, C, h, w]`, unedited where there is no prompt."""
-    told_B = torch.tensor([prompt != "" for prompt in prompts])
-    return torch.where(told_B[:, None, None, None], corpus.after[rows], corpus.before[rows])

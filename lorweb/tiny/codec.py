@@ -2,7 +2,7 @@
 
 The encoder is linear and closed-form (principal components of patches), so a latent depends on its own 8x8 patch alone:
 encoding four images and composing their latents equals encoding the composed grid. The decoder adds to the linear
-reconstruction what a small convolutional network infers from the neighbouring patches.
+reconstruction what a convolutional network infers from the neighbouring patches.
 
 Shape legend: B batch, H/W pixels, h/w latent cells (H/8, W/8), C latent channels (16), P values of a patch (3*8*8).
 """
@@ -35,8 +35,9 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Args:
         latent_channels: C, principal components kept of each patch.
-        refine_channels: width of the network that refines the linear reconstruction; 0 leaves it out.
-        refine_blocks: residual blocks of that network.
+        refine_channels: width, at 1/8, of the network that refines the linear reconstruction (half of it at 1/4, a
+            quarter at 1/2); a multiple of 32, 0 leaves it out.
+        refine_blocks: residual blocks of that network at each of the three scales.
         block_out_channels, scaling_factor, shift_factor: read by the stock pipeline; their number says 2^(n-1) = 8 px
             per latent cell, and latents need no further scaling.
     """
@@ -77,7 +78,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Latents `[B, C, h, w]` -> images `[B, 3, 8h, 8w]`, not clamped."""
         sample = self.linear_decode(z_BChw)
         if self.refine is not None:
-            sample = sample + F.pixel_shuffle(self.refine(z_BChw), PATCH)
+            sample = sample + self.refine(z_BChw)
         return DecoderOutput(sample) if return_dict else (sample,)
 
     def linear_decode(self, z_BChw: Tensor) -> Tensor:
@@ -124,10 +125,14 @@ class _ResidualBlock(nn.Module):
 
 
 def _refiner(latent_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    """Works on the latent grid: cheap, sees neighbours. Its last layer is zero: refining starts from nothing."""
-    last = nn.Conv2d(channels, 3 * PATCH * PATCH, 3, padding=1)
+    """From latents to a correction `[B, 3, 8h, 8w]` over three scales. Its last layer is zero: it starts from nothing."""
+    layers: list[nn.Module] = [nn.Conv2d(latent_channels, channels, 3, padding=1)]
+    for width in (channels, channels // 2, channels // 4):
+        layers += [_ResidualBlock(width) for _ in range(blocks)]
+        if width > channels // 4:
+            layers += [nn.Conv2d(width, 4 * (width // 2), 3, padding=1), nn.PixelShuffle(2)]
+    last = nn.Conv2d(channels // 4, 3 * 4, 3, padding=1)
     nn.init.zeros_(last.weight)
     assert last.bias is not None
     nn.init.zeros_(last.bias)
-    first = nn.Conv2d(latent_channels, channels, 3, padding=1)
-    return nn.Sequential(first, *(_ResidualBlock(channels) for _ in range(blocks)), nn.SiLU(), last)
+    return nn.Sequential(*layers, nn.SiLU(), last, nn.PixelShuffle(2))

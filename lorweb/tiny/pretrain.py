@@ -4,8 +4,10 @@ python -m lorweb.tiny.pretrain corpus              # edited pairs of packaged im
 python -m lorweb.tiny.pretrain train --minutes 60  # text encoders and transformer; run again to go on
 python -m lorweb.tiny.pretrain codec --minutes 20  # the decoder's refinement
 python -m lorweb.tiny.pretrain export              # the diffusers folder, its metrics and picture sheet
+python -m lorweb.tiny.pretrain adopt               # instead of starting afresh: go on from the packaged base
 """
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +28,7 @@ from lorweb.tiny.batches import Corpus, Examples, grid_examples, single_examples
 from lorweb.tiny.codec import PatchCodec
 from lorweb.tiny.corpus import CorpusSpec, make_corpus, read_corpus, training_tasks
 from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics, settings_of, write_base, write_metrics
-from lorweb.tiny.fit_codec import fitted_codec, refine_decoder, to_pixels
+from lorweb.tiny.fit_codec import adopted_codec, fitted_codec, refine_decoder, to_pixels
 from lorweb.tiny.state import TrainState, load_state, save_state
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -46,6 +48,27 @@ def corpus(workers: Annotated[int, typer.Option(help="processes")] = 1) -> None:
     """Make the missing parts of the corpus."""
     n = numbers()
     make_corpus(WORK / "corpus", CorpusSpec(quadrant=n["quadrant"], **n["corpus"]), workers)
+
+
+@app.command()
+def adopt() -> None:
+    """Put the packaged base into the work folder, so that `codec`, `train` and `export` improve it.
+
+    Its latents stay what they are; the decoder's refinement starts afresh, and so do the optimiser's moments.
+    """
+    n = numbers()
+    facts = json.loads((PACKAGED / "metrics.json").read_text(encoding="utf-8"))
+    codec = adopted_codec(PACKAGED / "vae", n, WORK / "codec")
+    parts = trained_parts(new_pipeline(n, facts["size"], codec))
+    for name, part in parts.items():
+        part.load_state_dict(type(part).from_pretrained(PACKAGED / name).state_dict())
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=0.0)
+    for parameter in parts.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # makes moments, all zero
+    state = TrainState(0, {name: p.detach().clone() for name, p in parts.named_parameters()})
+    save_state(WORK / f"train-{facts['size']}", state, parts, optimizer)
+    write_metrics(WORK, {"steps": facts["steps"], "size": facts["size"]})
 
 
 @app.command()
@@ -176,10 +199,22 @@ def export(
     edits = edit_metrics(to, data, per_task, WORK / f"sheet-{size}.png")
     reconstruction = codec_metrics(codec, to_pixels(torch.cat([held_out["before"], held_out["after"]])))
     count = sum(p.numel() for p in parts.parameters())
-    metrics = {"size": size, "steps": state.step, "parameters": count, "codec": reconstruction, "edits": edits}
+    adopted = json.loads(text) if (text := _text(WORK / "metrics.json")) else {}
+    earlier = adopted["steps"] if adopted.get("size") == size else 0
+    metrics = {
+        "size": size,
+        "steps": earlier + state.step,
+        "parameters": count,
+        "codec": reconstruction,
+        "edits": edits,
+    }
     metrics["catalogue_sha256"] = load_catalogue().sha256
     write_metrics(to, metrics)
     print({key: value for key, value in edits.items() if key != "tasks"}, reconstruction)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 if __name__ == "__main__":

@@ -1,29 +1,13 @@
 """Stages as Ray jobs, against a real head with its job server; data stay in the project folder, only code travels."""
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster.submit import MAX_UPLOAD, code_files, entrypoint, submission_id, upload
-
-ROOT = Path(__file__).parent.parent.parent
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+from tests.cluster.head import ROOT, free_port, submit
 
 
 @pytest.fixture
@@ -59,52 +43,11 @@ def test_the_same_work_has_the_same_id_and_changed_parameters_another(project: P
     assert submission_id("collect", ROOT, project) != first
 
 
-def submit(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.submit", *arguments, "--address", address]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_no_head_and_no_stage_are_sentences(project: Path) -> None:
     absent = submit(f"http://127.0.0.1:{free_port()}", "collect", "--root", str(project))
     assert absent.returncode == 1 and "no job server answers" in absent.stderr and "Traceback" not in absent.stderr
     wrong = submit("http://127.0.0.1:1", "colect", "--root", str(project))
     assert wrong.returncode == 2 and "no stage 'colect'" in wrong.stderr
-
-
-@pytest.fixture
-def head() -> Iterator[str]:
-    """A real head on free ports, stopped by its own process group (`ray stop` would end every Ray of the machine)."""
-    port, dashboard = free_port(), free_port()
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [
-        str(Path(sys.executable).with_name("ray")),
-        "start",
-        "--head",
-        "--block",
-        f"--port={port}",
-        "--num-cpus=4",
-    ]
-    command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--object-store-memory={300 << 20}"]
-    command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{dashboard}"
-    try:
-        wait_for(f"{address}/api/version", process)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
-
-
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(240):
-        assert process.poll() is None, "the head ended before it answered"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise AssertionError(f"nothing answers at {url}")
 
 
 @pytest.mark.ray

@@ -1,0 +1,123 @@
+"""The whole road on the smoke profile, by `dvc repro` and by Ray jobs on a real head: the same bytes either way."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.head import ROOT, submit
+
+PATIENCE = 900  # s
+STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
+LEFT_OUT = {".git", ".venv", ".work", "data", "models", "reports", "mlruns", "mlartifacts", "metrics", "__pycache__"}
+LEFT_OUT |= {"mlflow.db", "dvc.lock", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
+
+
+def call(project: Path, *command: str) -> str:
+    """Run a command of the environment in the project; returns what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project as a stranger clones it, under the smoke profile."""
+    folder = tmp_path_factory.mktemp("whole") / "project"
+    shutil.copytree(ROOT, folder, ignore=lambda at, names: [n for n in names if n in LEFT_OUT and Path(at) == ROOT])
+    call(folder, "git", "init", "--quiet")
+    call(folder, "git", "add", "--all")
+    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    call(folder, "git", *author, "commit", "--quiet", "--message", "clone")
+    call(folder, "python", "-m", "pipelines.profile", "smoke")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reproduced(project: Path) -> str:
+    """What the first `dvc repro` printed."""
+    return call(project, "dvc", "repro")
+
+
+def outs(project: Path) -> dict[str, str]:
+    """{path: content hash} of what the stages made; promote's is left out: it looks at a registry, which has a history."""
+    lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    return {
+        out["path"]: out["md5"]
+        for name in STAGES[:-1]
+        for out in lock[name]["outs"]
+        if "data" in out["path"] or "models" in out["path"]
+    }
+
+
+def ran(output: str) -> list[str]:
+    """Stages that a `dvc repro` ran, in order."""
+    return [name for name in STAGES if f"Running stage '{name}'" in output]
+
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
+
+
+def test_every_stage_runs_and_leaves_what_it_promises(project, reproduced):
+    assert ran(reproduced) == STAGES
+    for name in STAGES:
+        assert json.loads((project / f"metrics/{name}.json").read_text())["seconds"] >= 0
+    assert (project / "reports/index.html").is_file() and (project / "mlflow.db").is_file()
+    decision = json.loads((project / "models/promoted.json").read_text())
+    assert decision["decision"] in ("promoted", "refused") and decision["reasons"]
+
+
+def test_again_runs_nothing_but_the_look_at_the_registry(project, reproduced):
+    before = outs(project)
+    assert ran(call(project, "dvc", "repro")) in ([], ["promote"])
+    assert outs(project) == before
+
+
+def test_metrics_plots_and_params_say_something(project, reproduced):
+    shown = call(project, "dvc", "metrics", "show")
+    assert "metrics/filter.json" in shown and "perceptual_to_truth" in shown
+    call(project, "dvc", "plots", "show", "--out", "plots")
+    page = (project / "plots/index.html").read_text(encoding="utf-8")
+    assert "train_loss" in page and "filter_survival" in page
+    assert "train.steps" in call(project, "dvc", "params", "diff", "HEAD")
+
+
+def test_a_changed_threshold_runs_the_filter_and_what_follows(project, reproduced):
+    path = project / "params.yaml"
+    kept = path.read_text(encoding="utf-8")
+    params = yaml.safe_load(kept)
+    params["filter"]["checks"][0]["min"] += 0.02
+    try:
+        path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+        assert ran(call(project, "dvc", "repro", "filter")) == ["filter"]
+        follows = ran(call(project, "dvc", "repro", "--dry"))
+        assert {"assemble", "encode", "evaluate"} <= set(follows) and not {"collect", "generate"} & set(follows)
+        metrics = json.loads((project / "metrics/filter.json").read_text())
+        assert metrics["rejected"].get("change_min", 0) > 0
+    finally:
+        path.write_text(kept, encoding="utf-8")
+    call(project, "dvc", "repro", "filter")
+
+
+def test_as_ray_jobs_on_a_running_head_it_is_the_same_bytes(project, reproduced, head):
+    expected = outs(project)
+    assert len(expected) > 6
+    root = project.parent / "shared"
+    shutil.copytree(
+        project,
+        root,
+        ignore=shutil.ignore_patterns(".work", "data", "models", "reports", "mlflow.db", "mlartifacts", "metrics"),
+    )
+    done = submit(head, "all", "--root", str(root), patience=PATIENCE)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    call(root, "dvc", "commit", "--force", "--quiet")
+    assert outs(root) == expected
