@@ -138,7 +138,7 @@ def convert(
 def demo(
     model: Model = CHAMPION,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="TCP port.")] = 7860,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 7860,
     data: Annotated[Path, typer.Option(help="Pipeline data whose test analogies are offered as examples.")] = Path(
         "data"
     ),

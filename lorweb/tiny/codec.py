@@ -125,7 +125,7 @@ class _ResidualBlock(nn.Module):
 
 
 def _refiner(latent_channels: int, channels: int, blocks: int) -> nn.Sequential:
-    """From latents to a correction `[B, 3, 8h, 8w]` over three scales. Its last layer is zero: it starts from nothing."""
+    """From latents to a correction `[B, 3, 8h, 8w]` over three scales; its last layer starts at zero."""
     layers: list[nn.Module] = [nn.Conv2d(latent_channels, channels, 3, padding=1)]
     for width in (channels, channels // 2, channels // 4):
         layers += [_ResidualBlock(width) for _ in range(blocks)]

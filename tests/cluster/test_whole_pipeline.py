@@ -49,7 +49,7 @@ def reproduced(project: Path) -> str:
 
 
 def outs(project: Path) -> dict[str, str]:
-    """{path: content hash} of what the stages made; promote's is left out: it looks at a registry, which has a history."""
+    """{path: content hash} of data and models. Not of promote: it looks at a registry, which has a history."""
     lock = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     return {
         out["path"]: out["md5"]
