@@ -9,32 +9,26 @@ python -m lorweb.tiny.pretrain adopt               # instead of starting afresh:
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import torch
 import typer
 import yaml
-from torch import Tensor, nn
 
 from lorweb.data.catalogue import load_catalogue
-from lorweb.kontext.flow import add_noise, draw_noise, draw_timesteps, flow_loss, weigh
-from lorweb.kontext.grid import Size
-from lorweb.kontext.model import Conditions, TextEmbedding, guidance_vector, velocity
-from lorweb.kontext.tokens import pack, positions
-from lorweb.tiny.architecture import MAX_SEQUENCE_LENGTH, SIZES, build, vocabulary
-from lorweb.tiny.batches import Corpus, Examples, grid_examples, single_examples
+from lorweb.tiny.architecture import SIZES, build, vocabulary
+from lorweb.tiny.batches import Corpus
 from lorweb.tiny.codec import PatchCodec
 from lorweb.tiny.corpus import CorpusSpec, make_corpus, read_corpus, training_tasks
 from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics, settings_of, write_base, write_metrics
 from lorweb.tiny.fit_codec import adopted_codec, fitted_codec, refine_decoder, to_pixels
 from lorweb.tiny.state import TrainState, load_state, save_state
+from lorweb.tiny.step import Numbers, examples_of, set_rate, train_step, trained_parts
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 WORK: Final = Path(".work/tiny")
 PACKAGED: Final = Path(__file__).with_name("kontext")
-Numbers = dict[str, Any]
 
 
 def numbers() -> Numbers:
@@ -90,7 +84,7 @@ def train(
     while time.monotonic() < end:
         left = (end - time.monotonic()) / (60 * minutes) if decay else 1.0
         set_rate(optimizer, n, state.step, max(0.0, left))
-        total += train_step(pipe, parts, optimizer, _examples(pairs, n, state.step), n, state)
+        total += train_step(pipe, parts, optimizer, examples_of(pairs, n, state.step), n, state)
         if state.step % 50 == 0:
             rate = (time.monotonic() - logged) / 50
             print(f"step {state.step} loss {total / 50:.4f} {rate:.2f} s/step", flush=True)
@@ -104,60 +98,6 @@ def new_pipeline(n: Numbers, size: str, codec: PatchCodec) -> Any:
     """A fresh pipeline whose tokenizers know every word of the catalogue."""
     texts = [text for task in load_catalogue().tasks for text in task.instructions]
     return build(SIZES[size], vocabulary(texts), codec, n["seed"])
-
-
-def trained_parts(pipe: Any) -> nn.ModuleDict:
-    """What pre-training changes: the transformer and both text encoders."""
-    return nn.ModuleDict(
-        {"transformer": pipe.transformer, "text_encoder": pipe.text_encoder, "text_encoder_2": pipe.text_encoder_2}
-    )
-
-
-def set_rate(optimizer: Any, n: Numbers, step: int, left: float) -> None:
-    """Linear warm-up, constant, and linear to zero over the last 30 % of the time of this call."""
-    factor = min(1.0, (step + 1) / n["warmup_steps"], left / 0.3)
-    for group in optimizer.param_groups:
-        group["lr"] = n["learning_rate"] * factor
-
-
-def _examples(pairs: Corpus, n: Numbers, step: int) -> Iterator[Examples]:
-    key = (n["seed"], step)
-    yield single_examples(pairs, n["single_batch"], key, n["caption_dropout"])
-    yield grid_examples(pairs, n["grid_batch"], key, n["caption_dropout"])
-
-
-def train_step(
-    pipe: Any, parts: nn.ModuleDict, optimizer: Any, groups: Iterator[Examples], n: Numbers, state: TrainState
-) -> float:
-    """One optimiser step over the single and the grid examples; returns the mean loss."""
-    total = 0.0
-    for number, examples in enumerate(groups):
-        loss = example_loss(pipe, examples, n, (state.step, number)) / 2
-        loss.backward()
-        total += float(loss.detach())
-    nn.utils.clip_grad_norm_(parts.parameters(), n["max_grad_norm"])
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    state.advance(parts, n["ema"])
-    return total
-
-
-def example_loss(pipe: Any, examples: Examples, n: Numbers, key: tuple[int, int]) -> Tensor:
-    """Eq. 1 on the examples; noise and timesteps depend on `key` alone."""
-    batch, size = len(examples.x0), Size(*examples.x0.shape[-2:])
-    indices = [1000 * key[1] + i for i in range(batch)]
-    x1 = draw_noise(tuple(examples.x0.shape[1:]), n["seed"], key[0], indices)
-    t_B = draw_timesteps("logit_normal", n["seed"], key[0], indices)
-    z_BLD = pack(add_noise(examples.x0, x1, t_B))
-    prompt_BTE, pooled_BP, _ = pipe.encode_prompt(examples.prompts, max_sequence_length=MAX_SEQUENCE_LENGTH)
-    given = Conditions(
-        pack(examples.y),
-        TextEmbedding(prompt_BTE, pooled_BP),
-        guidance_vector(pipe.transformer, n["guidance_scale"], z_BLD),
-        positions(size, prompt_BTE.shape[1], z_BLD),
-    )
-    v_BLD = velocity(pipe.transformer, z_BLD, t_B, given)
-    return flow_loss(v_BLD, pack(examples.x0), pack(x1), weigh("uniform", t_B))
 
 
 def _latent_corpus(n: Numbers) -> tuple[Corpus, PatchCodec]:

@@ -9,8 +9,9 @@ from lorweb.tiny.architecture import CLIP_LENGTH, MAX_SEQUENCE_LENGTH, SIZES, Si
 from lorweb.tiny.batches import Corpus, draw, grid_examples, single_examples
 from lorweb.tiny.codec import PatchCodec
 from lorweb.tiny.corpus import TRAINED_PHOTOS, _sources, training_tasks
-from lorweb.tiny.pretrain import numbers, set_rate, train_step, trained_parts
+from lorweb.tiny.pretrain import numbers
 from lorweb.tiny.state import load_state, save_state
+from lorweb.tiny.step import set_rate, train_step, trained_parts
 
 
 @pytest.fixture(scope="module")
