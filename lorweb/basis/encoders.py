@@ -46,7 +46,7 @@ class RawFeatures:
 
 
 class PackagedEncoder:
-    """EfficientNet-Lite0 statistics and a style vector, standardised and reduced by a fixed, partially whitening PCA.
+    """EfficientNet-Lite0 statistics and a style vector, standardised and reduced to the directions of edits.
 
     Its mean over natural images is about 0 and its mean square per coordinate about 1.
     """

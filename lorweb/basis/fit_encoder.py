@@ -1,15 +1,14 @@
 """Fits the fixed reduction of the packaged encoder: `python -m lorweb.basis.fit_encoder`. Deterministic.
 
-It sees packaged photos, avatars of seeds that no data set uses, and what the *training* tasks make of both: no held-out
-task, and no label. The reduction is a PCA of standardised features, scaled by variance^(-1/4): whitening halfway lifts
-the small directions in which edits differ without raising noise to the size of signal.
+It sees what the *training* tasks make of photos and avatars that are never tested on, and which task each change is
+of: no held-out task, no test subject. The reduction is a discriminant analysis of changes: the directions in which
+f(a') - f(a) differs most between tasks, measured against how much it differs within a task and how much images differ
+anyway. What a router has to tell apart then stands out, whatever the subject.
 
-Legend: N images, F features before the reduction, D features of the encoder.
+Legend: M pairs, F features before the reduction, D features of the encoder, K tasks.
 """
 
-import io
-import itertools
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,89 +21,103 @@ from torch import Tensor
 
 from lorweb.basis.efficientnet import Array
 from lorweb.basis.encoders import REDUCTION, RawFeatures
-from lorweb.data.avatars import BASE
-from lorweb.data.catalogue import load_catalogue
-from lorweb.data.editors import EmbeddedEditor
-from lorweb.data.readers import Reader, build_reader
-from lorweb.data.readers.base import SourceRow
-from lorweb.data.readers.dicebear import DicebearConfig
-from lorweb.data.readers.photos import PhotosConfig
-from lorweb.data.rejects import Rejected
-from lorweb.records import stable_id
+from lorweb.tiny.corpus import CorpusSpec, edited_pairs, shrink
 
-DIM: Final = 160
-WHITENING: Final = 0.5  # 0 keeps the variances of the PCA, 1 makes them equal
-SIZE: Final = 128  # px
-CROPS: Final = 4  # per photo
-SEEDS: Final = 6  # avatars per style
-FIRST_SEED: Final = 100_000  # far above the seeds of any data set
-EDITS: Final = 12  # training tasks drawn per source
+DIM: Final = 106  # at most the number of training tasks less one
+SUBJECTS: Final = 1.0  # weight of the covariance of images beside that of changes within a task
+RIDGE: Final = 0.1  # share of the mean variance added to every direction
+PARTS: Final = 4  # of the corpus that pre-training uses too
+PAIRS: Final = 10  # of each task and part
+SIDE: Final = 64  # px, the quadrant of the embedded default
 BATCH: Final = 16  # images
 _Doubles = NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class EditedFeatures:
+    """Features of both sides of every pair, [M, F], and the task of each, [M]."""
+
+    before_MF: Array
+    after_MF: Array
+    task_M: NDArray[np.int64]
+
+
 def main() -> None:
-    """Fit on `fit_images` and write the file that `load_encoder` reads."""
-    encoder, images = RawFeatures(), fit_images()
-    parts = []
-    while batch := list(itertools.islice(images, BATCH)):
-        parts.append(encoder(batch))
-    raw_NF = np.concatenate(parts)
-    save_reduction(fit_reduction(raw_NF, DIM), REDUCTION)
-    print(f"{REDUCTION.name}: {raw_NF.shape[1]} features to {DIM}, fitted to {len(raw_NF)} images")
+    """Fit and write the file that `load_encoder` reads."""
+    found = edited_features(RawFeatures())
+    tensors = fit_reduction(found, DIM)
+    save_reduction(tensors, REDUCTION)
+    print(f"{REDUCTION.name}: {found.after_MF.shape[1]} features to {DIM}, fitted to {len(found.task_M)} pairs")
 
 
-def fit_images() -> Iterator[Image.Image]:
-    """Each source, then what `EDITS` training tasks, drawn by the id of the source, make of it."""
-    tasks, editor = [task for task in load_catalogue().tasks if task.trained], EmbeddedEditor()
-    for source in _sources():
-        yield Image.open(io.BytesIO(source["image"]))
-        fitting = [task for task in tasks if task.fits_category(source["category"])]
-        generator = np.random.default_rng(int(stable_id("fit", source["id"]), 16))
-        for index in sorted(generator.choice(len(fitting), EDITS, replace=False)):
-            try:
-                yield editor.edit(fitting[index], dict(source), 0)
-            except Rejected:
-                continue  # an edit that does not fit this subject shows nothing to fit to
+def edited_features(encoder: RawFeatures) -> EditedFeatures:
+    """Features of edited pairs; an image that is edited several times is encoded once."""
+    spec = CorpusSpec(PARTS, PAIRS, SIDE)
+    rows: dict[bytes, int] = {}
+    places: list[tuple[int, int, int]] = []  # rows of before and after, task
+    features: list[Array] = []
+    waiting: list[Image.Image] = []
+
+    def place(image: Image.Image) -> int:
+        small = shrink(image, SIDE)
+        if (key := small.tobytes()) not in rows:
+            rows[key] = len(rows)
+            waiting.append(Image.fromarray(small))
+        return rows[key]
+
+    for part in range(PARTS):
+        for task, (before, after) in edited_pairs(part, spec):
+            places.append((place(before), place(after), task))
+            if len(waiting) >= BATCH:
+                features.append(encoder(waiting))
+                waiting.clear()
+    if waiting:
+        features.append(encoder(waiting))
+    all_NF, table = np.concatenate(features), np.array(places)
+    return EditedFeatures(all_NF[table[:, 0]], all_NF[table[:, 1]], table[:, 2])
 
 
-def _sources() -> Iterator[SourceRow]:
-    readers: list[Reader] = [
-        build_reader(PhotosConfig(reader="photos", crops=CROPS)),
-        build_reader(DicebearConfig(reader="dicebear", styles=tuple(BASE), seeds=SEEDS, first_seed=FIRST_SEED)),
-    ]
-    for reader in readers:
-        for location in reader.locations():
-            try:
-                yield reader.read(location, SIZE, SIZE * SIZE * 10_000)
-            except Rejected:
-                continue  # a crop too coarse for this size
-
-
-def fit_reduction(raw_NF: Array, dim: int) -> dict[str, Tensor]:
+def fit_reduction(found: EditedFeatures, dim: int) -> dict[str, Tensor]:
     """shift [F], scale [F] (float32) and matrix [F, dim] (float16): features are ((raw - shift) * scale) @ matrix.
 
-    Over the images of the fit the features have mean 0, mean square 1 over all coordinates, and falling variances.
+    Over the images of the fit the features have mean 0 and mean square 1 over all coordinates; the first coordinates
+    separate the tasks best.
 
     Raises:
-        ValueError: fewer images than `dim`.
+        ValueError: not more than `dim` tasks.
     """
-    count, width = raw_NF.shape
-    if not 0 < dim < min(count, width):
-        raise ValueError(f"cannot fit {dim} dimensions to {count} images of {width} features; give more images")
-    x_NF = raw_NF.astype(np.float64)
+    from scipy.linalg import eigh
+
+    tasks = np.unique(found.task_M)
+    if not 0 < dim < len(tasks):
+        raise ValueError(f"{len(tasks)} tasks have at most {len(tasks) - 1} discriminant directions, not {dim}")
+    x_NF = np.concatenate([found.before_MF, found.after_MF]).astype(np.float64)
     shift_F, spread_F = x_NF.mean(axis=0), x_NF.std(axis=0)
     scale_F = 1.0 / np.maximum(spread_F, 1e-3 * np.median(spread_F))  # a dead feature stays small
     z_NF = (x_NF - shift_F) * scale_F
-    variances_F, vectors_FF = np.linalg.eigh(z_NF.T @ z_NF / count)
-    variances_D, vectors_FD = variances_F[::-1][:dim], vectors_FF[:, ::-1][:, :dim]
-    matrix_FD = _signed(vectors_FD) * variances_D ** (-WHITENING / 2)
-    matrix_FD /= np.sqrt(np.mean(variances_D ** (1.0 - WHITENING)))
+    before_MF, after_MF = np.split(z_NF, 2)
+    between_FF, within_FF = _scatter(after_MF - before_MF, found.task_M, tasks)
+    noise_FF = within_FF + SUBJECTS * np.cov(z_NF.T)
+    noise_FF += RIDGE * np.trace(noise_FF) / len(noise_FF) * np.eye(len(noise_FF))
+    last = len(noise_FF) - 1
+    _, vectors_FD = eigh(between_FF, noise_FF, subset_by_index=[last - dim + 1, last])
+    matrix_FD = _signed(vectors_FD[:, ::-1])
+    matrix_FD /= np.sqrt(np.mean(np.square(z_NF @ matrix_FD)))
     return {
         "shift": torch.from_numpy(shift_F).float(),
         "scale": torch.from_numpy(scale_F).float(),
         "matrix": torch.from_numpy(np.ascontiguousarray(matrix_FD)).half(),
     }
+
+
+def _scatter(change_MF: _Doubles, task_M: NDArray[np.int64], tasks_K: NDArray[np.int64]) -> tuple[_Doubles, _Doubles]:
+    """Covariance of the tasks' mean changes, and of changes around them, [F, F] each."""
+    means_KF = np.stack([change_MF[task_M == task].mean(axis=0) for task in tasks_K])
+    residual_MF = change_MF - means_KF[np.searchsorted(tasks_K, task_M)]
+    centred_KF = means_KF - means_KF.mean(axis=0)
+    between: _Doubles = centred_KF.T @ centred_KF / len(tasks_K)
+    within: _Doubles = residual_MF.T @ residual_MF / (len(change_MF) - len(tasks_K))
+    return between, within
 
 
 def _signed(vectors_FD: _Doubles) -> _Doubles:

@@ -90,9 +90,9 @@ def _path(folder: Path, part: int) -> Path:
 def _make_part(job: tuple[Path, int, CorpusSpec]) -> Path:
     folder, part, spec = job
     before, after, task = [], [], []
-    for index, pair in _pairs(part, spec):
-        before.append(_shrink(pair[0], spec.quadrant))
-        after.append(_shrink(pair[1], spec.quadrant))
+    for index, pair in edited_pairs(part, spec):
+        before.append(shrink(pair[0], spec.quadrant))
+        after.append(shrink(pair[1], spec.quadrant))
         task.append(index)
     tensors = {
         "before": torch.from_numpy(np.stack(before)).permute(0, 3, 1, 2).contiguous(),
@@ -105,11 +105,13 @@ def _make_part(job: tuple[Path, int, CorpusSpec]) -> Path:
     return path
 
 
-def _shrink(image: Image.Image, size: int) -> np.ndarray:  # type: ignore[type-arg]
+def shrink(image: Image.Image, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    """Squashed to `size` x `size` px, uint8 [size, size, 3]."""
     return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
-def _pairs(part: int, spec: CorpusSpec) -> Iterator[tuple[int, tuple[Image.Image, Image.Image]]]:
+def edited_pairs(part: int, spec: CorpusSpec) -> Iterator[tuple[int, tuple[Image.Image, Image.Image]]]:
+    """(task number, (image, its edit)) of one part, at the source's size; no test subject, no held-out task."""
     from lorweb.data.editors import EmbeddedEditor
 
     editor, sources = EmbeddedEditor(), _sources(part, spec.held_out)

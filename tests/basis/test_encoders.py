@@ -16,7 +16,7 @@ from transformers import (
 
 from lorweb.basis import efficientnet
 from lorweb.basis.encoders import PACKAGED, RawFeatures, load_encoder
-from lorweb.basis.fit_encoder import fit_reduction
+from lorweb.basis.fit_encoder import EditedFeatures, fit_reduction
 
 
 @pytest.fixture(scope="module")
@@ -183,15 +183,24 @@ def test_a_clip_folder_is_no_siglip(clip_folder):
         load_encoder(f"siglip2:{clip_folder}")
 
 
-def test_the_reduction_centres_scales_and_orders():
+def test_the_reduction_finds_what_edits_change_and_forgets_subjects():
     generator = np.random.default_rng(0)
-    raw = (generator.normal(size=(400, 6)) @ generator.normal(size=(6, 30)) * 5 + 3).astype(np.float32)
-    raw[:, 7] = 2.0  # dead
-    made = fit_reduction(raw, 4)
-    out = ((torch.from_numpy(raw) - made["shift"]) * made["scale"]) @ made["matrix"].float()
-    variances = out.var(dim=0, correction=0)
-    assert out.mean(dim=0).abs().max() < 1e-2 and variances.mean() == pytest.approx(1.0, abs=0.01)
-    assert (variances.diff() < 0).all()
-    assert all(torch.equal(made[key], fit_reduction(raw, 4)[key]) for key in made)
-    with pytest.raises(ValueError, match="cannot fit 30 dimensions"):
-        fit_reduction(raw, 30)
+    subjects = (generator.normal(size=(600, 3)) @ generator.normal(size=(3, 20)) * 5 + 3).astype(np.float32)
+    task = np.arange(600) % 4
+    shifts = np.zeros((4, 20), dtype=np.float32)
+    shifts[:, 11:14] = generator.normal(size=(4, 3))  # tasks move features 11, 12 and 13; subjects spread over all
+    noise = generator.normal(size=(600, 20)).astype(np.float32) * 0.05
+    before = subjects + generator.normal(size=(600, 20)).astype(np.float32) * 0.1
+    before[:, 7] = 2.0  # dead
+    found = EditedFeatures(before, before + shifts[task] + noise, task)
+    made = fit_reduction(found, 3)
+    reduce = lambda raw: ((torch.from_numpy(raw) - made["shift"]) * made["scale"]) @ made["matrix"].float()  # noqa: E731
+    x, y = reduce(found.before_MF), reduce(found.after_MF)
+    both = torch.cat([x, y])
+    assert both.mean(0).abs().max() < 1e-2 and both.square().mean() == pytest.approx(1.0, abs=0.01)
+    centres = torch.stack([(y - x)[task == k].mean(0) for k in range(4)])
+    nearest = torch.cdist(y - x, centres).argmin(1)
+    assert float((nearest == torch.from_numpy(task)).float().mean()) > 0.97
+    assert all(torch.equal(made[key], fit_reduction(found, 3)[key]) for key in made)
+    with pytest.raises(ValueError, match="4 tasks have at most 3 discriminant directions, not 4"):
+        fit_reduction(found, 4)
