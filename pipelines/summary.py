@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorweb.evaluation.results import HEADLINE
+from lorweb.evaluation.results import SHOWN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,7 +22,9 @@ def print_summary(root: Path) -> None:
         console = Console(width=WIDTH)
     stages = {name: _read(root / "metrics" / f"{name}.json") for name in STAGES}
     _stages(console, {name: found for name, found in stages.items() if found is not None})
-    _comparison(console, _read(root / "reports" / "metrics.json") or {})
+    metrics = _read(root / "reports" / "metrics.json") or {}
+    for metric in SHOWN:
+        _comparison(console, metrics, metric)
     _decision(console, _read(root / "models" / "promoted.json"))
     _places(console, root)
 
@@ -57,7 +59,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _comparison(console: "Console", metrics: dict[str, Any]) -> None:
+def _comparison(console: "Console", metrics: dict[str, Any], metric: str) -> None:
     from rich.table import Table
 
     cells = [
@@ -65,10 +67,10 @@ def _comparison(console: "Console", metrics: dict[str, Any]) -> None:
     ]
     if not cells:
         return
-    table = Table("model", *cells, title=f"{HEADLINE} (smaller is better; 95 % interval)", title_justify="left")
+    table = Table("model", *cells, title=f"{metric} (smaller is better; 95 % interval)", title_justify="left")
     models = list(dict.fromkeys(model for cell in cells for model in metrics[cell]))
     for model in models:
-        found = [metrics[cell].get(model, {}).get(HEADLINE) for cell in cells]
+        found = [metrics[cell].get(model, {}).get(metric) for cell in cells]
         values = [f"{f['mean']:.4f} [dim]{f['low']:.3f}–{f['high']:.3f}[/]" if f else "" for f in found]
         table.add_row(f"[bold]{model}[/]" if model == "lorweb" else model, *values)
     console.print(table)

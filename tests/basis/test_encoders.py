@@ -188,7 +188,7 @@ def test_the_reduction_finds_what_edits_change_and_forgets_subjects():
     subjects = (generator.normal(size=(600, 3)) @ generator.normal(size=(3, 20)) * 5 + 3).astype(np.float32)
     task = np.arange(600) % 4
     shifts = np.zeros((4, 20), dtype=np.float32)
-    shifts[:, 11:14] = generator.normal(size=(4, 3))  # tasks move features 11, 12 and 13; subjects spread over all
+    shifts[:, 11:14] = generator.normal(size=(4, 3)) * 6  # tasks move features 11, 12 and 13; subjects spread over all
     noise = generator.normal(size=(600, 20)).astype(np.float32) * 0.05
     before = subjects + generator.normal(size=(600, 20)).astype(np.float32) * 0.1
     before[:, 7] = 2.0  # dead
