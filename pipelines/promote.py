@@ -129,7 +129,11 @@ def decide_on(
 ) -> tuple[str, list[str]]:
     """(promoted, refused or unchanged; reasons)."""
     if "champion" in version.aliases:
-        return "unchanged", [f"version {version.number} is the champion already; the candidate has the same bytes"]
+        known = registry.evidence(version) or {}
+        same = (
+            f"version {version.number} is the champion already; the candidate has the same bytes. It was promoted with:"
+        )
+        return "unchanged", [same, *known.get("reasons", [])]
     if ROLLED_BACK in version.tags:
         hint = f"`lorweb registry promote {version.number}` brings it back"
         return "refused", [f"version {version.number} was rolled back by hand and is not promoted by itself; {hint}"]

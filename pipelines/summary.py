@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
-WIDTH: Final = 100  # characters, where the output is no terminal
+CELLS: Final = ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit")
+WIDTH: Final = 120  # characters, where the output is no terminal
 
 
 def print_summary(root: Path) -> None:
@@ -25,6 +26,7 @@ def print_summary(root: Path) -> None:
     metrics = _read(root / "reports" / "metrics.json") or {}
     for metric in SHOWN:
         _comparison(console, metrics, metric)
+    _differences(console, _read(root / "reports" / "paired.json") or {})
     _decision(console, _read(root / "models" / "promoted.json"))
     _places(console, root)
 
@@ -62,9 +64,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def _comparison(console: "Console", metrics: dict[str, Any], metric: str) -> None:
     from rich.table import Table
 
-    cells = [
-        cell for cell in ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit") if cell in metrics
-    ]
+    cells = [cell for cell in CELLS if cell in metrics]
     if not cells:
         return
     table = Table("model", *cells, title=f"{metric} (smaller is better; 95 % interval)", title_justify="left")
@@ -73,6 +73,21 @@ def _comparison(console: "Console", metrics: dict[str, Any], metric: str) -> Non
         found = [metrics[cell].get(model, {}).get(metric) for cell in cells]
         values = [f"{f['mean']:.4f} [dim]{f['low']:.3f}–{f['high']:.3f}[/]" if f else "" for f in found]
         table.add_row(f"[bold]{model}[/]" if model == "lorweb" else model, *values)
+    console.print(table)
+
+
+def _differences(console: "Console", facts: dict[str, Any]) -> None:
+    """What models differ by on the same analogies: a negative number is in favour of the first one named."""
+    from rich.table import Table
+
+    paired = facts.get("paired", {})
+    cells = [cell for cell in CELLS if any(cell in found for found in paired.values())]
+    if not cells:
+        return
+    table = Table("paired difference", *cells, title=f"{facts['metric']}, per analogy", title_justify="left")
+    for name, found in paired.items():
+        values = [f"{v['mean']:+.4f} [dim]{v['low']:+.3f} {v['high']:+.3f}[/]" for c in cells if (v := found.get(c))]
+        table.add_row(name, *values)
     console.print(table)
 
 

@@ -83,8 +83,9 @@ def edit_metrics(folder: Path, data: HeldOut, per_task: int, sheet: Path) -> dic
             outputs.append(codec.decode(z_BChw, return_dict=False)[0].clamp(-1, 1) / 2 + 0.5)
     edited = torch.cat(outputs)
     error, copy = ((edited - after) ** 2).flatten(1).mean(1), ((before - after) ** 2).flatten(1).mean(1)
-    save_sheet([before, edited, after], sheet)
     names = [data.tasks[int(data.task[i])].id for i in rows]
+    one_per_task = [names.index(name) for name in dict.fromkeys(names)]
+    save_sheet([before[one_per_task], edited[one_per_task], after[one_per_task]], sheet)
     per = {t.id: _task_errors(t.id, names, error, copy) for t in data.tasks}
     return {
         "edit_mse": float(error.mean()),
@@ -100,7 +101,7 @@ def _task_errors(task: str, names: list[str], error: Tensor, copy: Tensor) -> di
 
 
 def save_sheet(columns: list[Tensor], path: Path, across: int = 12) -> None:
-    """Rows of `across` examples, each as one image per column set: before, edited, truth below each other."""
+    """Blocks of `across` examples: before, edited and truth below each other. The format is that of the file name."""
     count = len(columns[0]) // across * across
     blocks = []
     for start in range(0, count, across):
@@ -109,7 +110,7 @@ def save_sheet(columns: list[Tensor], path: Path, across: int = 12) -> None:
         blocks.append(torch.ones(3, 4, blocks[-1].shape[2]))
     pixels = (torch.cat(blocks, dim=1).permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, quality=90)
 
 
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> None:

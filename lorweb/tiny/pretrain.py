@@ -136,7 +136,7 @@ def export(
     state = load_state(WORK / f"train-{size}", parts, torch.optim.AdamW(parts.parameters()))
     write_base(pipe, state.average, settings_of(n), to)
     data = HeldOut(**held_out, tasks=training_tasks(load_catalogue()))
-    edits = edit_metrics(to, data, per_task, WORK / f"sheet-{size}.png")
+    edits = edit_metrics(to, data, per_task, WORK / f"sheet-{size}.jpg")
     reconstruction = codec_metrics(codec, to_pixels(torch.cat([held_out["before"], held_out["after"]])))
     count = sum(p.numel() for p in parts.parameters())
     adopted = json.loads(text) if (text := _text(WORK / "metrics.json")) else {}
