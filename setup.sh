@@ -26,6 +26,15 @@ if [ "$CPU" = 1 ]; then
 fi
 # uv does not read pip's configuration: wheels that pip would find in a local folder are found through this variable
 export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
-"$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" \
-  ${TORCH_BACKEND:+--torch-backend "$TORCH_BACKEND"} --editable '.[dev,cluster,demo]'
+install() {
+  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" "$@" --editable '.[dev,cluster,demo]'
+}
+if [ -n "${TORCH_BACKEND:-}" ]; then
+  install --torch-backend "$TORCH_BACKEND"
+elif [ "$CPU" = 1 ]; then
+  # PyTorch's CPU build, not the index's default with gigabytes of CUDA; where its index is out of reach, what there is
+  UV_HTTP_RETRIES=0 install --torch-backend cpu 2>/dev/null || install
+else
+  install
+fi
 touch "$VENV/.ready"

@@ -29,6 +29,10 @@ MAX_UPLOAD: Final = (
 )  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
 START_TRIES: Final = 20
+LOOKS_OUTSIDE: Final = (
+    "collect",
+    "promote",
+)  # at source folders, at the registry: always run, cheap if nothing changed
 FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
 
 
@@ -73,6 +77,9 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
         client.delete_job(submission)
         status = None
     if status is None:
+        _start(client, submission, entrypoint(stage, root), code)
+    elif status == JobStatus.SUCCEEDED and not stands(stage, code, root):
+        client.delete_job(submission)
         _start(client, submission, entrypoint(stage, root), code)
     elif status == JobStatus.SUCCEEDED:
         print(f"{stage}: done before as {submission}; --again runs it once more")
@@ -129,6 +136,7 @@ def forwarded() -> dict[str, str]:
 
 def code_files(code: Path) -> Iterator[Path]:
     """What is uploaded, sorted."""
+    yield code / "dvc.yaml"  # says which code a stage depends on
     for folder in CODE:
         for path in sorted((code / folder).rglob("*")):
             if path.is_file() and not any(fnmatch.fnmatch(part, p) for part in path.parts for p in LEFT_OUT):
@@ -152,6 +160,14 @@ def submission_id(stage: str, code: Path, root: Path) -> str:
     for path in inputs(stage, code, root):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return f"lorweb-{stage}-{digest.hexdigest()[:12]}"
+
+
+def stands(stage: str, code: Path, root: Path) -> bool:
+    """Whether a stage that was done still counts: its outs are there, and it does not look at things outside them."""
+    if stage in LOOKS_OUTSIDE:
+        return False
+    outs = yaml.safe_load((code / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["outs"]
+    return all((root / (out if isinstance(out, str) else next(iter(out)))).exists() for out in outs)
 
 
 def inputs(stage: str, code: Path, root: Path) -> Iterator[Path]:

@@ -15,9 +15,8 @@ from typing import Any, Final, Literal
 from lorweb.config import Params, load_params, parse_params
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
-OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'", "torchvision": ""}
+OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'"}
 DISK: Final = {"tiny": 3.0, "hub": 80.0}  # GB that a run needs, measured for the packaged base, estimated for FLUX.1
-STAMPS: Final = Path("/usr/share/tuxpaint/stamps")
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,13 @@ def _encoder(params: Params) -> Iterator[Finding]:
         yield Finding(
             module, "ok" if there else "missing", "packaged weights" if there else f"not installed; needed for {what}"
         )
-    yield Finding("query encoder", "ok", params.encode.encoder)
+    kind, _, folder = params.encode.encoder.partition(":")
+    if not folder or (Path(folder) / "config.json").is_file():
+        yield Finding("query encoder", "ok", params.encode.encoder)
+    elif folder.count("/") == 1:
+        yield Finding("query encoder", "note", f"{folder} is taken from the hub's cache, or fetched when it is needed")
+    else:
+        yield Finding("query encoder", "missing", f"no model folder at '{folder}'; correct {kind}:{folder}")
 
 
 def _sources() -> Iterator[Finding]:
@@ -205,9 +210,9 @@ def _sources() -> Iterator[Finding]:
         "ok" if shutil.which("npm") else "note",
         "emoji sets can be fetched" if shutil.which("npm") else "not there; emoji sets cannot be fetched",
     )
-    there = STAMPS.is_dir()
+    there = all(shutil.which(tool) for tool in ("apt-get", "dpkg-deb"))
     yield Finding(
-        "tux paint stamps",
+        "apt-get",
         "ok" if there else "note",
-        str(STAMPS) if there else "not there; apt-get install tuxpaint-stamps-default brings cut-out photos",
+        "photo cut-outs (tuxpaint) can be fetched" if there else "not there; photo cut-outs cannot be fetched",
     )

@@ -98,7 +98,7 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
         cfg,
         seed,
         sources,
-        Settings(base, cfg.num_inference_steps, cfg.guidance_scale, cfg.prompt),
+        Settings(base, cfg.num_inference_steps, cfg.guidance_scale, cfg.prompt, "cuda" if cfg.pool.gpus else "cpu"),
         {name: file_sha256(WEIGHTS[name]) for name in needed},
         analogies,
         {row["id"]: row for row in index if row["id"] in used},

@@ -21,7 +21,7 @@ from lorweb.data.checks import Refusal, reject
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
 from pipelines._journal import Journal, Results
-from pipelines._stage import StageFailed, start_ray
+from pipelines._stage import StageFailed, code_sha256, start_ray
 
 Item = dict[str, Any]  # JSON values only; `id` names it, and it holds or hashes every input of the row
 Result = dict[str, Any] | Rejected
@@ -44,7 +44,7 @@ class RowJob:
 
     @property
     def journal(self) -> Journal:
-        return Journal(self.stage, f"{self.function}-{stable_id(*self.identity)}", self.schema)
+        return Journal(self.stage, f"{self.function}-{stable_id(*self.identity, code_sha256(self.stage))}", self.schema)
 
 
 class Runner:

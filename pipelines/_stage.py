@@ -1,6 +1,7 @@
 """What the stages share: metrics, publishing a finished folder, starting Ray, one sentence for what failed."""
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -8,12 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
+
+import yaml
 
 from lorweb.records import stable_id
 
 WORK: Final = Path(".work")
+CODE: Final = ("lorweb", "pipelines")  # folders of the project that hold code
 _RAY_STARTS: Final = 3  # a raylet that does not answer within 30 s on a busy machine usually does the next time
 _QUIET: Final = {  # set for Ray's own processes too, unless the caller has decided otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,6 +75,22 @@ def write_text(path: Path, text: str) -> None:
 def seed_of(*parts: object) -> int:
     """A seed in [0, 2**32) from stable names: the same on every machine, in any order of arrival."""
     return int(stable_id("seed", *parts)[:8], 16)
+
+
+@lru_cache
+def code_sha256(name: str) -> str:
+    """Hash of the code that dvc.yaml lists for a stage: work that was done by other code counts as not done.
+
+    "" for a name that is no stage.
+    """
+    root = Path(__file__).parent.parent
+    listed = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {}).get("deps", [])
+    digest = hashlib.sha256()
+    for dep in (root / dep for dep in listed if dep.split("/")[0] in CODE):
+        for path in [dep] if dep.is_file() else sorted(p for p in dep.rglob("*") if p.is_file()):
+            if "__pycache__" not in path.parts:
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16] if listed else ""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Source images from packages, folders and published sets -> data/sources."""
+"""Source images from packages and folders -> data/sources."""
 
 from pathlib import Path
 from typing import Any, Final

@@ -48,17 +48,21 @@ def _stages(console: "Console", stages: dict[str, dict[str, Any]]) -> None:
         table.add_row(name, str(found.get("rows_in", "")), str(kept), rejected, str(found.get("seconds", "")))
     if stages:
         console.print(table)
-    losses = {key: value for key, value in _flat(stages.get("train", {})) if "loss" in key and isinstance(value, float)}
-    for key, value in losses.items():
-        console.print(f"  {key} {value:.4f}")
+    _losses(console, stages.get("train", {}))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        rows += _flat(value, f"{name}.") if isinstance(value, dict) else [(name, value)]
-    return rows
+def _losses(console: "Console", train: dict[str, Any]) -> None:
+    """Validation losses on fixed noise, of b' alone, with the true and with another task's exemplar."""
+    from rich.table import Table
+
+    variants = {name: found for name, found in train.items() if isinstance(found, dict)}
+    names = [key for key in next(iter(variants.values()), {}) if key.startswith("validation_")]
+    if not names:
+        return
+    table = Table("loss on fixed noise", *(name.removeprefix("validation_") for name in names), title_justify="left")
+    for variant, found in variants.items():
+        table.add_row(variant, *(f"{found[name]:.4f}" if name in found else "" for name in names))
+    console.print(table)
 
 
 def _comparison(console: "Console", metrics: dict[str, Any], metric: str) -> None:

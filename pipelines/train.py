@@ -16,7 +16,7 @@ from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
 from lorweb.serving.tracking import tracking_uri
 from pipelines._mlflow_run import StageFacts, flatten, mlflow_run
-from pipelines._stage import WORK, StageFailed, ray_session, stage, write_text
+from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage, write_text
 from pipelines._train_driver import fit
 from pipelines._train_plan import TrainPlan
 from pipelines._train_publish import finished_histories, publish, record, summary, write_curves
@@ -57,6 +57,7 @@ def make_plan(params: Params) -> TrainPlan:
         "quadrant": params.encode.quadrant,
         "encoder": params.encode.encoder,
         "query_mode": params.encode.query_mode,
+        "code": code_sha256("train"),
         "data": {"encoded": fingerprint(ENCODED), "analogies": fingerprint(ANALOGIES)},
     }
     identity = flatten(facts)

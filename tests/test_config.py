@@ -96,3 +96,13 @@ def test_photos_that_the_packaged_base_saw_are_never_tested_on() -> None:
     assert TRAINED_PHOTOS
     listed = load_params(ROOT / "params.yaml").assemble.train_subjects
     assert {f"photo:{name}" for name in TRAINED_PHOTOS} <= set(listed)
+
+
+def test_the_gate_measures_what_apply_draws():
+    """The packaged base's own default, which a trained model takes over, is what the evaluation uses."""
+    from lorweb.kontext.load import read_defaults, resolve
+
+    params = load_params(ROOT / "params.yaml")
+    defaults = read_defaults(resolve(params.encode.base))
+    assert defaults.num_inference_steps == params.evaluate.num_inference_steps
+    assert defaults.guidance_scale == params.evaluate.guidance_scale == params.train.guidance

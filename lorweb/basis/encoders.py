@@ -95,8 +95,8 @@ def load_encoder(name: str, device: str = "cpu") -> ImageEncoder:
     """The encoder of a name. `device` is for the transformers encoders; features always come back on the CPU.
 
     - `efficientnet-lite0+style`: inside packages, nothing to fetch.
-    - `clip:FOLDER`: projected, un-normalised embedding of a CLIP vision tower (the paper's: ViT-L/14).
-    - `siglip2:FOLDER`: pooled embedding of a SigLIP or SigLIP 2 vision tower.
+    - `clip:FOLDER` (or a hub id): projected, un-normalised embedding of a CLIP vision tower (the paper's: ViT-L/14).
+    - `siglip2:FOLDER` (or a hub id): pooled embedding of a SigLIP or SigLIP 2 vision tower.
 
     Raises:
         ValueError: an unknown name, or a folder that holds no such model.
@@ -147,10 +147,28 @@ _READERS: Final[dict[str, Callable[[str, Path, str], ImageEncoder]]] = {"clip": 
 
 
 def _model_folder(kind: str, folder: str) -> Path:
-    path = Path(folder)
+    path = Path(folder).expanduser()
+    if not path.exists() and folder.count("/") == 1 and not folder.startswith((".", "/", "~")):
+        path = _from_hub(kind, folder)
     if not (path / "config.json").is_file():
-        raise ValueError(f"encoder '{kind}:{folder}' names no model folder (no config.json there); give a local folder")
+        raise ValueError(
+            f"encoder '{kind}:{folder}' names no model folder (no config.json there); give a local folder or a hub id"
+        )
     return path
+
+
+def _from_hub(kind: str, name: str) -> Path:
+    """A hub id names what the hub's cache holds, and is fetched there if need be."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
+    except (OSError, ValueError) as error:  # what the hub client raises for every refusal
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(
+            f"encoder '{kind}:{name}' is no folder here and could not be fetched from the hub ({first}); "
+            "give the folder of a copy"
+        ) from error
 
 
 def _model_hash(model: Any, processor: Any) -> str:

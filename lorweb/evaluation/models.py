@@ -80,6 +80,7 @@ class Settings:
     steps: int
     guidance: float
     prompt: bool  # give the instruction to every model
+    device: str = "cpu"  # bfloat16 on "cuda", float32 elsewhere
 
 
 class Painter:
@@ -149,8 +150,8 @@ class Painter:
             from lorweb.training.baseline import load_variant
 
             self._loaded = None  # frees the weights before others are read
-            cuda = torch.cuda.is_available()
-            base = load_base(self.settings.base, torch.bfloat16 if cuda else torch.float32, "cuda" if cuda else "cpu")
+            device = self.settings.device
+            base = load_base(self.settings.base, torch.bfloat16 if device == "cuda" else torch.float32, device)
             variant = None if weights is None else load_variant(base.transformer, self.weights[weights])
             base.transformer.to(base.device).eval()
             self._loaded = weights, base, variant

@@ -133,7 +133,7 @@ def _bars(data: ReportData) -> list[tuple[str, str]]:
     marks = [name for name in ("single_lora", "copy") if any(f"{data.headline}.{name}" in row for row in data.tasks)]
     charts = []
     for holdout in ("none", "value", "composition", "edit"):
-        rows = [row for row in data.tasks if row["holdout"] == holdout]
+        rows = [row for row in data.tasks if row["holdout"] == holdout and data.headline in row]
         bars = [
             TaskBar(str(row["task"]), float(row[data.headline]), {m: float(row[f"{data.headline}.{m}"]) for m in marks})
             for row in rows

@@ -78,10 +78,11 @@ class DrawAnswers:
             stored = [decode_quadrant(self.pairs(item["at"])[row.side], self.sources.size()) for item in items]
             return [_answer(item, image, None) for item, image in zip(items, stored, strict=True)]
         questions = [Question(i["exemplar"], i["query"], i["instruction"], i["seed"]) for i in items]
+        # one at a time: in a batch, rounding depends on who else is in it, and a resumed run batches differently
         if isinstance(row, Reference):
-            answers = self.painter.through_codec(row.side, questions)
+            answers = [self.painter.through_codec(row.side, [q])[0] for q in questions]
         else:
-            answers = self.painter(model, questions)
+            answers = [self.painter(model, [q])[0] for q in questions]
         return [
             _answer(item, found.image, _mix_bytes(found.mix_LN)) for item, found in zip(items, answers, strict=True)
         ]

@@ -39,14 +39,15 @@ def fitted_codec(raw: dict[str, Tensor], n: dict[str, Any], folder: Path) -> Pat
 
 
 def adopted_codec(packaged: Path, n: dict[str, Any], folder: Path) -> PatchCodec:
-    """The linear part of the packaged codec with a fresh refinement, saved to `folder`: latents stay what they are."""
+    """The packaged codec, saved to `folder`. Latents stay what they are; another shape of refinement starts afresh."""
     torch.manual_seed(n["seed"])
     codec: PatchCodec = PatchCodec(
         latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"]
     )
     stored = load_file(packaged / "diffusion_pytorch_model.safetensors")
-    for name, buffer in codec.named_buffers():
-        buffer.copy_(stored[name])
+    same = all(name in stored and stored[name].shape == value.shape for name, value in codec.state_dict().items())
+    for name, value in codec.state_dict().items() if same else codec.named_buffers():
+        value.copy_(stored[name])
     codec.save_pretrained(str(folder))
     return codec
 

@@ -48,7 +48,7 @@ def corpus(workers: Annotated[int, typer.Option(help="processes")] = 1) -> None:
 def adopt() -> None:
     """Put the packaged base into the work folder, so that `codec`, `train` and `export` improve it.
 
-    Its latents stay what they are; the decoder's refinement starts afresh, and so do the optimiser's moments.
+    Its latents stay what they are; the optimiser's moments start afresh.
     """
     n = numbers()
     facts = json.loads((PACKAGED / "metrics.json").read_text(encoding="utf-8"))
