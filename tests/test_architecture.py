@@ -89,6 +89,7 @@ def test_every_stage_lists_exactly_the_params_it_reads():
 def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
     made = {out if isinstance(out, str) else next(iter(out)) for stage in DVC.values() for out in stage.get("outs", [])}
     made |= {next(iter(metric)) for stage in DVC.values() for metric in stage.get("metrics", [])}
+    made |= {next(iter(plot)) for stage in DVC.values() for plot in stage.get("plots", [])}
     deps = [dep for stage in DVC.values() for dep in stage["deps"]]
     assert len(deps) > 20
     assert not [dep for dep in deps if dep not in made and not (ROOT / dep).exists()]
