@@ -45,7 +45,7 @@ pretrain: setup  ## make the committed tiny base again (hours; not part of the p
 
 clean:  ## remove what the pipeline made, not the environment
 	rm -rf data models reports metrics mlflow.db mlartifacts
-	find .work -mindepth 1 -maxdepth 1 ! -name tiny -exec rm -rf {} + 2>/dev/null || true
+	[ ! -d .work ] || find .work -mindepth 1 -maxdepth 1 ! -name tiny -exec rm -rf {} +
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

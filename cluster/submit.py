@@ -29,10 +29,7 @@ MAX_UPLOAD: Final = (
 )  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
 START_TRIES: Final = 20
-LOOKS_OUTSIDE: Final = (
-    "collect",
-    "promote",
-)  # at source folders, at the registry: always run, cheap if nothing changed
+LOOKS_OUTSIDE: Final = ("collect", "promote")  # at source folders, at the registry: never skipped
 FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
 
 
@@ -73,13 +70,11 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
     upload(code)  # asserts the size before anything travels
     submission = submission_id(stage, code, root)
     status = _status(client, submission)
-    if status in (JobStatus.FAILED, JobStatus.STOPPED) or (again and status == JobStatus.SUCCEEDED):
+    ended = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.SUCCEEDED)
+    if status in ended and (again or status != JobStatus.SUCCEEDED or not stands(stage, code, root)):
         client.delete_job(submission)
         status = None
     if status is None:
-        _start(client, submission, entrypoint(stage, root), code)
-    elif status == JobStatus.SUCCEEDED and not stands(stage, code, root):
-        client.delete_job(submission)
         _start(client, submission, entrypoint(stage, root), code)
     elif status == JobStatus.SUCCEEDED:
         print(f"{stage}: done before as {submission}; --again runs it once more")

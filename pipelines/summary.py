@@ -90,7 +90,9 @@ def _differences(console: "Console", facts: dict[str, Any]) -> None:
         return
     table = Table("paired difference", *cells, title=f"{facts['metric']}, per analogy", title_justify="left")
     for name, found in paired.items():
-        values = [f"{v['mean']:+.4f} [dim]{v['low']:+.3f} {v['high']:+.3f}[/]" for c in cells if (v := found.get(c))]
+        values = [
+            f"{v['mean']:+.4f} [dim]{v['low']:+.3f} {v['high']:+.3f}[/]" if v else "" for v in map(found.get, cells)
+        ]
         table.add_row(name, *values)
     console.print(table)
 

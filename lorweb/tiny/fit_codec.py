@@ -23,15 +23,21 @@ def to_pixels(images_B3HW: Tensor) -> Tensor:
     return images_B3HW.float() / 127.5 - 1
 
 
+def new_codec(n: dict[str, Any]) -> PatchCodec:
+    """A codec of the shape that pretrain.yaml asks for: nothing fitted, a refinement that starts from nothing."""
+    torch.manual_seed(n["seed"])
+    codec: PatchCodec = PatchCodec(
+        latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"]
+    )
+    return codec
+
+
 def fitted_codec(raw: dict[str, Tensor], n: dict[str, Any], folder: Path) -> PatchCodec:
     """The codec of an earlier call, or its linear part fitted to every image of the first part of the corpus."""
     if (folder / "config.json").is_file():
         earlier: PatchCodec = PatchCodec.from_pretrained(str(folder))
         return earlier
-    torch.manual_seed(n["seed"])
-    codec: PatchCodec = PatchCodec(
-        latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"]
-    )
+    codec = new_codec(n)
     some = slice(None, None, max(1, len(raw["after"]) // 2000))
     codec.fit(to_pixels(torch.cat([raw["before"][some], raw["after"][some]])))
     codec.save_pretrained(str(folder))
@@ -40,10 +46,7 @@ def fitted_codec(raw: dict[str, Tensor], n: dict[str, Any], folder: Path) -> Pat
 
 def adopted_codec(packaged: Path, n: dict[str, Any], folder: Path) -> PatchCodec:
     """The packaged codec, saved to `folder`. Latents stay what they are; another shape of refinement starts afresh."""
-    torch.manual_seed(n["seed"])
-    codec: PatchCodec = PatchCodec(
-        latent_channels=16, refine_channels=n["codec"]["channels"], refine_blocks=n["codec"]["blocks"]
-    )
+    codec = new_codec(n)
     stored = load_file(packaged / "diffusion_pytorch_model.safetensors")
     same = all(name in stored and stored[name].shape == value.shape for name, value in codec.state_dict().items())
     for name, value in codec.state_dict().items() if same else codec.named_buffers():
