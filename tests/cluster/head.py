@@ -31,6 +31,8 @@ def running_head() -> Iterator[str]:
     """A real head on free ports, stopped by its own process group (`ray stop` would end every Ray of the machine)."""
     port, dashboard = free_port(), free_port()
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    # a job runs the `python` on the head's PATH: this environment's, whether or not it was activated
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     command = [
         str(Path(sys.executable).with_name("ray")),
         "start",
