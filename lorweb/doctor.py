@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lorweb.config import Params, load_params, parse_params
+from lorweb.hub import is_hub_id
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
 OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'"}
@@ -197,7 +198,7 @@ def _encoder(params: Params) -> Iterator[Finding]:
     kind, _, folder = params.encode.encoder.partition(":")
     if not folder or (Path(folder) / "config.json").is_file():
         yield Finding("query encoder", "ok", params.encode.encoder)
-    elif folder.count("/") == 1:
+    elif is_hub_id(folder):
         yield Finding("query encoder", "note", f"{folder} is taken from the hub's cache, or fetched when it is needed")
     else:
         yield Finding("query encoder", "missing", f"no model folder at '{folder}'; correct {kind}:{folder}")

@@ -13,8 +13,8 @@ from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import RowReader, read_index
 from lorweb.evaluation.metrics import METRICS
 from lorweb.evaluation.pictures import INSET, PictureRow, png_bytes, sheet
-from lorweb.evaluation.report import CELLS, Heat, Metric, ReportData, read_curve, write_report
-from lorweb.evaluation.results import HEADLINE, Measured
+from lorweb.evaluation.report import Heat, Metric, ReportData, read_curve, write_report
+from lorweb.evaluation.results import CELLS, HEADLINE, Measured
 from lorweb.evaluation.workers import ANSWER, decode_quadrant, read_mix
 from lorweb.records import PAIR, stable_id
 

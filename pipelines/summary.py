@@ -4,13 +4,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorweb.evaluation.results import SHOWN
+from lorweb.evaluation.results import CELLS, SHOWN
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
-CELLS: Final = ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit")
 WIDTH: Final = 120  # characters, where the output is no terminal
 
 

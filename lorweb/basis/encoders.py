@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lorweb.basis.efficientnet import Array, MultiStageStatistics, file_hash, onnx_session, rgb_array, weights_path
 from lorweb.basis.query import ImageEncoder
+from lorweb.hub import first_line, is_hub_id
 
 PACKAGED: Final = "efficientnet-lite0+style"
 REDUCTION: Final = Path(__file__).parent / "encoder_weights" / "efficientnet-lite0+style.safetensors"
@@ -148,7 +149,7 @@ _READERS: Final[dict[str, Callable[[str, Path, str], ImageEncoder]]] = {"clip": 
 
 def _model_folder(kind: str, folder: str) -> Path:
     path = Path(folder).expanduser()
-    if not path.exists() and folder.count("/") == 1 and not folder.startswith((".", "/", "~")):
+    if not path.exists() and is_hub_id(folder):
         path = _from_hub(kind, folder)
     if not (path / "config.json").is_file():
         raise ValueError(
@@ -164,9 +165,8 @@ def _from_hub(kind: str, name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:  # what the hub client raises for every refusal
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ValueError(
-            f"encoder '{kind}:{name}' is no folder here and could not be fetched from the hub ({first}); "
+            f"encoder '{kind}:{name}' is no folder here and could not be fetched from the hub ({first_line(error)}); "
             "give the folder of a copy"
         ) from error
 

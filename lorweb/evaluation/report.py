@@ -13,14 +13,8 @@ from numpy.typing import NDArray
 from lorweb.evaluation.charts import TaskBar, line_chart, task_bars
 from lorweb.evaluation.gate import Metrics
 from lorweb.evaluation.pictures import LABELS, PictureRow, data_uri, heat_image, png_bytes
+from lorweb.evaluation.results import CELLS
 
-CELLS: Final[dict[str, str]] = {
-    "seen": "trained tasks, new subjects",
-    "unseen": "all held-out tasks, new subjects",
-    "unseen_value": "held-out parameter values of trained edits",
-    "unseen_composition": "held-out compositions of trained edits",
-    "unseen_edit": "edits that were never trained",
-}
 HEAT_CELL: Final = 12  # px
 MAX_HEAT_TASKS: Final = 60
 

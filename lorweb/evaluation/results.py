@@ -12,6 +12,14 @@ from lorweb.evaluation.gate import Evidence
 HEADLINE: Final = "mse_to_truth"
 """What models are ranked and promoted by where the truth is known and aligned to the pixel. The perceptual distance is
 reported beside it: at 64 px it weighs the grain that a small base paints with as much as the edit."""
+CELLS: Final[dict[str, str]] = {
+    "seen": "trained tasks, new subjects",
+    "unseen": "all held-out tasks, new subjects",
+    "unseen_value": "held-out parameter values of trained edits",
+    "unseen_composition": "held-out compositions of trained edits",
+    "unseen_edit": "edits that were never trained",
+}
+"""The main cells, in the order in which they are shown."""
 SHOWN: Final = (HEADLINE, "color_to_truth", "perceptual_to_truth")
 DIFFERENCES: Final[dict[str, tuple[str, str]]] = {
     "lorweb minus single_lora": ("lorweb", "single_lora"),
@@ -70,8 +78,7 @@ def rows_of(measured: Iterable[Measured]) -> list[Row]:
 def summarise(rows: Sequence[Row], bootstrap: int, seed: int) -> dict[str, dict[str, dict[str, Summary]]]:
     """{cell: {model: {metric: {mean, low, high, n}}}}, main cells first."""
     cells = aggregate(rows, bootstrap, seed)
-    order = ("seen", "unseen", "unseen_value", "unseen_composition", "unseen_edit")
-    return {cell: cells[cell] for cell in (*(c for c in order if c in cells), *(c for c in cells if c not in order))}
+    return {cell: cells[cell] for cell in (*(c for c in CELLS if c in cells), *(c for c in cells if c not in CELLS))}
 
 
 def differences(rows: Sequence[Row], metric: str, bootstrap: int, seed: int) -> dict[str, dict[str, Summary]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lorweb.hub import first_line, is_hub_id
 from lorweb.kontext.files import base_revision, check_base_folder
 from lorweb.kontext.model import TextEmbedding
 
@@ -108,7 +109,7 @@ def resolve(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise FileNotFoundError(f"no base at '{name}'; give 'tiny', a diffusers folder, or a hub id such as owner/name")
     return _from_hub(name)
 
@@ -120,14 +121,9 @@ def _from_hub(name: str) -> Path:
         return Path(FluxKontextPipeline.download(name))
     except (OSError, ValueError) as error:  # what diffusers and the hub client raise for every refusal
         raise ValueError(
-            f"'{name}' is no folder here and could not be fetched from the hub ({_first_line(error)}). Accept its "
+            f"'{name}' is no folder here and could not be fetched from the hub ({first_line(error)}). Accept its "
             "licence on its page and log in with `hf auth login` (or set HF_TOKEN), or give the folder of a copy"
         ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _read_pipeline(folder: Path, dtype: torch.dtype) -> Any:
@@ -139,7 +135,7 @@ def _read_pipeline(folder: Path, dtype: torch.dtype) -> Any:
         return FluxKontextPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **parts)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
-            f"the base in {folder} cannot be loaded: {_first_line(error)}. Fetch or copy the folder again; it must be "
+            f"the base in {folder} cannot be loaded: {first_line(error)}. Fetch or copy the folder again; it must be "
             "what FluxKontextPipeline.save_pretrained writes"
         ) from error
 

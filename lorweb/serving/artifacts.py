@@ -11,7 +11,8 @@ from typing import Final
 from lorweb.serving.tracking import open_client
 
 WEIGHTS: Final = "basis.safetensors"
-REQUIREMENTS: Final = ("lorweb", "torch", "diffusers", "transformers", "peft", "safetensors", "pillow", "pandas")
+# not lorweb itself: a package of that name on an index would not be this one
+REQUIREMENTS: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow", "pandas")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
-from torch import Tensor
 
 from lorweb.data.decode import decode_rgb
 
@@ -45,13 +44,9 @@ def draw(
             raise ValueError(f"image {name} is missing; drop one into its field, or pick an example")
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"image {name} is {image.width}x{image.height} px; give one below {MAX_PIXELS} pixels")
-    a, a2, b = (image.convert("RGB") for image in images if image is not None)
+    a, a2, b = (image for image in images if image is not None)
     output = pipe(a, a2, b, prompt, seed=int(seed), strength=strength)
-    return Drawn(output.images[0], _shares(output.mix_BLN[0]))
-
-
-def _shares(mix_LN: Tensor) -> list[float]:
-    return [float(share) for share in mix_LN.mean(0)]
+    return Drawn(output.images[0], output.mix_BLN[0].mean(0).tolist())
 
 
 def build_page(pipe: "AnalogyPipeline", examples: Examples = ()) -> Any:

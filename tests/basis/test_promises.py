@@ -153,6 +153,8 @@ def test_bfloat16_stays_within_its_precision(model: Any, settings: BasisConfig) 
     inputs = tiny_inputs(2, 6) | exact_times
     trained(model, settings)
     with torch.no_grad():
+        for layer in basis_layers(model).values():
+            layer.B.mul_(2)  # an update well above bfloat16's own rounding, on any processor
         base = model(**inputs).sample
         with analogy(model, queries(2, settings)):
             exact = model(**inputs).sample
@@ -164,4 +166,4 @@ def test_bfloat16_stays_within_its_precision(model: Any, settings: BasisConfig) 
     assert low.dtype == torch.bfloat16
     error, base_error = (float((x.float() - y).norm() / y.norm()) for x, y in ((low, exact), (low_base, base)))
     assert error < 0.03 and error < 2 * base_error, "the basis rounds more than the base does"
-    assert float((exact - base).norm() / base.norm()) > 4 * error, "the update is too small to tell"
+    assert float((exact - base).norm() / base.norm()) > 5 * error, "the update is too small to tell"
