@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lorweb import cli_registry
 from lorweb.commands import CHAMPION
 
 app = typer.Typer(
@@ -16,13 +17,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-registry_app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
-app.add_typer(registry_app, name="registry")
+app.add_typer(cli_registry.app, name="registry")
 
 Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
 A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
 A2 = Annotated[Path, typer.Argument(help="Exemplar after the edit.")]
-Name = Annotated[str, typer.Option(help="Name of the registered model.")]
 
 
 @app.command()
@@ -179,38 +178,6 @@ def doctor(
     missing = [finding.name for finding in findings if finding.state == "missing"]
     if missing:
         raise ValueError(f"this machine cannot run the profile yet: {', '.join(missing)}; see above what to do")
-
-
-@registry_app.command("list")
-def list_versions(name: Name = "lorweb") -> None:
-    """Versions with their aliases. Example: lorweb registry list"""
-    versions = _registry(name).versions()
-    if not versions:
-        raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
-    for version in versions:
-        extra = "rolled back" if "rolled_back" in version.tags else ""
-        words = (str(version.number), version.content[:12], ", ".join(version.aliases), extra)
-        typer.echo("  ".join(word for word in words if word))
-
-
-@registry_app.command("promote")
-def promote_version(version: Annotated[int, typer.Argument(min=1)], name: Name = "lorweb") -> None:
-    """Make a version the champion by hand, past the gate. Example: lorweb registry promote 3"""
-    registry = _registry(name)
-    registry.promote(registry.by_number(version))
-    typer.echo(f"{name} version {version} is the champion")
-
-
-@registry_app.command()
-def rollback(name: Name = "lorweb") -> None:
-    """Swap champion and previous. Example: lorweb registry rollback"""
-    typer.echo(f"{name} version {_registry(name).rollback().number} is the champion again")
-
-
-def _registry(name: str) -> Any:
-    from lorweb.serving.registry import Registry
-
-    return Registry(name)
 
 
 def _load(model: str) -> tuple[Any, Path]:
