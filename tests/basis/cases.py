@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lorweb.basis import BasisConfig, add_basis, basis_layers
 
@@ -18,6 +18,7 @@ PAPER_LIKE = {
     "projection": "linear",
     "query_mode": "cat-aa'b",
 }
+INTERNAL = {"query_source": "internal", "pooling": "avg", "query_dim": None, "query_mode": "caa'b"}
 
 
 def config(**changes: Any) -> BasisConfig:
@@ -33,6 +34,14 @@ def trained(transformer: Any, settings: BasisConfig, seed: int = 0) -> list[str]
         for layer in basis_layers(transformer).values():
             layer.B.copy_(torch.randn(layer.B.shape, generator=generator) * 0.1)
     return list(report.layers)
+
+
+def two_linears(seed: int = 0, **changes: Any) -> nn.Sequential:
+    """Layers "0" (10 -> 6) and "1" (6 -> 7) with a basis that has values."""
+    torch.manual_seed(seed)
+    made = nn.Sequential(nn.Linear(10, 6), nn.Linear(6, 7))
+    trained(made, config(targets=("*",), **changes), seed)
+    return made
 
 
 def queries(batch: int, settings: BasisConfig, seed: int = 5) -> Tensor:

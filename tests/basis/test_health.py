@@ -2,23 +2,19 @@
 
 import json
 import math
+from dataclasses import fields
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lorweb.basis import analogy, basis_layers, mix, router_of
-from lorweb.basis.health import atom_gram, health
-from tests.basis.cases import config, queries, trained
+from lorweb.basis.health import atom_gram, health, mix_health
+from tests.basis.cases import config, queries, trained, two_linears
 
 SETTINGS = config(targets=("*",))
-
-
-def model() -> nn.Sequential:
-    torch.manual_seed(0)
-    made = nn.Sequential(nn.Linear(10, 6), nn.Linear(6, 7))
-    trained(made, SETTINGS)
-    return made
+model = two_linears
 
 
 def test_the_gram_matrix_is_that_of_the_dense_atoms() -> None:
@@ -99,3 +95,48 @@ def test_json_holds_everything_and_the_summary_only_numbers() -> None:
 def test_queries_that_are_not_finite_are_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         health(model(), queries(5, SETTINGS) / 0)
+
+
+def test_an_untrained_basis_is_dead_and_has_numbers_all_the_same() -> None:
+    made = model()
+    for layer in basis_layers(made).values():
+        layer.B.data.zero_()
+    report = health(made, queries(5, SETTINGS))
+    assert report.dead_atoms == report.atoms == 8 and report.duplicate_pairs == 0
+    assert report.update_rank == report.basis_rank == report.update_norm == report.update_variation == 0.0
+    assert report.layers["0"].use == (0.0,) * 4
+    assert all(math.isfinite(value) for value in report.summary().values())
+
+
+def test_coefficients_that_only_change_sign_are_no_constant_router() -> None:
+    made = model(activation="tanh")
+    query_BQ = queries(4, SETTINGS)
+    report = health(made, torch.cat([query_BQ, -query_BQ]))  # e is odd in the query: its mean is zero
+    assert report.variation == pytest.approx(0.5) and report.update_variation == pytest.approx(1.0)
+
+
+def test_the_mix_in_three_numbers_as_numpy_has_them() -> None:
+    e_BLN = mix(model(), queries(12, SETTINGS)).detach()
+    e = np.abs(e_BLN.double().numpy())
+    share = e / e.sum(-1, keepdims=True)
+    found = mix_health(e_BLN)
+    assert found.effective_loras == pytest.approx(np.exp(-(share * np.log(share)).sum(-1).mean()))
+    assert found.mix_spread == pytest.approx(e_BLN.double().numpy().std(0).mean())
+    assert found.unused_loras == pytest.approx((share.max(0) < 0.1 / 4).mean())
+    report = health(model(), queries(12, SETTINGS))
+    assert all(getattr(report, field.name) == getattr(found, field.name) for field in fields(found))
+
+
+def test_the_worst_layers_are_the_broken_ones_then_the_static_ones() -> None:
+    made = model()
+    assert health(made, queries(20, SETTINGS)).worst(1) == ["1"], "the fault below has to make the difference"
+    basis_layers(made)["0"].B.data[:, 2:4] = 0
+    report = health(made, queries(20, SETTINGS))
+    assert report.worst(1) == ["0"] and report.worst(5) == ["0", "1"]
+
+
+def test_weights_that_are_not_finite_are_refused_by_name() -> None:
+    made = model()
+    basis_layers(made)["1"].A.data[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="basis of 1 holds values that are not finite"):
+        health(made, queries(5, SETTINGS))
