@@ -58,3 +58,9 @@ def tiny_inputs(batch: int, tokens: int, seed: int = 0) -> dict[str, Tensor]:
         "img_ids": image_ids,
         "txt_ids": torch.zeros(TEXT_TOKENS, 3),
     }
+
+
+def grid_ids(rows: int, columns: int) -> Tensor:
+    """Position ids [2 * rows * columns, 3] of a noisy grid (t = 0) and a control grid (t = 1), by loops."""
+    ids = [[t, row, column] for t in (0, 1) for row in range(rows) for column in range(columns)]
+    return torch.tensor(ids, dtype=torch.float32)

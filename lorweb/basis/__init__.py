@@ -3,7 +3,7 @@
 from lorweb.basis.config import BLOCK_LINEARS, BasisConfig, count_parameters
 from lorweb.basis.context import analogy, mix
 from lorweb.basis.inject import BasisReport, add_basis, basis_layers, remove_basis, router_of, target_sizes, trainable
-from lorweb.basis.query import ImageEncoder, combine, query_dim, views
+from lorweb.basis.query import ImageEncoder, combine, encode, feature_dim, query_dim, views
 
 __all__ = [
     "BLOCK_LINEARS",
@@ -15,6 +15,8 @@ __all__ = [
     "basis_layers",
     "combine",
     "count_parameters",
+    "encode",
+    "feature_dim",
     "mix",
     "query_dim",
     "remove_basis",

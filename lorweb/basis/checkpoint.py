@@ -1,6 +1,7 @@
 """Our own checkpoint: one safetensors file that says everything needed to use it.
 
-Keys: `<layer>.A` [N*r, in], `<layer>.B` [out, N*r], `router.keys` [L, N, d], `router.projection` [L, d, D_q].
+Keys: `<layer>.A` [N*r, in], `<layer>.B` [out, N*r], `router.keys` [L, N, d], `router.projection` [L, d, D_q] ([1, d,
+D_q] if shared; `router.projection.<i>` [d, in] of layer i for internal queries; absent with projection "none").
 The metadata holds one JSON object: format, schema, config, layer names, content hash, and the caller's `extra`
 (base revision, catalogue hash, encoder, ...).
 """
@@ -99,8 +100,11 @@ def _shapes(config: BasisConfig, in_out: Mapping[str, tuple[int, int]]) -> dict[
     for name, (width, out) in in_out.items():
         shapes |= {f"{name}.A": (K, width), f"{name}.B": (out, K)}
     shapes["router.keys"] = (L, config.n_loras, config.key_dim)
-    if config.projection == "linear":
-        shapes["router.projection"] = (L, config.key_dim, config.query_dim)
+    if config.projection != "none" and config.query_dim is not None:
+        shapes["router.projection"] = (L if config.projection == "linear" else 1, config.key_dim, config.query_dim)
+    elif config.projection != "none":
+        widths = enumerate(width for width, _ in in_out.values())
+        shapes |= {f"router.projection.{index}": (config.key_dim, width) for index, width in widths}
     return shapes
 
 

@@ -3,15 +3,19 @@
 Legend: B analogies, L layers, N LoRAs per layer, K = N * r, Q query width.
 """
 
+import inspect
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lorweb.basis.inject import basis_layers, router_of
-from lorweb.basis.layer import CLOSED, Session
+from lorweb.basis.inject import basis_layers, owner_of, router_of
+from lorweb.basis.internal import stream_of, token_indices
+from lorweb.basis.layer import CLOSED, BasisLinear, OwnQuery, Session
+from lorweb.basis.router import Router
 
 
 def mix(transformer: nn.Module, query_BQ: Tensor) -> Tensor:
@@ -20,9 +24,10 @@ def mix(transformer: nn.Module, query_BQ: Tensor) -> Tensor:
     Layers are in the order of `BasisReport.layers`. One query [Q] counts as a batch of one.
 
     Raises:
-        ValueError: no basis, or the query is not [B, query_dim].
+        ValueError: no basis, its queries are internal, or the query is not [B, query_dim].
     """
     router = router_of(transformer)
+    _refuse_internal(router)
     shape = tuple(query_BQ.shape)
     query_BQ = query_BQ[None] if query_BQ.ndim == 1 else query_BQ
     if query_BQ.ndim != 2 or query_BQ.shape[1] != router.config.query_dim or len(query_BQ) == 0:
@@ -38,14 +43,15 @@ def as_mix(transformer: nn.Module, query: Tensor | None, mix_BLN: Tensor | None)
     """Coefficients [B, L, N] from exactly one of a query [B, Q] or [Q] and coefficients [B, L, N] or [L, N].
 
     Raises:
-        ValueError: none or both are given, or a shape does not fit the basis.
+        ValueError: none or both are given, a shape does not fit the basis, or its queries are internal.
     """
+    router = router_of(transformer)
+    _refuse_internal(router)
     if (query is None) == (mix_BLN is None):
         raise ValueError("give exactly one of query and mix")
     if mix_BLN is None:
         assert query is not None
         return mix(transformer, query)
-    router = router_of(transformer)
     L, N, _ = router.keys.shape
     e_BLN = mix_BLN[None] if mix_BLN.ndim == 2 else mix_BLN
     if e_BLN.ndim != 3 or tuple(e_BLN.shape[1:]) != (L, N) or len(e_BLN) == 0:
@@ -53,15 +59,24 @@ def as_mix(transformer: nn.Module, query: Tensor | None, mix_BLN: Tensor | None)
     return e_BLN.to(router.keys.device, torch.float32)
 
 
+def _refuse_internal(router: Router) -> None:
+    if router.config.internal:
+        raise ValueError(
+            "this basis has internal queries: its coefficients change with layer, step and noise, so that there is no "
+            "query to give and no mix to keep; open `with analogy(transformer):` and run the model"
+        )
+
+
 @contextmanager
 def analogy(
     transformer: nn.Module, query: Tensor | None = None, mix: Tensor | None = None, strength: float = 1.0
-) -> Iterator[Tensor]:
+) -> Iterator[Tensor | None]:
     """Run the transformer under an analogy; yields the coefficients e [B, L, N], strength included.
 
     Give a query [B, Q] (gradients flow to keys and projections) or a ready mix [B, L, N]. Row i of a batch follows
-    analogy i; `lorweb.basis.layer.BasisLinear.forward` says how rows repeat. Strength scales the update: 0 is the base
-    bit for bit, negative values undo the edit. Blocks nest, and an exception restores what was set before.
+    analogy i; `lorweb.basis.layer.BasisLinear.forward` says how rows repeat. A basis with internal queries takes
+    neither, and yields None: each layer asks with what it sees. Strength scales the update: 0 is the base bit for bit,
+    negative values undo the edit. Blocks nest, and an exception restores what was set before.
 
     With gradient checkpointing call backward INSIDE the block: checkpointing runs the forward again during backward.
     Each micro-batch needs its own block: backward frees the graph of its coefficients.
@@ -70,42 +85,85 @@ def analogy(
         ValueError: no basis, or query, mix or strength do not fit.
         RuntimeError: backward ran after the block had closed, under gradient checkpointing; or a fold is in place.
     """
-    e_BLN = as_mix(transformer, query, mix)
-    layers = list(basis_layers(transformer).values())
+    router, layers = router_of(transformer), list(basis_layers(transformer).values())
+    internal = router.config.internal and query is None and mix is None
+    e_BLN = None if internal else as_mix(transformer, query, mix)
     if any(layer.folded for layer in layers):
         raise RuntimeError("an analogy is folded into the weights and would be added twice; call unfold(...) first")
     if not abs(strength) < float("inf"):
         raise ValueError(f"strength is {strength}; it must be a finite number")
-    e_BLN = e_BLN * strength
     session = Session()
-    e_BLN = _watch(e_BLN, session, transformer)
-    per_layer = e_BLN.repeat_interleave(layers[0].rank, dim=2).unbind(1) if strength else [None] * len(layers)
-    before = [layer.e_BK for layer in layers]
-    for layer, e_BK in zip(layers, per_layer, strict=True):
-        layer.e_BK, layer.session = e_BK, weakref.ref(session)
-    try:
+    with ExitStack() as stack:
+        stack.callback(session.close)
+        stack.enter_context(_restoring(layers))
+        if e_BLN is None:
+            keys_LND = _watch(router.keys.view_as(router.keys), session, transformer)
+            for layer, own in zip(layers, _own_queries(router, keys_LND, strength), strict=True):
+                layer.e_BK, layer.own_query, layer.session = None, own, weakref.ref(session)
+            stack.enter_context(_watching_tokens(transformer, router, layers))
+        else:
+            e_BLN = _watch(e_BLN * strength, session, transformer)
+            per_layer = e_BLN.repeat_interleave(layers[0].rank, dim=2).unbind(1) if strength else [None] * len(layers)
+            for layer, e_BK in zip(layers, per_layer, strict=True):
+                layer.e_BK, layer.own_query, layer.session = e_BK, None, weakref.ref(session)
         yield e_BLN
+
+
+@contextmanager
+def _restoring(layers: list[BasisLinear]) -> Iterator[None]:
+    """What the layers had set comes back at the end."""
+    before = [(layer.e_BK, layer.own_query, layer.tokens_M) for layer in layers]
+    try:
+        yield
     finally:
-        session.active = False
-        for layer, e_BK in zip(layers, before, strict=True):
-            layer.e_BK = e_BK
+        for layer, (e_BK, own_query, tokens_M) in zip(layers, before, strict=True):
+            layer.e_BK, layer.own_query, layer.tokens_M = e_BK, own_query, tokens_M
 
 
-def _watch(e_BLN: Tensor, session: Session, transformer: nn.Module) -> Tensor:
-    """Under gradient checkpointing, refuse gradients that arrive after the session has closed.
+def _own_queries(router: Router, keys_LND: Tensor, strength: float) -> list[OwnQuery | None]:
+    if not strength:
+        return [None] * len(keys_LND)
+    return [
+        OwnQuery(keys_ND, router.projection_of(index), router.config, strength)
+        for index, keys_ND in enumerate(keys_LND.unbind(0))
+    ]
+
+
+@contextmanager
+def _watching_tokens(transformer: nn.Module, router: Router, layers: list[BasisLinear]) -> Iterator[None]:
+    """Before each forward, read from its position ids where a, a' and b lie, and tell the layers."""
+    owner, mode = owner_of(transformer), router.config.query_mode
+    signature = inspect.signature(owner.forward)
+    streams = [stream_of(name) for name in router.layer_names]
+
+    def read_positions(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        tokens = token_indices(mode, given["img_ids"], len(given["txt_ids"]))
+        for layer, stream in zip(layers, streams, strict=True):
+            layer.tokens_M = tokens[stream]
+
+    handle = owner.register_forward_pre_hook(read_positions, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _watch(routed: Tensor, session: Session, transformer: nn.Module) -> Tensor:
+    """Under gradient checkpointing, refuse gradients that reach coefficients (or keys) after the session has closed.
 
     By then the forward was run again without these coefficients, or with those of another analogy, which PyTorch cannot
     see. The hook keeps the session alive exactly as long as the graph: layers hold it only weakly.
     """
     checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in transformer.modules())
     if not (checkpointing and torch.is_grad_enabled()):
-        return e_BLN
-    if not e_BLN.requires_grad:
-        e_BLN = e_BLN.detach().requires_grad_()
+        return routed
+    if not routed.requires_grad:
+        routed = routed.detach().requires_grad_()
 
     def refuse_when_closed(_: Tensor) -> None:
         if not session.active:
             raise RuntimeError(CLOSED)
 
-    e_BLN.register_hook(refuse_when_closed)
-    return e_BLN
+    routed.register_hook(refuse_when_closed)
+    return routed

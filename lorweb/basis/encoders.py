@@ -73,10 +73,11 @@ class PackagedEncoder:
 
 
 class TransformersEncoder:
-    """A vision tower of transformers. `features` maps pixel inputs to [B, D]; `processor` makes the inputs."""
+    """A vision tower of transformers. `processor` makes its inputs; `dim` is the width of its embedding."""
 
     def __init__(self, name: str, model: Any, processor: Any, dim: int, device: str) -> None:
         self.name, self.dim = name, dim
+        self.patch_dim = int(model.config.hidden_size)
         self._model = model.eval().requires_grad_(False).to(device)
         self._processor = processor
         self._device = device
@@ -85,11 +86,38 @@ class TransformersEncoder:
     def __call__(self, images: list[Image.Image]) -> Tensor:
         if not images:
             return torch.zeros(0, self.dim)
-        inputs = self._processor(images=images, return_tensors="pt").to(self._device)
-        with torch.inference_mode():
-            output = self._model(**inputs)
+        output, _ = self._run(images, hidden_states=False)
         features_BD: Tensor = output["image_embeds"] if "image_embeds" in output else output["pooler_output"]
         return features_BD.float().cpu().clone()
+
+    def patches(self, images: list[Image.Image], levels: tuple[int, ...]) -> Tensor:
+        """Mean over patch tokens and `levels`: [B, patch_dim]. The class token and padding are no patches.
+
+        Raises:
+            ValueError: the tower has fewer layers than the deepest level.
+        """
+        if not images:
+            return torch.zeros(0, self.patch_dim)
+        depth = int(self._model.config.num_hidden_layers)
+        if -min(levels) > depth:
+            raise ValueError(
+                f"{self.name} has {depth} layers, but hidden state {min(levels)} is asked for; use 'paa'b'"
+            )
+        output, mask_BP = self._run(images, hidden_states=True)
+        tokens_BPF = torch.stack([output["hidden_states"][level] for level in levels]).mean(0).float()
+        tokens_BPF = tokens_BPF[:, -mask_BP.shape[1] :]  # CLIP's class token comes first
+        mean_BF: Tensor = (tokens_BPF * mask_BP[..., None]).sum(1) / mask_BP.sum(1, keepdim=True)
+        return mean_BF.cpu().clone()
+
+    def _run(self, images: list[Image.Image], hidden_states: bool) -> tuple[Any, Tensor]:
+        """The tower's output, and which of its patches [B, P] are image (1) and not padding (0)."""
+        inputs = self._processor(images=images, return_tensors="pt").to(self._device)
+        with torch.no_grad():
+            output = self._model(**inputs, output_hidden_states=hidden_states)
+        if "pixel_attention_mask" in inputs:  # SigLIP 2 of variable resolution
+            return output, inputs["pixel_attention_mask"].float()
+        side = inputs["pixel_values"].shape[-1] // int(self._model.config.patch_size)
+        return output, torch.ones(len(images), side * side, device=self._device)
 
 
 def load_encoder(name: str, device: str = "cpu") -> ImageEncoder:

@@ -15,6 +15,7 @@ from lorweb.records import stable_id
 
 ROUTER: Final = "basis_router"
 """Name of the child module that `add_basis` gives to the transformer."""
+NO_BASIS: Final = "this transformer has no basis; call add_basis(transformer, config, seed) first"
 
 
 @dataclass(frozen=True)
@@ -33,20 +34,23 @@ def add_basis(transformer: nn.Module, config: BasisConfig, seed: int) -> BasisRe
     targeted. On the meta device nothing is drawn.
 
     Raises:
-        ValueError: a basis is there already, or a pattern matches no linear layer (the message lists candidates).
+        ValueError: a basis is there already, a pattern matches no linear layer (the message lists candidates), or an
+            internal query without projection does not fit a layer.
     """
     if has_basis(transformer):
         raise ValueError("this transformer already has a basis; call remove_basis(transformer) first")
     names = match_targets(transformer, config.targets)
-    transformer.requires_grad_(False)
     wrapped = [BasisLinear(transformer.get_submodule(name), config) for name in names]
-    router = Router(config, names, wrapped[0].A.device)
+    router = Router(config, names, [layer.in_features for layer in wrapped], wrapped[0].A.device)
+    transformer.requires_grad_(False)
     for index, (name, layer) in enumerate(zip(names, wrapped, strict=True)):
         if layer.A.device.type != "meta":
-            generator = torch.Generator().manual_seed(int(stable_id("basis", seed, name), 16) % 2**63)
+            generator = _stream(seed, name)
             layer.initialise(generator)
             router.initialise(index, generator)
         _replace(transformer, name, layer)
+    if config.projection == "shared" and router.keys.device.type != "meta":
+        router.initialise_projection(0, _stream(seed, "shared projection"))
     transformer.add_module(ROUTER, router)
     basis, routing = trainable(transformer)
     return BasisReport(names, sum(p.numel() for p in [*basis, *routing]))
@@ -62,7 +66,7 @@ def remove_basis(transformer: nn.Module) -> None:
     folded = [name for name, layer in layers.items() if layer.folded]
     if folded:
         raise ValueError(f"an analogy is folded into {len(folded)} layers ({folded[0]}, ...); call unfold(...) first")
-    owner = next(module for module in transformer.modules() if ROUTER in module._modules)
+    owner = owner_of(transformer)
     for name, layer in layers.items():
         _replace(owner, name, layer.base)
     del owner._modules[ROUTER]
@@ -78,7 +82,15 @@ def router_of(transformer: nn.Module) -> Router:
     for module in transformer.modules():
         if isinstance(module, Router):
             return module
-    raise ValueError("this transformer has no basis; call add_basis(transformer, config, seed) first")
+    raise ValueError(NO_BASIS)
+
+
+def owner_of(transformer: nn.Module) -> nn.Module:
+    """The module that `add_basis` was called on, inside whatever wraps it. Raises ValueError if there is no basis."""
+    for module in transformer.modules():
+        if ROUTER in module._modules:
+            return module
+    raise ValueError(NO_BASIS)
 
 
 def basis_layers(transformer: nn.Module) -> dict[str, BasisLinear]:
@@ -115,6 +127,10 @@ def match_targets(transformer: nn.Module, targets: tuple[str, ...]) -> tuple[str
                 f"nearest: {', '.join(near) or 'none'}"
             )
     return tuple(name for name in candidates if any(fnmatchcase(name, pattern) for pattern in targets))
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(int(stable_id("basis", seed, name), 16) % 2**63)
 
 
 def _linear_names(transformer: nn.Module) -> list[str]:

@@ -1,10 +1,12 @@
 """Eq. 5 round one linear layer: y = W0 x + sum_i e_i B_i A_i x, as two GEMMs and one broadcast multiply.
 
-Legend: B batch rows, I in_features, O out_features, K = N * r total rank, N LoRAs of rank r.
+Legend: B batch rows, S tokens, M tokens of an internal query, I in_features, O out_features, K = N * r total rank,
+N LoRAs of rank r, D key width.
 """
 
 import math
 import weakref
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -13,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lorweb.basis.config import BasisConfig
+from lorweb.basis.internal import pool
+from lorweb.basis.router import coefficients, project
 
 
 class Session:
@@ -20,6 +24,25 @@ class Session:
 
     def __init__(self) -> None:
         self.active = True
+
+    def close(self) -> None:
+        self.active = False
+
+
+@dataclass(frozen=True)
+class OwnQuery:
+    """What a layer needs to ask for itself (internal queries): its keys and projection, and the strength."""
+
+    keys_ND: Tensor
+    projection_DI: Tensor | None
+    config: BasisConfig
+    strength: float
+
+    def coefficients(self, x: Tensor, tokens_M: Tensor | None) -> Tensor:
+        """e [B, N], float32, strength included, for a layer input [B, S, I] or [B, I] (Eq. 3 and 4)."""
+        with torch.autocast(x.device.type, enabled=False):
+            q_BD = project(pool(x, tokens_M, self.config.pooling or "avg"), self.projection_DI)
+            return coefficients(q_BD[:, None], self.keys_ND[None], self.config)[:, 0] * self.strength
 
 
 class BasisLinear(nn.Module):
@@ -39,6 +62,8 @@ class BasisLinear(nn.Module):
         # Set by lorweb.basis.analogy. Held per layer, not looked up by layer number: torch.compile then sees the same
         # code for every block and compiles it once.
         self.e_BK: Tensor | None = None
+        self.own_query: OwnQuery | None = None  # with internal queries, in the place of e_BK
+        self.tokens_M: Tensor | None = None  # the tokens that an internal query pools; None: all
         self.session: weakref.ref[Session] | None = None
         self.unfolded: Tensor | None = None  # the base's own weight while lorweb.basis.fold.fold is in place
 
@@ -81,7 +106,8 @@ class BasisLinear(nn.Module):
             ValueError: the batch is no multiple of the number of analogies.
             RuntimeError: gradient checkpointing runs this again after the analogy was closed.
         """
-        if self.e_BK is None:
+        e_BK = self._coefficients(x)
+        if e_BK is None:
             if self.session is not None and not torch.compiler.is_compiling():
                 _refuse_late_recompute(self.session)
             return self.base(x)
@@ -89,13 +115,19 @@ class BasisLinear(nn.Module):
         dtype = self.A.dtype
         # autocast casts the GEMMs itself: casting x up first would only make it cast down again
         h = F.linear(x if torch.is_autocast_enabled(x.device.type) else x.to(dtype), self.A)
-        e = _rows(self.e_BK, x.shape[0])
+        e = _rows(e_BK, x.shape[0])
         h = (h * (e if x.ndim == 2 else e[:, None, :])).to(h.dtype)
         return y + F.linear(h, self.B).to(y.dtype)
 
+    def _coefficients(self, x: Tensor) -> Tensor | None:
+        """e [B, K] of Eq. 4, each coefficient r times; None where no analogy is open."""
+        if self.own_query is None:
+            return self.e_BK
+        return self.own_query.coefficients(x, self.tokens_M).repeat_interleave(self.rank, dim=1)
+
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles carry the parameters, never an analogy that happens to be open."""
-        return {**self.__dict__, "e_BK": None, "session": None}
+        return {**self.__dict__, "e_BK": None, "own_query": None, "tokens_M": None, "session": None}
 
 
 def _rows(e_BK: Tensor, batch: int) -> Tensor:

@@ -47,8 +47,9 @@ def load_official(transformer: nn.Module, weights: Path, config: Path | BasisCon
             layer.A.copy_(A_NIr.transpose(1, 2).reshape(layer.A.shape))
             layer.B.copy_(B_NrO.reshape(layer.B.shape[::-1]).T)
             router.keys[index].copy_(tensors[f"{PREFIX}{name}.lora_keys"])
-            if router.projection is not None:
-                router.projection[index].copy_(tensors[f"{PREFIX}{name}.att_lora_to_q.weight"])
+            projection_dQ = router.projection_of(index)
+            if projection_dQ is not None:
+                projection_dQ.copy_(tensors[f"{PREFIX}{name}.att_lora_to_q.weight"])
     return settings
 
 
@@ -80,15 +81,19 @@ def save_official(
 
 
 def official_state(transformer: nn.Module) -> dict[str, Tensor]:
-    """The basis under the published names and in the published axis order, in its own dtype."""
+    """The basis under the published names and in the published axis order, in its own dtype.
+
+    The format has a projection for each layer: a shared one is written as often.
+    """
     router = router_of(transformer)
     N, r = router.config.n_loras, router.config.rank
     tensors: dict[str, Tensor] = {}
     for index, (name, layer) in enumerate(basis_layers(transformer).items()):
         A_NrI, B_NrO = layer.A.detach().unflatten(0, (N, r)), layer.B.detach().T.unflatten(0, (N, r))
         parts = {"lora_A": A_NrI.transpose(1, 2), "lora_B": B_NrO, "lora_keys": router.keys[index].detach()}
-        if router.projection is not None:
-            parts["att_lora_to_q.weight"] = router.projection[index].detach()
+        projection_dQ = router.projection_of(index)
+        if projection_dQ is not None:
+            parts["att_lora_to_q.weight"] = projection_dQ.detach().clone()  # safetensors refuses shared memory
         tensors |= {f"{PREFIX}{name}.{part}": value.contiguous() for part, value in parts.items()}
     return tensors
 
@@ -111,15 +116,19 @@ def _shapes(config: BasisConfig, in_out: Mapping[str, tuple[int, int]]) -> dict[
     shapes: dict[str, tuple[int, ...]] = {}
     for name, (width, out) in in_out.items():
         parts = {"lora_A": (N, width, r), "lora_B": (N, r, out), "lora_keys": (N, d)}
-        if config.projection == "linear":
-            parts["att_lora_to_q.weight"] = (d, config.query_dim)
+        if config.projection != "none":
+            parts["att_lora_to_q.weight"] = (d, config.query_width(width))
         shapes |= {f"{PREFIX}{name}.{part}": shape for part, shape in parts.items()}
     return shapes
 
 
 def _agree(path: Path, config: BasisConfig, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a config that the shapes contradict, before any layer is looked at."""
+    if config.projection == "shared":
+        raise ValueError("the published format has a projection for each layer; load it with projection 'linear'")
     found = _sizes(path, tensors)
+    if config.internal:
+        found.pop("query_dim", None)  # of one layer; each has its own
     for field, value in found.items():
         if getattr(config, field) != value:
             raise ValueError(f"{path}: its tensors say {field} = {value}, the config says {getattr(config, field)}")

@@ -25,20 +25,20 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not YAML, no network section, a missing setting, internal queries, or sizes that disagree.
+        ValueError: not YAML, no network section, a missing setting, or sizes that disagree.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no config at {path}; the published weights are useless without their config.yaml")
     network = _network(path)
     kwargs = network.get("network_kwargs") or {}
-    absent = [key for key in REQUIRED if key not in kwargs]
+    internal = not kwargs.get("external_query", True)
+    required = (*REQUIRED, "pooling_type") if internal else REQUIRED
+    absent = [key for key in required if key not in kwargs]
     if absent:
         raise ValueError(
             f"{path}: network_kwargs lacks {', '.join(absent)}, which the weights do not hold; "
             "add them, or pass a BasisConfig"
         )
-    if not kwargs["external_query"]:
-        raise ValueError(f"{path}: internal queries (external_query: false) are not supported; only external ones are")
     stated = {"n_loras": kwargs.get("loras_num"), "rank": network.get("linear"), "key_dim": kwargs.get("lora_keys_dim")}
     for field, value in stated.items():
         if value is not None and value != sizes[field]:
@@ -49,12 +49,14 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
         n_loras=sizes["n_loras"],
         rank=sizes["rank"],
         key_dim=sizes["key_dim"],
-        query_dim=sizes.get("query_dim", sizes["key_dim"]),
+        query_dim=None if internal else sizes.get("query_dim", sizes["key_dim"]),
         heads=kwargs["lora_heads"],
         activation="softmax" if kwargs["lora_softmax"] else "tanh",
         reduce=kwargs["mixing_coeffs_type"],
         projection=kwargs["query_projection_type"],
         query_mode=kwargs["query_mode"],
+        query_source="internal" if internal else "external",
+        pooling=kwargs["pooling_type"] if internal else None,  # it has no effect on external queries
     )
 
 
@@ -66,9 +68,9 @@ def yaml_tree(config: BasisConfig, encoder: str | None) -> dict[str, Any]:
         "lora_heads": config.heads,
         "lora_softmax": config.activation == "softmax",
         "mixing_coeffs_type": config.reduce,
-        "external_query": True,
-        "pooling_type": "avg",
-        "query_projection_type": config.projection,
+        "external_query": not config.internal,
+        "pooling_type": config.pooling or "avg",
+        "query_projection_type": "none" if config.projection == "none" else "linear",
         "query_mode": config.query_mode,
     }
     if encoder is not None:

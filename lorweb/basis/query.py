@@ -6,7 +6,7 @@ Legend: B batch, F width of the encoder's features, Q width of the query.
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -29,12 +29,27 @@ class ImageEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class PatchEncoder(Protocol):
+    """An image encoder that is a transformer over patches, of width `patch_dim`."""
+
+    patch_dim: int
+
+    def patches(self, images: list[Image.Image], levels: tuple[int, ...]) -> Tensor:
+        """Mean over the patch tokens of some hidden states (-1 = the last layer's output): [B, patch_dim], float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class Mode:
-    """A query mode: the views in the order of combination; `signs` sums them, None concatenates them."""
+    """A query mode: the views in the order of combination; `signs` sums them, None concatenates them.
+
+    `levels`: () takes the encoder's embedding; otherwise the mean over the patch tokens of these hidden states.
+    """
 
     views: tuple[View, ...]
     signs: tuple[int, ...] | None
+    levels: tuple[int, ...] = ()
 
 
 MODES: Final[dict[str, Mode]] = {
@@ -45,19 +60,18 @@ MODES: Final[dict[str, Mode]] = {
     "caa'b": Mode(("grid_blank",), (1,)),
     "caa'bb'": Mode(("grid",), (1,)),
     "aa'bb'": Mode(("grid",), (1,)),
+    # Flattened patch tokens would be 257 times too wide for their projection; their mean has just its width.
+    "paa'b": Mode(("grid_blank",), (1,), (-1,)),
+    "paa'b3": Mode(("grid_blank",), (1,), (-16, -8, -1)),
+    "cat-paa'b": Mode(("a", "a2", "b"), None, (-1,)),
+    "cat-paa'b3": Mode(("a", "a2", "b"), None, (-16, -8, -1)),
 }
-PATCH_MODES: Final = ("paa'b", "paa'b3", "cat-paa'b", "cat-paa'b3")
 
 
 def mode_of(name: str) -> Mode:
-    """The row of the table. Raises ValueError with the nearest valid name, or why a patch mode cannot be had."""
+    """The row of the table. Raises ValueError with the nearest valid name."""
     if name in MODES:
         return MODES[name]
-    if name in PATCH_MODES:
-        raise ValueError(
-            f"query_mode '{name}' asks for patch tokens, whose flattened width fits no projection; "
-            f"use one of {', '.join(MODES)}"
-        )
     near = difflib.get_close_matches(name, MODES, n=1, cutoff=0.0)[0]
     raise ValueError(f"unknown query_mode '{name}'; did you mean '{near}'? Known: {', '.join(MODES)}")
 
@@ -67,8 +81,37 @@ def views(mode: str) -> tuple[View, ...]:
     return mode_of(mode).views
 
 
+def feature_dim(encoder: ImageEncoder, mode: str) -> int:
+    """Width F of what `encode` gives. Raises ValueError for a patch mode and an encoder without patches."""
+    return _patch_encoder(encoder, mode).patch_dim if mode_of(mode).levels else encoder.dim
+
+
+def encode(encoder: ImageEncoder, mode: str, images: list[Image.Image]) -> Tensor:
+    """E of Eq. 3 as the mode wants it: features [B, F], float32, of B RGB images (whole views, see `views`).
+
+    Raises:
+        ValueError: unknown mode, or a patch mode and an encoder without patches.
+    """
+    levels = mode_of(mode).levels
+    return _patch_encoder(encoder, mode).patches(images, levels) if levels else encoder(images)
+
+
+def _patch_encoder(encoder: ImageEncoder, mode: str) -> PatchEncoder:
+    if not isinstance(encoder, PatchEncoder):
+        whole = ", ".join(name for name, row in MODES.items() if not row.levels)
+        raise ValueError(
+            f"query_mode '{mode}' needs patch tokens, which encoder {encoder.name} does not have; "
+            f"use a clip: or siglip2: encoder, or one of {whole}"
+        )
+    return encoder
+
+
 def query_dim(mode: str, feature_dim: int) -> int:
-    """Width Q of the query that `combine` makes of features of width `feature_dim`. Raises ValueError: unknown mode."""
+    """Width Q of the query that `combine` makes of features of width `feature_dim`.
+
+    Raises:
+        ValueError: unknown mode.
+    """
     row = mode_of(mode)
     return feature_dim * len(row.views) if row.signs is None else feature_dim
 

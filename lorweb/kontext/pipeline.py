@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorweb.basis import BasisConfig, ImageEncoder, analogy
+from lorweb.basis import BasisConfig, ImageEncoder, analogy, feature_dim, query_dim
 from lorweb.basis import mix as mix_query
 from lorweb.basis.fold import folded
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
@@ -40,13 +40,13 @@ class AnalogyPipeline:
         Raises:
             ValueError: the encoder's features do not have the width that the basis was trained on.
         """
-        from lorweb.basis import query_dim
-
-        if query_dim(config.query_mode, encoder.dim) != config.query_dim:
-            raise ValueError(
-                f"encoder {encoder.name} gives a query of {query_dim(config.query_mode, encoder.dim)} values in mode "
-                f"{config.query_mode}, but this basis was trained on {config.query_dim}; use its own encoder"
-            )
+        if not config.internal:
+            found = query_dim(config.query_mode, feature_dim(encoder, config.query_mode))
+            if found != config.query_dim:
+                raise ValueError(
+                    f"encoder {encoder.name} gives a query of {found} values in mode {config.query_mode}, but this "
+                    f"basis was trained on {config.query_dim}; use its own encoder"
+                )
         self.base, self.encoder, self.config, self.rule, self.batch_size = base, encoder, config, rule, batch_size
         self.fold = False
         self.steps, self.guidance = base.defaults.num_inference_steps, base.defaults.guidance_scale

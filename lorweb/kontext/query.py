@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorweb.basis.query import ImageEncoder, View, combine, views
+from lorweb.basis.query import ImageEncoder, View, combine, encode, feature_dim, views
 from lorweb.kontext.canvas import Canvas
 from lorweb.kontext.grid import compose, control_grid
 
@@ -35,7 +35,7 @@ def query_of(encoder: ImageEncoder, mode: str, canvas: Canvas) -> Tensor:
     for view in views(mode):
         shared = view in ("a", "a2", "top")
         queries = canvas.b[:1] if shared else canvas.b
-        encoded_BF = encoder([view_image(view, canvas.a, canvas.a2, b) for b in queries])
-        assert encoded_BF.shape == (len(queries), encoder.dim), (tuple(encoded_BF.shape), len(queries), encoder.dim)
+        encoded_BF = encode(encoder, mode, [view_image(view, canvas.a, canvas.a2, b) for b in queries])
+        assert encoded_BF.shape == (len(queries), feature_dim(encoder, mode)), tuple(encoded_BF.shape)
         features[view] = encoded_BF.expand(len(canvas.b), -1)
     return combine(mode, features)

@@ -11,7 +11,7 @@ from lorweb.basis import add_basis, analogy, basis_layers, mix, router_of
 from tests.basis.cases import config, queries, trained
 from tests.basis.oracle import coefficients, update
 
-OPTIONS = list(itertools.product(["softmax", "tanh"], ["mean", "sum"], [1, 2, 4], ["linear", "none"]))
+OPTIONS = list(itertools.product(["softmax", "tanh"], ["mean", "sum"], [1, 2, 4], ["linear", "shared", "none"]))
 
 
 def two_layers() -> nn.Sequential:
@@ -25,7 +25,7 @@ def relative(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("activation", "reduce", "heads", "projection"), OPTIONS)
 def test_matches_the_equations(activation: str, reduce: str, heads: int, projection: str) -> None:
-    query_dim = 12 if projection == "linear" else 8
+    query_dim = 8 if projection == "none" else 12
     settings = config(
         activation=activation, reduce=reduce, heads=heads, projection=projection, query_dim=query_dim, targets=("*",)
     )
@@ -39,7 +39,8 @@ def test_matches_the_equations(activation: str, reduce: str, heads: int, project
     with analogy(model, query_BQ):
         y = [layers[0](x), layers[0](x[:, 0]), layers[1](layers[0](x))]
     for b, (index, layer) in itertools.product(range(3), enumerate(layers)):
-        P = None if router.projection is None else router.projection[index].detach().double().numpy()
+        P = {"none": None, "shared": 0, "linear": index}[projection]
+        P = None if P is None else router.projection[P].detach().double().numpy()
         keys = list(router.keys[index].detach().double().numpy())
         e = coefficients(query_BQ[b].double().numpy(), P, keys, heads, activation, reduce)
         np.testing.assert_allclose(e_BLN[b, index], e, rtol=1e-5, atol=1e-6)

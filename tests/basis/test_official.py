@@ -147,8 +147,9 @@ def test_settings_are_never_guessed(folder: Path) -> None:
     edits: list[tuple[dict[str, Any], str]] = [
         ({"lora_softmax": None, "query_mode": None}, "lacks lora_softmax, query_mode"),
         ({"loras_num": 32}, "n_loras = 32, the tensors say 4"),
-        ({"external_query": False}, "internal queries"),
-        ({"query_mode": "paa'b"}, "patch tokens"),
+        ({"external_query": False, "pooling_type": None}, "lacks pooling_type"),
+        ({"external_query": False}, "unknown internal query_mode"),
+        ({"query_mode": "paab"}, "did you mean 'paa'b'"),
     ]
     for edit, message in edits:
         changed = {k: v for k, v in (kwargs | edit).items() if v is not None}

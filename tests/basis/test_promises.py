@@ -26,12 +26,18 @@ VARIANTS: list[dict[str, Any]] = [
     {"heads": 2, "reduce": "sum", "activation": "tanh"},
     {"projection": "none", "key_dim": 18},
     {"projection": "none", "key_dim": 6, "heads": 3, "query_mode": "ca'-ca", "activation": "tanh"},
+    {"projection": "shared"},
+    {"projection": "shared", "heads": 2, "activation": "tanh", "reduce": "sum"},
     {"query_mode": "ca'-ca"},
     {"query_mode": "ca'-ca+cb"},
     {"query_mode": "caa'"},
     {"query_mode": "caa'b"},
     {"query_mode": "caa'bb'", "activation": "tanh", "reduce": "sum"},
     {"query_mode": "aa'bb'", "n_loras": 2},
+    {"query_mode": "paa'b"},
+    {"query_mode": "paa'b3", "heads": 2},
+    {"query_mode": "cat-paa'b", "n_loras": 8},
+    {"query_mode": "cat-paa'b3", "activation": "tanh"},
     {"targets": ("*.attn.to_?", "*.norm.linear", "*.norm1*.linear")},
 ]
 
@@ -91,7 +97,7 @@ def test_gradients_reach_everything_and_never_the_base(base: Any, model: Any, se
     for name, gradient in found.items():
         assert gradient.isfinite().all()
         assert bool(gradient.any()) != (constant and name.startswith("basis_router")), name
-    assert len(found) == 2 * len(basis_layers(model)) + 1 + (settings.projection == "linear")
+    assert len(found) == 2 * len(basis_layers(model)) + 1 + (settings.projection != "none")
     for name, parameter in base.named_parameters():
         owner, _, leaf = name.rpartition(".")
         now = model.get_submodule(owner)
@@ -134,7 +140,9 @@ def test_the_published_format_keeps_it_too(base: Any, model: Any, settings: Basi
     weights, config = save_official(model, tmp_path, dtype=torch.float32)
     other = copy.deepcopy(base)
     default = settings.targets == BasisConfig.model_fields["targets"].default
-    assert load_official(other, weights, config if default else settings) == settings
+    projection = "linear" if settings.projection == "shared" else settings.projection  # that format has no shared one
+    expected = settings.model_copy(update={"projection": projection})
+    assert load_official(other, weights, config if default else expected) == expected
     assert torch.equal(run(other, settings), run(model, settings))
 
 

@@ -4,13 +4,35 @@ import pytest
 import torch
 
 from lorweb.basis import combine, query_dim, views
-from lorweb.basis.query import MODES, PATCH_MODES
+from lorweb.basis.query import MODES, encode, feature_dim
+from tests.kontext_tiny import PixelEncoder, drawn_image
 
 WIDTHS = {"cat-aa'b": 2304, "ca'-ca": 768, "ca'-ca+cb": 768, "caa'": 768, "caa'b": 768, "caa'bb'": 768, "aa'bb'": 768}
+PATCH_WIDTHS = {"paa'b": 1024, "paa'b3": 1024, "cat-paa'b": 3072, "cat-paa'b3": 3072}
+
+
+class ClipLarge(PixelEncoder):
+    """The widths of CLIP ViT-L/14, and patches that say which levels were asked for."""
+
+    dim, patch_dim = 768, 1024
+
+    def patches(self, images: list, levels: tuple[int, ...]) -> torch.Tensor:
+        return torch.full((len(images), 1024), float(sum(levels)))
 
 
 def test_widths_for_the_papers_encoder() -> None:
-    assert {mode: query_dim(mode, 768) for mode in MODES} == WIDTHS
+    found = {mode: query_dim(mode, feature_dim(ClipLarge(), mode)) for mode in MODES}
+    assert found == WIDTHS | PATCH_WIDTHS
+
+
+@pytest.mark.parametrize("mode", sorted(PATCH_WIDTHS))
+def test_patch_modes_ask_for_patches_and_others_do_not(mode: str) -> None:
+    images = [drawn_image(0), drawn_image(1)]
+    assert encode(ClipLarge(), mode, images).unique().tolist() == [-25.0 if mode.endswith("3") else -1.0]
+    assert encode(ClipLarge(), "cat-aa'b", images).shape == (2, 12)
+    for call in (lambda: encode(PixelEncoder(), mode, images), lambda: feature_dim(PixelEncoder(), mode)):
+        with pytest.raises(ValueError, match="needs patch tokens, which encoder pixels-2x2 does not have; use a clip:"):
+            call()
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))
@@ -37,9 +59,6 @@ def test_grids_are_encoded_whole() -> None:
 def test_unknown_modes_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown query_mode 'cat-aab'; did you mean 'cat-aa'b'"):
         query_dim("cat-aab", 768)
-    for mode in PATCH_MODES:
-        with pytest.raises(ValueError, match="patch tokens"):
-            views(mode)
 
 
 def test_features_that_do_not_fit_are_refused() -> None:

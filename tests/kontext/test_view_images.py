@@ -8,7 +8,7 @@ from lorweb.basis.query import MODES, query_dim
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
 from lorweb.kontext.grid import Size
 from lorweb.kontext.query import VIEWS, query_of, view_image
-from tests.kontext_tiny import PixelEncoder, drawn_image
+from tests.kontext_tiny import PatchPixelEncoder, PixelEncoder, drawn_image
 
 A, A2, B = (drawn_image(i, 32, 16) for i in range(3))
 
@@ -31,10 +31,10 @@ def test_every_view_that_a_mode_names_exists() -> None:
 
 @pytest.mark.parametrize("mode", sorted(MODES))
 def test_a_query_has_the_modes_width_and_follows_its_own_b(mode: str) -> None:
-    rule, encoder = CanvasRule(Size(16, 32)), PixelEncoder()
+    rule, encoder = CanvasRule(Size(16, 32)), PatchPixelEncoder()
     exemplar = Exemplar.of(A, A2, rule)
     together = query_of(encoder, mode, Canvas.of(exemplar, [B, drawn_image(7, 32, 16)], rule))
-    assert together.shape == (2, query_dim(mode, encoder.dim))
+    assert together.shape == (2, query_dim(mode, 3 if "paa'" in mode else 12))
     alone = query_of(encoder, mode, Canvas.of(exemplar, [B], rule))
     assert torch.equal(together[:1], alone)
     sees_b = any(view not in ("a", "a2", "top") for view in MODES[mode].views)
