@@ -37,4 +37,7 @@ elif [ "$CPU" = 1 ]; then
 else
   install
 fi
+# The tests on int8 weights find torchao beside the environment, not in it: diffusers and PEFT import it wherever it is
+# installed, and its greeting would then stand above every command.
+"$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --target "$VENV/quant" --no-deps "${pins[@]}" 'torchao>=0.16'
 touch "$VENV/.ready"

@@ -123,16 +123,22 @@ def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) ->
     for name, layer in layers.items():
         if layer.folded:
             raise ValueError("an analogy is folded into this transformer already; call unfold(transformer) first")
-        if not layer.weight.is_floating_point() or tuple(layer.weight.shape) != (layer.out_features, layer.in_features):
+        if not _takes_updates(layer):
             raise ValueError(
-                f"{name} has a quantised weight ({layer.weight.dtype}), which cannot take an update; "
-                "use analogy(...) or bake(...) instead"
+                f"{name} has a quantised weight ({type(layer.weight.data).__name__}, {layer.weight.dtype}), which "
+                "cannot take an update; use analogy(...) or bake(...) instead"
             )
     for layer, e_N in zip(layers.values(), one_mix(transformer, query_or_mix), strict=True):
         A_KI, B_OK = factors(layer, e_N * strength)
         original = layer.weight.data
         layer.weight.data = torch.addmm(original.float(), B_OK, A_KI).to(original.dtype)
         layer.unfolded = original
+
+
+def _takes_updates(layer: BasisLinear) -> bool:
+    """A plain floating-point matrix; torchao's tensors call themselves float32 and are none."""
+    W = layer.weight.data
+    return type(W) is Tensor and W.is_floating_point() and tuple(W.shape) == (layer.out_features, layer.in_features)
 
 
 def unfold(transformer: nn.Module) -> None:
