@@ -111,6 +111,6 @@ def test_int8_weights_are_baked_beside_and_never_folded_into(base: Any) -> None:
     trained(base, SETTINGS)
     before = run(base)
     assert len(bake(base, queries(1, SETTINGS)).state_dict) == 2 * 26
-    with pytest.raises(ValueError, match="has a quantised weight .* use analogy"):
+    with pytest.raises(ValueError, match=r"has a quantised weight .* use analogy"):
         fold(base, queries(1, SETTINGS))
     assert torch.equal(run(base), before)
