@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from lorweb.basis.internal import check_internal_mode
 from lorweb.config_errors import sentence
 from lorweb.data.readers import ReaderConfig
 
@@ -103,6 +104,18 @@ class Encode(Section):
     pool: Pool
 
 
+class InternalQuery(Section):
+    """Queries from the layers' own input in the place of the encoder's (lorweb.basis.internal)."""
+
+    mode: str
+    pooling: Literal["avg", "max"]
+
+    @model_validator(mode="after")
+    def _is_a_mode(self) -> Self:
+        check_internal_mode(self.mode)
+        return self
+
+
 class Basis(Section):
     n_loras: Positive
     rank: Positive
@@ -110,13 +123,14 @@ class Basis(Section):
     heads: Positive
     activation: Literal["softmax", "tanh"]
     reduce: Literal["mean", "sum"]
-    projection: Literal["linear", "none"]
+    projection: Literal["linear", "shared", "none"]
+    internal: InternalQuery | None
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _heads_divide_the_key(self) -> Self:
         if self.key_dim % self.heads:
-            raise ValueError(f"key_dim {self.key_dim} is not divisible by heads {self.heads}")
+            raise ValueError(f"key_dim {self.key_dim} is not divisible by heads {self.heads}; change one of them")
         return self
 
 

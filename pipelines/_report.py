@@ -118,7 +118,7 @@ class _Gallery:
 
 
 def mean_mix(inputs: Inputs) -> Heat | None:
-    """Coefficients of `lorweb` over the test analogies, mean per layer and mean per task; None without such answers."""
+    """Coefficients of `lorweb` over the test analogies, mean per layer and mean per task; None where there are none."""
     places = [row for row in read_index(inputs.answers, ANSWER, ["analogy", "model"]) if row["model"] == "lorweb"]
     if not places:
         return None
@@ -126,7 +126,10 @@ def mean_mix(inputs: Inputs) -> Heat | None:
     reader = RowReader(inputs.answers, ANSWER, ["mix"])
     by_task: dict[str, list[Any]] = defaultdict(list)
     for row in places:
-        by_task[task[row["analogy"]]].append(read_mix(reader(row["at"])["mix"]).double().numpy())
+        blob = reader(row["at"])["mix"]
+        if blob is None:  # internal queries have no coefficients of the analogy
+            return None
+        by_task[task[row["analogy"]]].append(read_mix(blob).double().numpy())
     means = {name: np.mean(found, axis=0) for name, found in sorted(by_task.items())}
     stacked = np.stack(list(means.values()))
     return Heat(stacked.mean(axis=0), stacked.mean(axis=1), list(means))

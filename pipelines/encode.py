@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lorweb.basis.query import mode_of
 from lorweb.config import Encode, load_params
 from lorweb.data.decode import decode_rgb
 from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_manifest
@@ -36,7 +37,7 @@ class EncodeImages:
         self.size = Size(cfg.quadrant, cfg.quadrant)
         self.rows = RowReader(Path(pairs), PAIR, ["before", "after"])
         self.base = frozen_base(cfg)
-        self.encoder = load_encoder(cfg.encoder, str(self.base.device))
+        self.encoder, self.mode = load_encoder(cfg.encoder, str(self.base.device)), cfg.query_mode
 
     def __call__(self, items: list[Item]) -> list[Result]:
         return [{"image": item["id"], "tensors": self._encode(*item["at"])} for item in items]
@@ -45,11 +46,12 @@ class EncodeImages:
         import torch
         from safetensors.torch import save
 
+        from lorweb.basis.query import encode
         from lorweb.kontext.codec import encode_image
         from lorweb.kontext.grid import fit_image
 
         image, _ = fit_image(decode_rgb(self.rows(place)[side], MAX_PIXELS), self.size, "crop")
-        latents, features = encode_image(self.base, [image])[0], self.encoder([image])[0]
+        latents, features = encode_image(self.base, [image])[0], encode(self.encoder, self.mode, [image])[0]
         both = {"latents": latents, "features": features}
         return save({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in both.items()})
 
@@ -122,7 +124,8 @@ def main(execute: Execute | None = None) -> None:
         images, links = distinct_images(pairs)
         known = revisions(cfg)
         where = str(PAIRS.resolve())
-        image_job = row_job(cfg, "images", EncodeImages, (cfg, where), (known["base"], cfg.quadrant, known["encoder"]))
+        seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels)
+        image_job = row_job(cfg, "images", EncodeImages, (cfg, where), seen)
         text_job = row_job(cfg, "texts", EncodeTexts, (cfg,), (known["base"],))
         image_rows = run_rows(image_job, images, execute)
         text_rows = run_rows(text_job, [{"id": stable_id("text", t), "text": t} for t in sorted(texts)], execute)

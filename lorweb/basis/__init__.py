@@ -2,7 +2,16 @@
 
 from lorweb.basis.config import BLOCK_LINEARS, BasisConfig, count_parameters
 from lorweb.basis.context import analogy, mix
-from lorweb.basis.inject import BasisReport, add_basis, basis_layers, remove_basis, router_of, target_sizes, trainable
+from lorweb.basis.inject import (
+    BasisReport,
+    add_basis,
+    basis_layers,
+    has_mix,
+    remove_basis,
+    router_of,
+    target_sizes,
+    trainable,
+)
 from lorweb.basis.query import ImageEncoder, combine, encode, feature_dim, query_dim, views
 
 __all__ = [
@@ -17,6 +26,7 @@ __all__ = [
     "count_parameters",
     "encode",
     "feature_dim",
+    "has_mix",
     "mix",
     "query_dim",
     "remove_basis",

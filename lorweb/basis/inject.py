@@ -77,6 +77,11 @@ def has_basis(transformer: nn.Module) -> bool:
     return any(isinstance(module, (Router, BasisLinear)) for module in transformer.modules())
 
 
+def has_mix(transformer: nn.Module) -> bool:
+    """Whether there is a basis whose coefficients depend on the query alone, so that `mix` can give them."""
+    return has_basis(transformer) and not router_of(transformer).config.internal
+
+
 def router_of(transformer: nn.Module) -> Router:
     """The router of a transformer, bare or wrapped (DDP, torch.compile). Raises ValueError if there is no basis."""
     for module in transformer.modules():

@@ -66,7 +66,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """b' at quadrant size; the coefficients [L, N] if the model has a basis."""
+    """b' at quadrant size; the coefficients [L, N] if the model has a basis with external queries."""
 
     image: Image.Image
     mix_LN: Tensor | None
@@ -98,7 +98,7 @@ class Painter:
         Raises:
             FileNotFoundError, ValueError: base or weights are missing or do not fit.
         """
-        from lorweb.basis import mix
+        from lorweb.basis import has_mix, mix
         from lorweb.kontext.codec import decode_latents
         from lorweb.kontext.denoise import Sampling, denoise_grids
 
@@ -107,12 +107,12 @@ class Painter:
         base, variant = self._load(model.weights)
         control_BCHW, query_BQ, text = self._inputs(model, questions)
         query_BQ = query_BQ.to(base.device)
-        has_basis = variant is not None and variant.name == "lorweb"
         with variant.conditioned(query_BQ) if variant is not None else nullcontext():
             sampling = Sampling(self.settings.steps, self.settings.guidance)
             grids_BCHW = denoise_grids(base, control_BCHW, text, [q.seed for q in questions], sampling)
         images = decode_latents(base, quadrant_of_latents(grids_BCHW, 1, 1).contiguous())
-        mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if has_basis else [None] * len(questions)
+        mixable = has_mix(base.transformer)
+        mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if mixable else [None] * len(questions)
         return [Answer(image, e_LN) for image, e_LN in zip(images, mixes, strict=True)]
 
     @torch.no_grad()

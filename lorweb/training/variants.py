@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from lorweb.basis import BasisConfig, add_basis, analogy, basis_layers, checkpoint, router_of
+from lorweb.basis import BasisConfig, add_basis, analogy, basis_layers, checkpoint, has_mix, router_of
 from lorweb.config import Basis
 from lorweb.kontext.metadata import BASIS_FILE
 
@@ -57,11 +57,15 @@ def basis_variant(transformer: nn.Module) -> Variant:
         transformer,
         adapters,
         {f"router.{name}": parameter for name, parameter in router_of(transformer).named_parameters()},
-        lambda query_BQ: analogy(transformer, query_BQ),
+        lambda query_BQ: analogy(transformer, query_BQ if has_mix(transformer) else None),
         lambda folder, facts: checkpoint.save(transformer, folder / BASIS_FILE, facts),
     )
 
 
 def basis_config(section: Basis, query_dim: int, query_mode: str) -> BasisConfig:
-    """The parameter file's section, completed by what the encode stage decided."""
-    return BasisConfig(**section.model_dump(), query_dim=query_dim, query_mode=query_mode)
+    """The parameter file's section, completed by what the encode stage decided (unless queries are internal)."""
+    basis = section.model_dump(exclude={"internal"})
+    if section.internal is None:
+        return BasisConfig(**basis, query_dim=query_dim, query_mode=query_mode)
+    own = section.internal
+    return BasisConfig(**basis, query_dim=None, query_mode=own.mode, query_source="internal", pooling=own.pooling)

@@ -31,7 +31,7 @@ CHANNELS, SIDE, FEATURES = 16, 4, 16
 TEXT_TOKENS, TEXT_WIDTH, POOLED_WIDTH = 4, 32, 32  # what tests.kontext_tiny's transformer takes
 SECTION = """
 basis: {n_loras: 4, rank: 2, key_dim: 8, heads: 1, activation: softmax, reduce: mean, projection: linear,
-        targets: ["transformer_blocks.*", "single_transformer_blocks.*"]}
+        internal: null, targets: ["transformer_blocks.*", "single_transformer_blocks.*"]}
 baselines: [single_lora]
 optimizer: {name: adamw, learning_rate: 0.01, router_multiplier: 1.0, betas: [0.9, 0.99], eps: 1.0e-6,
             weight_decay: 0.05, max_grad_norm: 1.0, warmup_steps: 2, schedule: cosine}

@@ -55,6 +55,25 @@ def test_ten_steps_are_five_and_a_kill_and_the_rest_bit_for_bit(folders, tmp_pat
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+ROUTERS = {"shared": {"projection": "shared"}, "internal": {"internal": {"mode": "caa'b", "pooling": "avg"}}}
+
+
+@pytest.mark.parametrize("changes", ROUTERS.values(), ids=list(ROUTERS))
+def test_other_routers_train_and_resume_bit_for_bit(folders, tmp_path, changes):
+    section = {"basis": {**train_section().basis.model_dump(), **changes}}
+    whole, told, _ = finish(folders, tmp_path / "whole", **section)
+    with pytest.raises(KeyboardInterrupt):
+        cut = make_run(folders, train_section(**section))
+        train(cut, held_out(folders), Keeper(tmp_path / "cut", IDENTITY), Recorder(7))
+    resumed, retold, _ = finish(folders, tmp_path / "cut", **section)
+    assert equal(weights(whole), weights(resumed)) and told == retold
+    assert bool(told.health) == ("projection" in changes), "internal queries have no mix to look at"
+    begin = weights(make_run(folders, train_section(**section)))
+    assert not any(torch.equal(begin[name], value) for name, value in weights(whole).items()), (
+        "something was not trained"
+    )
+
+
 def test_a_finished_run_has_nothing_left_to_do(folders, tmp_path):
     first, told, _ = finish(folders, tmp_path)
     again, retold, hooks = finish(folders, tmp_path)
