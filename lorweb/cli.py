@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lorweb import cli_registry
+from lorweb import cli_inspect, cli_registry
 from lorweb.commands import CHAMPION
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_registry.app, name="registry")
+app.command()(cli_inspect.health)
 
 Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
 A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
@@ -122,14 +123,19 @@ def convert(
         Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")
     ] = None,
     base: Annotated[str, typer.Option(help="The base it was trained on: tiny, a folder, or a hub id.")] = "tiny",
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="float16, bfloat16 or float32, of official weights; else as they came, or float16."),
+    ] = None,
 ) -> None:
     """Convert a checkpoint between our format and the official one, tensor for tensor.
 
     Example: lorweb convert lorweb_model/ mine/ --to lorweb --base black-forest-labs/FLUX.1-Kontext-dev
     """
+    from lorweb.convert import Conversion
     from lorweb.convert import convert as run
 
-    for path in run(source, out, to, config, base):
+    for path in run(source, out, Conversion(to, base, config, dtype)):  # type: ignore[arg-type]
         typer.echo(str(path))
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from lorweb.basis.internal import check_internal_mode
 from lorweb.config_errors import sentence
 from lorweb.data.readers import ReaderConfig
 
@@ -107,13 +106,8 @@ class Encode(Section):
 class InternalQuery(Section):
     """Queries from the layers' own input in the place of the encoder's (lorweb.basis.internal)."""
 
-    mode: str
+    mode: Literal["aa'bb'", "caa'bb'", "caa'", "caa'b"]
     pooling: Literal["avg", "max"]
-
-    @model_validator(mode="after")
-    def _is_a_mode(self) -> Self:
-        check_internal_mode(self.mode)
-        return self
 
 
 class Basis(Section):

@@ -105,7 +105,6 @@ PLUMBING = [
 ]
 PLUMBING += [f"lorweb/data/{name}.py" for name in ("manifest", "shards", "rejects", "catalogue_rules")]
 PLUMBING += ["lorweb/data/readers", "lorweb/data/avatars.py"]  # types of the params section; collect lists them
-PLUMBING += ["lorweb/basis/internal.py"]  # names in the params section; train lists it
 PLUMBING += [f"pipelines/_{name}.py" for name in ("rows", "journal", "stage", "lineage", "mlflow_run")]
 PLUMBING += [f"pipelines/_train_{name}.py" for name in ("driver", "log", "plan")]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.

@@ -106,3 +106,16 @@ def test_the_gate_measures_what_apply_draws():
     defaults = read_defaults(resolve(params.encode.base))
     assert defaults.num_inference_steps == params.evaluate.num_inference_steps
     assert defaults.guidance_scale == params.evaluate.guidance_scale == params.train.guidance
+
+
+def test_choices_are_those_of_the_basis() -> None:
+    """lorweb.config repeats them, because `lorweb --help` and the driver must not load torch."""
+    from typing import get_args
+
+    from lorweb.basis import BasisConfig
+    from lorweb.basis.internal import MODES
+    from lorweb.config import Basis, InternalQuery
+
+    assert set(get_args(InternalQuery.model_fields["mode"].annotation)) == set(MODES)
+    for name in ("activation", "reduce", "projection"):
+        assert Basis.model_fields[name].annotation == BasisConfig.model_fields[name].annotation, name

@@ -27,8 +27,13 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text by the same rename. Raises OSError as `write_safetensors` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes by the same rename. Raises OSError as `write_safetensors` does."""
     with _replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
 
 
 @contextmanager

@@ -59,12 +59,12 @@ def save_official(
     name: str = "lorweb",
     dtype: torch.dtype = torch.float16,
     encoder: str | None = None,
+    facts: Mapping[str, str] | None = None,
 ) -> tuple[Path, Path]:
     """Write `<name>.safetensors` and config.yaml; returns both paths. Atomic, file by file.
 
     The format is float16; values that came from it are written back bit for bit. `encoder` goes into the config as
-    `external_query_model`. Targets other than the default ones have no place in config.yaml: load such a file with a
-    BasisConfig.
+    `external_query_model`; `facts`, and targets other than the default ones, into a section that only we read.
 
     Raises:
         ValueError: no basis, or a value overflows the dtype.
@@ -76,7 +76,8 @@ def save_official(
             raise ValueError(f"'{key}' reaches {float(value.abs().max()):g}, not finite as {dtype}; use torch.float32")
     weights, settings = folder / f"{name}.safetensors", folder / "config.yaml"
     write_safetensors(weights, tensors, {"format": "pt"})
-    write_text(settings, yaml.safe_dump(yaml_tree(router_of(transformer).config, encoder), sort_keys=False))
+    tree = yaml_tree(router_of(transformer).config, encoder, facts)
+    write_text(settings, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
     return weights, settings
 
 

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import yaml
 
-from lorweb.basis.config import BasisConfig
+from lorweb.basis.config import BLOCK_LINEARS, BasisConfig
 
+OURS: Final = "lorweb"  # top-level section of config.yaml that only we read
 REQUIRED: Final = (
     "lora_heads",
     "lora_softmax",
@@ -57,11 +58,15 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
         query_mode=kwargs["query_mode"],
         query_source="internal" if internal else "external",
         pooling=kwargs["pooling_type"] if internal else None,  # it has no effect on external queries
+        targets=tuple(_ours(path).get("targets", BLOCK_LINEARS)),
     )
 
 
-def yaml_tree(config: BasisConfig, encoder: str | None) -> dict[str, Any]:
-    """The tree that `read_yaml` reads; `encoder` names the image encoder where it is known."""
+def yaml_tree(config: BasisConfig, encoder: str | None, facts: Mapping[str, str] | None) -> dict[str, Any]:
+    """The tree that `read_yaml` reads; `encoder` names the image encoder where it is known.
+
+    A section of our own keeps what the format has no place for: targets other than the default ones, and facts.
+    """
     kwargs: dict[str, Any] = {
         "loras_num": config.n_loras,
         "lora_keys_dim": config.key_dim,
@@ -76,7 +81,21 @@ def yaml_tree(config: BasisConfig, encoder: str | None) -> dict[str, Any]:
     if encoder is not None:
         kwargs["external_query_model"] = encoder
     network = {"type": "lora", "linear": config.rank, "linear_alpha": config.rank, "network_kwargs": kwargs}
-    return {"config": {"process": [{"network": network}]}}
+    ours: dict[str, Any] = {} if config.targets == BLOCK_LINEARS else {"targets": list(config.targets)}
+    ours |= {} if facts is None else {"facts": dict(facts)}
+    return {"config": {"process": [{"network": network}]}} | ({OURS: ours} if ours else {})
+
+
+def read_facts(path: Path) -> dict[str, str] | None:
+    """The facts that `yaml_tree` was given; None for a file that another program wrote."""
+    facts = _ours(path).get("facts")
+    return None if facts is None else {str(key): str(value) for key, value in facts.items()}
+
+
+def _ours(path: Path) -> dict[str, Any]:
+    tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = tree.get(OURS) or {}
+    return found
 
 
 def _network(path: Path) -> dict[str, Any]:
