@@ -100,6 +100,7 @@ class Encode(Section):
     quadrant: Annotated[int, Field(ge=32, multiple_of=16)]
     encoder: str
     query_mode: str
+    grid_analogies: Annotated[int, Field(ge=0)]
     pool: Pool
 
 
@@ -149,7 +150,7 @@ class Train(Section):
     caption_dropout: Share
     guidance: Annotated[float, Field(ge=0)]
     timesteps: Literal["uniform", "logit_normal"]
-    weighting: Literal["uniform", "bell"]
+    weighting: Literal["plain", "bell", "logit_normal"]
     workers: Positive
     gpus_per_worker: Annotated[float, Field(ge=0)]
     precision: Literal["float32", "bfloat16"]

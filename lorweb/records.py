@@ -86,7 +86,7 @@ TRAIN_PAIR: Final = pa.schema(
     ]
 )
 
-# data/encoded: part-*.parquet, text/part-*.parquet and pairs.parquet. The blobs are safetensors files.
+# data/encoded: shards of images, text/ and grids/, and pairs.parquet. The blobs are safetensors files.
 ENCODED_IMAGE: Final = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),  # sha256 of the PNG bytes
@@ -98,6 +98,14 @@ ENCODED_TEXT: Final = pa.schema(
     [
         pa.field("instruction", pa.string(), nullable=False),  # "" is the empty prompt
         pa.field("tensors", pa.large_binary(), nullable=False),  # `prompt_embeds` [T, E] and `pooled` [P]
+    ]
+)
+
+# Only for query modes that look at the grid: one row per analogy that training, validation or evaluation may ask for.
+ENCODED_GRID: Final = pa.schema(
+    [
+        pa.field("images", pa.string(), nullable=False),  # "a,a2,b": keys into ENCODED_IMAGE
+        pa.field("tensors", pa.large_binary(), nullable=False),  # `features` [D] of the mode's view, float16
     ]
 )
 

@@ -16,7 +16,7 @@ from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.loop import History, Keeper, train
 from lorweb.training.optimizer import build_optimizer
-from lorweb.training.sampler import AnalogySampler
+from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.sheets import sample_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
 from lorweb.training.validation import HeldOut, ValidationSet, choose
@@ -61,7 +61,8 @@ def held_out_sets(plan: TrainPlan, encoded: Encoded) -> list[ValidationSet]:
     for row in rows:
         text = row["instruction"] if config.caption_dropout < 1 else ""  # as in training: never seen, never asked
         split = "seen" if row["holdout"] == "none" else "unseen"
-        found[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], text)))
+        other = other_exemplar(row, rows) or row["exemplar"]
+        found[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], text), other))
     _check_encoded(encoded, {pair for row in rows for pair in (row["exemplar"], row["query"])})
     return [choose(all_, split, config.validation_analogies, plan.seed) for split, all_ in found.items() if all_]
 
@@ -83,7 +84,7 @@ def _make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
         base.transformer.enable_gradient_checkpointing()
     pairs = load_train_pairs(Path(plan.analogies))
     _check_encoded(encoded, {pair.pair for pair in pairs})
-    sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout)
+    sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout, encoded.pool)
     optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
     return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name))
 

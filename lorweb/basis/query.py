@@ -81,6 +81,11 @@ def views(mode: str) -> tuple[View, ...]:
     return mode_of(mode).views
 
 
+def sees_grid(mode: str) -> bool:
+    """Whether the encoder sees composed views, so that features cannot be kept per image. Raises ValueError."""
+    return not {"a", "a2", "b"}.issuperset(views(mode))
+
+
 def feature_dim(encoder: ImageEncoder, mode: str) -> int:
     """Width F of what `encode` gives. Raises ValueError for a patch mode and an encoder without patches."""
     return _patch_encoder(encoder, mode).patch_dim if mode_of(mode).levels else encoder.dim

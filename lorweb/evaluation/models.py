@@ -13,11 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorweb.basis.query import combine
 from lorweb.kontext.grid import control_latents, quadrant_of_latents
 from lorweb.kontext.model import TextEmbedding
-from lorweb.records import stable_id
 from lorweb.training.dataset import Encoded
+from lorweb.training.sampler import other_exemplar
 
 CANDIDATE: Final = "candidate"
 SINGLE_LORA: Final = "single_lora"
@@ -127,21 +126,14 @@ class Painter:
 
     def _inputs(self, model: Model, questions: Sequence[Question]) -> tuple[Tensor, Tensor, TextEmbedding]:
         """Control grids, queries and text, built by the functions that training and `apply` use."""
-        exemplars = [self.encoded.latents(q.exemplar) for q in questions]
-        features = [self.encoded.features(q.exemplar) for q in questions]
+        rows_B3 = torch.tensor([(*self.encoded.pairs[q.exemplar], self.encoded.pairs[q.query][0]) for q in questions])
         if model.exemplar == "identity":
-            exemplars, features = [(a, a) for a, _ in exemplars], [(a, a) for a, _ in features]
-        b_BChw = torch.stack([self.encoded.latents(q.query)[0] for q in questions])
-        a_BChw, a2_BChw = (torch.stack([pair[i] for pair in exemplars]) for i in range(2))
-        views = {
-            "a": torch.stack([pair[0] for pair in features]),
-            "a2": torch.stack([pair[1] for pair in features]),
-            "b": torch.stack([self.encoded.features(q.query)[0] for q in questions]),
-        }
+            rows_B3[:, 1] = rows_B3[:, 0]
         said = self.settings.prompt or model.prompt
         texts = [self.encoded.text(q.instruction if said else "") for q in questions]
         text = TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts]))
-        return control_latents(a_BChw, a2_BChw, b_BChw), combine(self.encoded.query_mode, views), text
+        control_BCHW = control_latents(*(self.encoded.latents_MChw[rows_B3[:, i]].float() for i in range(3)))
+        return control_BCHW, self.encoded.queries(rows_B3), text
 
     def _load(self, weights: str | None) -> tuple[Any, Any]:
         """(base, variant); a fresh base for each, because a variant changes its transformer in place."""
@@ -167,7 +159,7 @@ def weights_of(name: str) -> str | None:
 def exemplar_for(model: str, analogy: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
     """Pair id of the exemplar that `model` is shown: the analogy's own, or for shuffled models that of another task.
 
-    The choice depends on the analogy's id and the order of `others` alone: all shuffled models get the same one.
+    All shuffled models get the same one, see `other_exemplar`.
 
     Raises:
         ValueError: every analogy is of one task, so that there is no other exemplar.
@@ -175,10 +167,9 @@ def exemplar_for(model: str, analogy: Mapping[str, Any], others: Sequence[Mappin
     row = MODELS[model]
     if isinstance(row, Reference) or row.exemplar != "shuffled":
         return str(analogy["exemplar"])
-    start = int(stable_id("shuffle", analogy["id"]), 16) % len(others)
-    for other in (*others[start:], *others[:start]):
-        if other["task"] != analogy["task"] and other["instruction"] != analogy["instruction"]:
-            return str(other["exemplar"])
+    found = other_exemplar(analogy, others)
+    if found is not None:
+        return found
     raise ValueError(
         f"all analogies are of task {analogy['task']}, so no exemplar of another task exists; "
         f"evaluate at least two tasks, or leave {model} out of evaluate.models"

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from lorweb.basis.query import combine, query_dim, views
+from lorweb.basis.query import combine, query_dim, sees_grid, views
 from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import read_table
 from lorweb.kontext.grid import compose_latents, control_latents
 from lorweb.kontext.model import TextEmbedding
-from lorweb.records import ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
+from lorweb.records import ENCODED_GRID, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
 from lorweb.training.sampler import TrainPair
 
 
@@ -57,6 +57,8 @@ class Encoded:
     features_MD: Tensor
     pairs: dict[str, tuple[int, int]]  # pair id -> rows of its before and after image
     texts: dict[str, TextEmbedding]  # one row each
+    grids: dict[str, Tensor]  # `grid_key` -> features [D] of the mode's view; {} for modes that see single images
+    images: tuple[str, ...]  # names of the M images
     manifest: dict[str, Any]
 
     @classmethod
@@ -78,11 +80,14 @@ class Encoded:
             text: TextEmbedding(found["prompt_embeds"].float()[None], found["pooled"].float()[None])
             for text, found in _tensors(read_table(folder / "text", ENCODED_TEXT)).items()
         }
+        grids = _tensors(read_table(folder / "grids", ENCODED_GRID)) if (folder / "grids").is_dir() else {}
         return cls(
             torch.stack([found["latents"] for found in images.values()]),
             torch.stack([found["features"] for found in images.values()]),
             pairs,
             texts,
+            {key: found["features"] for key, found in grids.items()},
+            tuple(images),
             read_manifest(folder),
         )
 
@@ -109,26 +114,51 @@ class Encoded:
         """Grids, queries and text of some analogies, in their order."""
         rows = torch.tensor([self.pairs[t.exemplar] + self.pairs[t.query] for t in triples])
         a, a2, b, b2 = (self.latents_MChw[rows[:, i]].float() for i in range(4))
-        f_a, f_a2, f_b = (self.features_MD[rows[:, i]].float() for i in range(3))
         texts = [self.texts[t.instruction] for t in triples]
         return Batch(
             compose_latents(a, a2, b, b2),
             control_latents(a, a2, b),
-            combine(self.query_mode, {"a": f_a, "a2": f_a2, "b": f_b}),
+            self.queries(rows[:, :3]),
             TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts])),
             [f"{t.exemplar}>{t.query}" for t in triples],
         )
 
+    def queries(self, rows_B3: Tensor) -> Tensor:
+        """The bracket of Eq. 3, [B, Q], of analogies given as rows of a, a' and b among the images.
+
+        Raises:
+            ValueError: the mode looks at the grid, and the encode stage has not seen this one.
+        """
+        seen = views(self.query_mode)
+        if sees_grid(self.query_mode):
+            features_BD = torch.stack([self._grid(*row) for row in rows_B3.tolist()])
+            return combine(self.query_mode, dict.fromkeys(seen, features_BD))
+        columns = {"a": 0, "a2": 1, "b": 2}
+        return combine(self.query_mode, {view: self.features_MD[rows_B3[:, columns[view]]].float() for view in seen})
+
+    def _grid(self, a: int, a2: int, b: int) -> Tensor:
+        key = grid_key(self.images[a], self.images[a2], self.images[b])
+        if key not in self.grids:
+            raise ValueError(
+                f"query_mode '{self.query_mode}' looks at grids, and the grid of images {key} was not encoded; "
+                "run the encode stage again"
+            )
+        return self.grids[key].float()
+
     @property
     def query_dim(self) -> int:
-        """Q, derived from the features and the query mode. Raises ValueError for modes that look at a grid."""
-        per_image = {"a", "a2", "b"}
-        if not per_image.issuperset(views(self.query_mode)):
-            raise ValueError(
-                f"query_mode '{self.query_mode}' encodes grids, but features are stored per image; "
-                "use one of cat-aa'b, ca'-ca, ca'-ca+cb"
-            )
+        """Q, derived from the features and the query mode."""
         return query_dim(self.query_mode, self.features_MD.shape[1])
+
+    @property
+    def pool(self) -> int:
+        """How many training analogies were encoded as grids; 0: the mode needs none, all may be drawn."""
+        return int(self.manifest["params"].get("grid_analogies", 0))
+
+
+def grid_key(a: str, a2: str, b: str) -> str:
+    """Name of a grid in records.ENCODED_GRID, from the names of its images."""
+    return f"{a},{a2},{b}"
 
 
 def load_train_pairs(analogies: Path) -> list[TrainPair]:

@@ -6,8 +6,11 @@ Nothing is shuffled, buffered or stored. A slot is one position in the global ba
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from lorweb.records import stable_id
 
 _HALF = 1 << 63
 
@@ -39,6 +42,19 @@ def stable_seed(*parts: object) -> int:
     return int.from_bytes(digest[:8], "big") % _HALF
 
 
+def other_exemplar(analogy: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str | None:
+    """Pair id of another task's exemplar: what a listed analogy is shown to see whether the exemplar matters.
+
+    Rows as records.ANALOGY. The choice depends on the analogy's id and the order of `others` alone; None where all of
+    them are of one task.
+    """
+    start = int(stable_id("shuffle", analogy["id"]), 16) % len(others)
+    for other in (*others[start:], *others[:start]):
+        if other["task"] != analogy["task"] and other["instruction"] != analogy["instruction"]:
+            return str(other["exemplar"])
+    return None
+
+
 def rank_slots(batch_size: int, rank: int, world: int) -> range:
     """The slots of the global batch that one rank computes."""
     return range(rank, batch_size, world)
@@ -65,13 +81,16 @@ class _Task:
 class AnalogySampler:
     """Draws training analogies: a task uniformly, then two of its pairs with different subjects.
 
-    Tasks with a single subject cannot make an analogy; their names are in `skipped`.
+    Tasks with a single subject cannot make an analogy; their names are in `skipped`. With `pool` > 0 only that many
+    analogies are ever drawn, the same for every seed: those whose grids the encode stage has seen.
 
     Raises:
         ValueError: no task has pairs of two subjects.
     """
 
-    def __init__(self, pairs: Sequence[TrainPair], seed: int, batch_size: int, caption_dropout: float) -> None:
+    def __init__(
+        self, pairs: Sequence[TrainPair], seed: int, batch_size: int, caption_dropout: float, pool: int = 0
+    ) -> None:
         by_task: dict[str, list[TrainPair]] = defaultdict(list)
         for pair in pairs:
             by_task[pair.task].append(pair)
@@ -86,13 +105,22 @@ class AnalogySampler:
         self.seed = seed
         self.batch_size = batch_size
         self.caption_dropout = caption_dropout
+        self.pool = pool
+
+    def pooled(self, index: int) -> tuple[TrainPair, TrainPair]:
+        """Exemplar and query of one analogy of the pool."""
+        task, first, second = (stable_seed("pool", index, what) for what in ("task", "exemplar", "query"))
+        return self._tasks[task % len(self._tasks)].two(first, second)
 
     def slot(self, step: int, slot: int) -> Drawn:
         """The analogy of one slot of the batch of one step (both counted from 0)."""
         task_draw, first, second, caption = (
             stable_seed("analogy", self.seed, step, slot, what) for what in ("task", "exemplar", "query", "caption")
         )
-        exemplar, query = self._tasks[task_draw % len(self._tasks)].two(first, second)
+        if self.pool:
+            exemplar, query = self.pooled(task_draw % self.pool)
+        else:
+            exemplar, query = self._tasks[task_draw % len(self._tasks)].two(first, second)
         dropped = caption / _HALF < self.caption_dropout
         instruction = "" if dropped else exemplar.instruction
         return Drawn(slot, exemplar.task, exemplar.pair, query.pair, instruction)

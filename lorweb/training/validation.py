@@ -28,6 +28,7 @@ class HeldOut:
     id: str
     task: str
     triple: Triple
+    shuffled: str  # pair id of the exemplar that `other_exemplar` gives
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,8 @@ class ValidationSet:
 
     @property
     def shuffled(self) -> "ValidationSet":
-        """Every analogy with the exemplar of the next one of another task (with a single task, of its neighbour)."""
-        rows = []
-        for index, analogy in enumerate(self.analogies):
-            others = self.analogies[index + 1 :] + self.analogies[:index]
-            other = next((o for o in others if o.task != analogy.task), others[0] if others else analogy)
-            rows.append(replace(analogy, triple=replace(analogy.triple, exemplar=other.triple.exemplar)))
+        """Every analogy with the exemplar of another task."""
+        rows = [replace(row, triple=replace(row.triple, exemplar=row.shuffled)) for row in self.analogies]
         return ValidationSet(f"{self.split}_shuffled", tuple(rows))
 
 

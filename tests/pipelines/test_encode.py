@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,11 +13,14 @@ from safetensors.torch import load
 from lorweb.basis.encoders import load_encoder
 from lorweb.data.manifest import Manifest, read_manifest, write_manifest
 from lorweb.data.shards import read_table, write_rows
+from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
 from lorweb.kontext.codec import encode_image
 from lorweb.kontext.grid import Size, fit_image
 from lorweb.kontext.load import load_base
+from lorweb.kontext.query import query_of
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_TEXT, PAIR, TRAIN_PAIR
-from lorweb.training.dataset import Encoded, Triple
+from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.sampler import AnalogySampler, other_exemplar
 from pipelines import assemble, encode
 from pipelines._rows import in_process
 from tests.kontext_tiny import save_tiny_kontext
@@ -100,3 +104,47 @@ def test_other_batches_give_the_same_bytes_and_a_rerun_encodes_nothing(encoded, 
     }
     saved = load(read_table(folder / "data/encoded", ENCODED_IMAGE)["tensors"][0].as_py())
     assert {name: tensor.dtype for name, tensor in saved.items()} == dict.fromkeys(saved, torch.float16)
+
+
+def as_grids(encoded, tmp_path, mode, analogies):
+    """A copy of the project, encoded for a mode that looks at the grid."""
+    folder = tmp_path / "project"
+    shutil.copytree(encoded, folder)
+    sections = changes(encoded / "base")
+    sections["encode"] |= {"query_mode": mode, "grid_analogies": analogies}
+    write_params(folder, sections)
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["caa'", "caa'b", "caa'bb'"])
+def test_grids_of_every_analogy_that_may_be_asked_are_those_of_apply(encoded, tmp_path, monkeypatch, mode):
+    monkeypatch.chdir(as_grids(encoded, tmp_path, mode, 10))
+    encode.main(in_process)
+    data = Encoded.load(Path("data/encoded"))
+    assert data.pool == 10 and 10 < len(data.grids) == json.loads(Path("metrics/encode.json").read_text())["grids"]
+    pairs = {row["id"]: row for row in read_table(Path("data/pairs"), PAIR).to_pylist()}
+    encoder, rule = load_encoder(data.manifest["params"]["encoder"]), CanvasRule(Size(32, 32))
+
+    def picture(pair, side):
+        return fit_image(Image.open(io.BytesIO(pairs[pair][side])).convert("RGB"), Size(32, 32), "crop")[0]
+
+    sampler = AnalogySampler(load_train_pairs(Path("data/analogies")), 5, 4, 1.0, pool=data.pool)
+    listed = [row for row in read_table(Path("data/analogies"), ANALOGY).to_pylist() if row["split"] == "test"]
+    asked = [(d.exemplar, d.query) for step in range(3) for d in sampler.batch(step)]
+    asked += [(other_exemplar(row, listed), row["query"]) for row in listed]
+    assert len(listed) > 1
+    for exemplar, query in asked:
+        found = data.grid_batch([Triple(exemplar, query, "")]).query_BQ
+        shown = Exemplar.of(picture(exemplar, "before"), picture(exemplar, "after"), rule)
+        expected = query_of(encoder, mode, Canvas.of(shown, [picture(query, "before")], rule))
+        assert torch.equal(found, expected.half().float())
+
+
+def test_grids_are_asked_for_exactly_where_the_mode_looks_at_them(encoded, tmp_path, monkeypatch):
+    monkeypatch.chdir(as_grids(encoded, tmp_path, "caa'b", 0))
+    for mode, analogies, words in (("caa'b", 0, "looks at grids; set it to how many"), ("ca'-ca", 3, "set it to 0")):
+        sections = changes(encoded / "base")
+        sections["encode"] |= {"query_mode": mode, "grid_analogies": analogies}
+        write_params(Path(), sections)
+        with pytest.raises(SystemExit, match=words):
+            encode.main(in_process)

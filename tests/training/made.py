@@ -22,7 +22,7 @@ from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, T
 from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.optimizer import build_optimizer
-from lorweb.training.sampler import AnalogySampler
+from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.step import Run
 from lorweb.training.validation import HeldOut, ValidationSet
 from lorweb.training.variants import basis_config
@@ -137,9 +137,11 @@ def held_out(folders: Folders) -> list[ValidationSet]:
     from lorweb.data.shards import read_table
 
     sets: dict[str, list[HeldOut]] = {"seen": [], "unseen": []}
-    for row in read_table(folders.analogies, ANALOGY).to_pylist():
+    rows = read_table(folders.analogies, ANALOGY).to_pylist()
+    for row in rows:
+        other = other_exemplar(row, rows)
         split = "seen" if row["holdout"] == "none" else "unseen"
-        sets[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], "")))
+        sets[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], ""), other))
     return [ValidationSet(split, tuple(found)) for split, found in sets.items()]
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lorweb.records import ENCODED_PAIR
-from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.dataset import Encoded, Triple, grid_key, load_train_pairs
 from tests.training.made import CHANNELS, FEATURES, SIDE, TEXT_TOKENS, TEXT_WIDTH, write_data
 
 
@@ -73,11 +73,16 @@ def remode(folder, mode):
     path.write_text(json.dumps(facts))
 
 
-def test_modes_that_look_at_grids_are_refused(tmp_path):
+def test_a_grid_that_was_not_encoded_is_named(tmp_path):
     folders = write_data(tmp_path)
     remode(folders.encoded, "caa'b")
-    with pytest.raises(ValueError, match="encodes grids, but features are stored per image"):
-        _ = Encoded.load(folders.encoded).query_dim
+    encoded = Encoded.load(folders.encoded)
+    assert encoded.query_dim == FEATURES
+    rows = torch.tensor([[0, 1, 2]])
+    with pytest.raises(ValueError, match=r"looks at grids, and the grid of images .* was not encoded; run the encode"):
+        encoded.queries(rows)
+    encoded.grids[grid_key(*encoded.images[:3])] = torch.arange(FEATURES).half()
+    assert torch.equal(encoded.queries(rows), torch.arange(FEATURES).float()[None])
 
 
 def test_a_pair_without_its_image_is_named(tmp_path):

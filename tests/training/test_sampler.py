@@ -79,3 +79,15 @@ def test_tasks_with_one_subject_are_left_out_by_name():
 
 def test_more_ranks_than_slots_leave_ranks_without_work():
     assert [list(rank_slots(2, rank, 3)) for rank in range(3)] == [[0], [1], []]
+
+
+def test_a_pool_is_all_that_is_ever_drawn_and_does_not_depend_on_the_seed():
+    of = {pair.pair: pair for pair in PAIRS}
+    pooled = {tuple(pair.pair for pair in sampler().pooled(index)) for index in range(6)}
+    for seed in (0, 9):
+        made = AnalogySampler(PAIRS, seed, 8, 0.3, pool=6)
+        drawn = [made.slot(step, slot) for step in range(12) for slot in range(8)]
+        assert {(d.exemplar, d.query) for d in drawn} == pooled
+        assert all(of[d.exemplar].task == of[d.query].task == d.task for d in drawn)
+        assert {d.instruction == "" for d in drawn} == {True, False}, "captions drop whatever the pool"
+    assert [d.exemplar for d in sampler(seed=0).batch(3)] != [d.exemplar for d in sampler(seed=9).batch(3)]

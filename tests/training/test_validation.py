@@ -3,8 +3,9 @@ import torch
 
 from lorweb.training.dataset import Triple
 from lorweb.training.health import router_health
+from lorweb.training.sampler import other_exemplar
 from lorweb.training.step import take_step
-from lorweb.training.validation import HeldOut, ValidationSet, choose, validate
+from lorweb.training.validation import HeldOut, choose, validate
 from tests.training.made import held_out, make_run, train_section, write_data
 
 
@@ -48,15 +49,19 @@ def test_a_shuffled_exemplar_is_of_another_task_and_all_else_stays(folders):
         assert shuffled == chosen.shuffled
 
 
-def test_with_one_task_the_neighbour_lends_its_exemplar():
-    rows = tuple(HeldOut(f"v{i}", "only", Triple(f"e{i}", f"q{i}", "")) for i in range(3))
-    assert [a.triple.exemplar for a in ValidationSet("seen", rows).shuffled.analogies] == ["e1", "e2", "e0"]
-    alone = ValidationSet("seen", rows[:1])
-    assert alone.shuffled.analogies == alone.analogies
+def test_another_exemplar_is_of_another_task_and_another_instruction():
+    rows = [{"id": f"v{i}", "task": f"t{i % 3}", "exemplar": f"e{i}", "instruction": f"do {i % 2}"} for i in range(12)]
+    found = {row["id"]: other_exemplar(row, rows) for row in rows}
+    by_exemplar = {row["exemplar"]: row for row in rows}
+    assert len(set(found.values())) > 3, "always the same one"
+    for row in rows:
+        other = by_exemplar[found[row["id"]]]
+        assert other["task"] != row["task"] and other["instruction"] != row["instruction"]
+    assert other_exemplar(rows[0], [rows[0], rows[6]]) is None, "one task has no other"
 
 
 def test_the_choice_depends_on_seed_and_ids_alone():
-    rows = [HeldOut(f"v{i}", f"t{i % 3}", Triple("e", "q", "")) for i in range(30)]
+    rows = [HeldOut(f"v{i}", f"t{i % 3}", Triple("e", "q", ""), "o") for i in range(30)]
     chosen = choose(rows, "seen", 10, seed=1)
     assert len(chosen.analogies) == 10 and chosen == choose(rows[::-1], "seen", 10, seed=1)
     assert chosen != choose(rows, "seen", 10, seed=2)
