@@ -13,7 +13,7 @@ from torch import Tensor
 from lorweb.records import stable_id
 
 Timesteps = Literal["uniform", "logit_normal"]
-Weighting = Literal["uniform", "bell"]
+Weighting = Literal["plain", "bell", "logit_normal"]
 TABLE: Final = 1000  # timesteps 1000, 999, ..., 1
 
 
@@ -31,6 +31,9 @@ def draw_timesteps(kind: Timesteps, seed: int, step: int, indices: list[int]) ->
     """t [len(indices)] in (0, 1], float32 on the CPU.
 
     uniform: over the table 1000, 999, ..., 1 divided by 1000, no shift. logit_normal: sigmoid of a standard normal.
+
+    Raises:
+        ValueError: another kind.
     """
     return torch.stack([_draw_one(kind, generator(seed, "timestep", step, i)) for i in indices])
 
@@ -46,14 +49,25 @@ def _draw_one(kind: Timesteps, source: torch.Generator) -> Tensor:
 def weigh(kind: Weighting, t_B: Tensor) -> Tensor:
     """Loss weight per sample; each kind has mean 1 over the table.
 
-    bell is the curve that the authors' training uses in effect: with i = 1000 - 1000 t,
+    plain: 1. bell: the curve that the authors' training uses in effect; with i = 1000 - 1000 t,
     w = (exp(-2 ((i - 500) / 1000)^2) - exp(-0.5)) * 4.0146: 0 at t = 1, 1.580 at t = 0.5.
+    logit_normal: the density at t of the sigmoid of a standard normal, so that with uniform timesteps the expected loss
+    is that of logit_normal timesteps with plain weights.
+
+    Raises:
+        ValueError: another kind.
     """
-    if kind == "uniform":
+    if kind == "plain":
         return torch.ones_like(t_B)
     if kind == "bell":
         return (torch.exp(-2 * (0.5 - t_B) ** 2) - math.exp(-0.5)) * 4.0146
-    raise ValueError(f"weighting is '{kind}'; use 'uniform' or 'bell'")
+    if kind == "logit_normal":
+        # exp(-x^2 / 2) / (t (1 - t)) with 1 / (t (1 - t)) = 2 + e^x + e^-x, multiplied out: 0 at both ends, not 0 / 0.
+        x_B = torch.logit(t_B.double())
+        sides_B = torch.exp(-0.5 * (x_B - 1) ** 2) + torch.exp(-0.5 * (x_B + 1) ** 2)
+        density_B = (2 * torch.exp(-0.5 * x_B**2) + math.exp(0.5) * sides_B) / math.sqrt(2 * math.pi)
+        return density_B.to(t_B.dtype)
+    raise ValueError(f"weighting is '{kind}'; use 'plain', 'bell' or 'logit_normal'")
 
 
 def add_noise(x0: Tensor, x1: Tensor, t_B: Tensor) -> Tensor:

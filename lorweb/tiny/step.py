@@ -69,4 +69,4 @@ def example_loss(pipe: Any, examples: Examples, n: Numbers, key: tuple[int, int]
         positions(size, prompt_BTE.shape[1], z_BLD),
     )
     v_BLD = velocity(pipe.transformer, z_BLD, t_B, given)
-    return flow_loss(v_BLD, pack(examples.x0), pack(x1), weigh("uniform", t_B))
+    return flow_loss(v_BLD, pack(examples.x0), pack(x1), weigh("plain", t_B))

@@ -1,11 +1,13 @@
 """Rectified flow: its identities, the published reference points, and draws that depend on their ids alone."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from lorweb.config import Train
 from lorweb.kontext import flow
 
 # (timestep, weight) that the authors' training uses in effect
@@ -18,9 +20,31 @@ def test_the_bell_passes_through_the_reference_points(timestep: int, weight: flo
     assert flow.weigh("bell", torch.tensor([timestep / 1000])).item() == pytest.approx(weight, abs=6e-4)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "bell"])
+@pytest.mark.parametrize("kind", get_args(flow.Weighting))
 def test_weights_have_mean_one_over_the_table(kind: flow.Weighting) -> None:
     assert flow.weigh(kind, TABLE).mean().item() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_plain_weights_weigh_nothing() -> None:
+    assert torch.equal(flow.weigh("plain", TABLE), torch.ones(1000))
+
+
+def test_logit_normal_weights_are_the_density_of_a_squashed_normal() -> None:
+    t = np.arange(1, 1000) / 1000
+    expected = np.exp(-0.5 * np.log(t / (1 - t)) ** 2) / (t * (1 - t) * math.sqrt(2 * math.pi))
+    np.testing.assert_allclose(flow.weigh("logit_normal", torch.from_numpy(t)), expected, rtol=1e-9, atol=1e-12)
+    ends = flow.weigh("logit_normal", torch.tensor([0.0, 1.0]))
+    assert ends.tolist() == [0.0, 0.0], "no division of zero by zero"
+
+
+def test_weighing_uniform_timesteps_is_drawing_logit_normal_ones() -> None:
+    """Both estimate the same expected loss; here of t^2, whose mean is integrated by numpy."""
+    x = np.linspace(-9, 9, 20001)
+    truth = np.trapezoid(np.exp(-0.5 * x**2) / math.sqrt(2 * math.pi) / (1 + np.exp(-x)) ** 2, x)
+    weighed = (flow.weigh("logit_normal", TABLE.double()) * TABLE.double() ** 2).mean().item()
+    drawn = flow.draw_timesteps("logit_normal", 2, 0, list(range(4000)))
+    assert weighed == pytest.approx(truth, abs=1e-3)
+    assert (drawn**2).mean().item() == pytest.approx(truth, abs=0.015)
 
 
 def test_z_t_runs_from_data_to_noise_along_the_target() -> None:
@@ -89,8 +113,14 @@ def test_logit_normal_timesteps_are_the_sigmoid_of_a_normal() -> None:
 def test_unknown_kinds_are_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="timesteps is 'cosine'"):
         flow.draw_timesteps("cosine", 0, 0, [0])  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="weighting is 'weighted'; use 'uniform' or 'bell'"):
+    with pytest.raises(ValueError, match="weighting is 'weighted'; use 'plain', 'bell' or"):
         flow.weigh("weighted", torch.ones(1))  # type: ignore[arg-type]
+
+
+def test_the_config_offers_what_the_flow_can() -> None:
+    fields = Train.model_fields
+    assert get_args(fields["timesteps"].annotation) == get_args(flow.Timesteps)
+    assert get_args(fields["weighting"].annotation) == get_args(flow.Weighting)
 
 
 def test_the_constant_of_the_bell_is_the_one_that_makes_the_mean_one() -> None:
