@@ -6,15 +6,13 @@ Legend: B queries, Q query width.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from lorweb.basis.health import Health
     from lorweb.kontext.metadata import ModelMetadata
-
-ROWS: Final = 64  # analogies whose grids are built at once
 
 
 def measure(basis: Path, data: Path, triples: Path | None) -> "Health":
@@ -67,7 +65,7 @@ def queries_of_data(data: Path, metadata: "ModelMetadata", mode: str) -> "Tensor
 
     from lorweb.data.shards import read_table
     from lorweb.records import ANALOGY
-    from lorweb.training.dataset import Encoded, Triple
+    from lorweb.training.dataset import Encoded
 
     for folder in (data / "encoded", data / "analogies"):
         if not folder.is_dir():
@@ -83,8 +81,8 @@ def queries_of_data(data: Path, metadata: "ModelMetadata", mode: str) -> "Tensor
             f"{len(absent)} pairs of the analogies are not encoded, first {absent[0]}" if absent else "no test analogy"
         )
         raise ValueError(f"{data}: {what}; run the stages assemble and encode again")
-    triples = [Triple(row["exemplar"], row["query"], "") for row in rows]
-    return torch.cat([encoded.grid_batch(triples[i : i + ROWS]).query_BQ for i in range(0, len(triples), ROWS)])
+    images = [(*encoded.pairs[row["exemplar"]], encoded.pairs[row["query"]][0]) for row in rows]
+    return encoded.queries(torch.tensor(images))
 
 
 def queries_of_triples(folder: Path, metadata: "ModelMetadata", mode: str) -> "Tensor":
