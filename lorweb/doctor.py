@@ -1,4 +1,3 @@
-# Lines: one function per thing that a machine may lack.
 """What this machine has and lacks for a profile, each with the way to get it. Nothing is loaded, fetched or changed."""
 
 import importlib.metadata
@@ -7,13 +6,14 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from lorweb.config import Params, load_params, parse_params
+from lorweb.config import Params
 from lorweb.hub import is_hub_id
+from lorweb.profiles import load_profile
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
 OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'"}
@@ -35,7 +35,7 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
     Raises:
         FileNotFoundError, ValueError: no params.yaml, no such profile, or keys that do not fit.
     """
-    params = _params(root, profile)
+    params = load_profile(root, profile)
     checks = (
         _python(),
         _gpu(params),
@@ -47,26 +47,6 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
         _sources(),
     )
     return [finding for found in checks for finding in found]
-
-
-def _params(root: Path, profile: str | None) -> Params:
-    if profile is None:
-        return load_params(root / "params.yaml")
-    import yaml
-
-    path = root / "profiles" / f"{profile}.yaml"
-    if not path.is_file():
-        known = sorted(p.stem for p in (root / "profiles").glob("*.yaml"))
-        raise FileNotFoundError(f"no profile at {path}; there are {', '.join(known) or 'none'}")
-    default = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return parse_params(_over(default, yaml.safe_load(path.read_text(encoding="utf-8")) or {}), str(path))
-
-
-def _over(default: Any, changes: Any) -> Any:
-    """Mappings merge key by key, anything else is replaced."""
-    if not (isinstance(default, Mapping) and isinstance(changes, Mapping)):
-        return changes
-    return {**default, **{key: _over(default.get(key), value) for key, value in changes.items()}}
 
 
 def _python() -> Iterator[Finding]:
