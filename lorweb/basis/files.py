@@ -1,5 +1,6 @@
 """Reading and writing safetensors: atomic, deterministic, and with errors that name file and key."""
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -15,14 +16,27 @@ from torch import Tensor
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one, never a part.
 
-    Equal tensors and metadata are equal bytes, provided `metadata` has one key (safetensors does not order several).
+    Equal tensors and metadata are equal bytes.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; no partial file is left.
     """
-    assert len(metadata) == 1, f"several metadata keys have no fixed order: {sorted(metadata)}"
     with _replacing(path) as partial:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, metadata)
+        if len(metadata) > 1:
+            _sort_metadata(partial)
+
+
+def _sort_metadata(path: Path) -> None:
+    """safetensors writes several metadata keys in an order that changes with every process: sort them in place."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        assert len(text) <= length, f"the sorted header has {len(text)} bytes instead of {length}"
+        file.seek(8)
+        file.write(text.ljust(length))  # safetensors pads with spaces, too
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,69 +5,55 @@ dW = sum_i e_i B_i A_i has rank <= N*r, so a plain LoRA of that rank is exact.
 Legend: L layers, N LoRAs, K = N * r, R rank of the result, I in_features, O out_features.
 """
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from lorweb.basis.comfyui import PREFIX
 from lorweb.basis.context import as_mix
-from lorweb.basis.files import write_safetensors
 from lorweb.basis.inject import basis_layers, router_of
 from lorweb.basis.layer import BasisLinear
+from lorweb.basis.lora_file import Baked
+from lorweb.basis.mixes import mix_hash
+
+Progress = Callable[[int, int], None]  # (layers done, layers in all), after each layer
 
 
-@dataclass(frozen=True)
-class Baked:
-    """A plain LoRA in the PEFT/diffusers key style, and what was lost.
-
-    `state_dict` holds `transformer.<layer>.lora_A.weight` [R, I] and `.lora_B.weight` [O, R]; alpha = rank, so its
-    scale is 1. `errors` is |dW - dW_R| / |dW| in the Frobenius norm for each layer, `total_error` the same over all
-    layers together; both are 0 for the exact bake.
-    """
-
-    state_dict: dict[str, Tensor]
-    rank: int
-    alpha: int
-    errors: dict[str, float]
-    total_error: float
-
-    def save(self, path: Path) -> None:
-        """Write one safetensors file for `load_lora_weights`; the error report is in its metadata. Atomic."""
-        report = {"rank": self.rank, "alpha": self.alpha, "total_error": self.total_error, "errors": self.errors}
-        write_safetensors(path, self.state_dict, {"lorweb_bake": json.dumps(report, sort_keys=True)})
-
-
-def bake(transformer: nn.Module, query_or_mix: Tensor, rank: int | None = None) -> Baked:
+def bake(
+    transformer: nn.Module, query_or_mix: Tensor, rank: int | None = None, progress: Progress | None = None
+) -> Baked:
     """Fold one analogy into a plain LoRA; the transformer is not changed.
 
     `query_or_mix` is one query [Q] or [1, Q], or one mix [L, N] or [1, L, N]. Without `rank` the result has rank N*r
     and is exact; with it, it is the best approximation of that rank (SVD), padded with zeros where a layer has less.
+    So all layers have one rank, which is what hot-swapping wants. `progress(done, layers)` is called after each layer.
 
     Raises:
-        ValueError: more than one analogy, a shape that fits neither, or rank < 1.
+        ValueError: more than one analogy, a shape that fits neither, internal queries, or rank < 1.
     """
     if rank is not None and rank < 1:
         raise ValueError(f"rank is {rank}; give a positive rank, or None for the exact one")
     e_LN = one_mix(transformer, query_or_mix)
+    layers = basis_layers(transformer)
     state_dict: dict[str, Tensor] = {}
     errors: dict[str, float] = {}
     lost = norm = 0.0
-    for (name, layer), e_N in zip(basis_layers(transformer).items(), e_LN, strict=True):
+    for done, ((name, layer), e_N) in enumerate(zip(layers.items(), e_LN, strict=True), start=1):
         A_KI, B_OK = factors(layer, e_N)
         if rank is None:
             A_RI, B_OR, lost_here, norm_here = A_KI, B_OK, 0.0, 0.0
         else:
             A_RI, B_OR, lost_here, norm_here = truncate(A_KI, B_OK, rank)
-        state_dict[f"transformer.{name}.lora_A.weight"] = A_RI.contiguous()
-        state_dict[f"transformer.{name}.lora_B.weight"] = B_OR.contiguous()
+        state_dict[f"{PREFIX}{name}.lora_A.weight"] = A_RI.contiguous()
+        state_dict[f"{PREFIX}{name}.lora_B.weight"] = B_OR.contiguous()
         errors[name] = (lost_here / norm_here) ** 0.5 if norm_here else 0.0
         lost, norm = lost + lost_here, norm + norm_here
+        if progress is not None:
+            progress(done, len(layers))
     final = router_of(transformer).config.total_rank if rank is None else rank
-    return Baked(state_dict, final, final, errors, (lost / norm) ** 0.5 if norm else 0.0)
+    return Baked(state_dict, final, final, errors, (lost / norm) ** 0.5 if norm else 0.0, mix_hash(e_LN))
 
 
 def one_mix(transformer: nn.Module, query_or_mix: Tensor) -> Tensor:
@@ -96,18 +82,35 @@ def factors(layer: BasisLinear, e_N: Tensor) -> tuple[Tensor, Tensor]:
 def truncate(A_KI: Tensor, B_OK: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
     """The best rank-R factors of B A, and the squared Frobenius norms of what is lost and of the whole.
 
-    QR of both factors first: the SVD then is of a K x K matrix, never of the O x I one.
+    QR of both factors first: the SVD then is of a K x K matrix, never of the O x I one. Q stays a product of
+    Householder reflections, applied to R columns only. In float64: where atoms cancel, |B A| is far below |B| |A|, and
+    an error relative to the latter would show; float32 would take two thirds of the time.
     """
-    Qb_OJ, Rb_JK = torch.linalg.qr(B_OK.double())
-    Qa_IM, Ra_MK = torch.linalg.qr(A_KI.double().T)
+    Qb, Rb_JK = _householder(B_OK.double())
+    Qa, Ra_MK = _householder(A_KI.double().T)
     U, s, Vh = torch.linalg.svd(Rb_JK @ Ra_MK.T, full_matrices=False)
     kept = min(rank, len(s))
     root = s[:kept].sqrt()
     A_RI = A_KI.new_zeros(rank, A_KI.shape[1])
     B_OR = B_OK.new_zeros(B_OK.shape[0], rank)
-    A_RI[:kept] = (root[:, None] * (Vh[:kept] @ Qa_IM.T)).to(A_RI)
-    B_OR[:, :kept] = ((Qb_OJ @ U[:, :kept]) * root).to(B_OR)
+    A_RI[:kept] = _reflect(Qa, Vh[:kept].T * root).T.to(A_RI)
+    B_OR[:, :kept] = _reflect(Qb, U[:, :kept] * root).to(B_OR)
     return A_RI, B_OR, float(s[kept:].square().sum()), float(s.square().sum())
+
+
+def _householder(W: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """QR of W [m, n]: Q as (reflections, their factors), and R [min(m, n), n]."""
+    reflections, taus = torch.geqrf(W)
+    count = len(taus)
+    return (reflections[:, :count], taus), reflections[:count].triu()
+
+
+def _reflect(Q: tuple[Tensor, Tensor], columns: Tensor) -> Tensor:
+    """Q times `columns` [min(m, n), k] -> [m, k]."""
+    reflections, taus = Q
+    padded = columns.new_zeros(len(reflections), columns.shape[1])
+    padded[: len(columns)] = columns
+    return torch.ormqr(reflections, taus, padded)
 
 
 def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) -> None:

@@ -118,6 +118,26 @@ def test_narrow_layers_and_zero_updates_truncate_too() -> None:
     assert lost == norm == 0.0
 
 
+def test_atoms_that_cancel_keep_their_digits() -> None:
+    """|B A| is 1e-5 of |B| |A| here: QR in float32 would leave two or three correct digits."""
+    generator = torch.Generator().manual_seed(0)
+    A, B = torch.randn(4, 40, generator=generator), torch.randn(50, 4, generator=generator)
+    A_KI = torch.cat([A, A * (1 + 1e-5 * torch.randn(4, 40, generator=generator))])
+    B_OK = torch.cat([B, -B], dim=1)
+    dW = B_OK.double() @ A_KI.double()
+    U, s, Vh = torch.linalg.svd(dW)
+    A2, B2, lost, norm = truncate(A_KI, B_OK, 2)
+    best = (U[:, :2] * s[:2]) @ Vh[:2]
+    assert float((B2.double() @ A2.double() - best).norm() / dW.norm()) < 1e-5
+    assert abs((lost / norm) ** 0.5 - float(s[2:].norm() / s.norm())) < 1e-7
+
+
+def test_progress_follows_every_layer(model: Any) -> None:
+    seen: list[tuple[int, int]] = []
+    bake(model, queries(1, SETTINGS), progress=lambda done, layers: seen.append((done, layers)))
+    assert seen == [(done, 26) for done in range(1, 27)]
+
+
 def test_an_untrained_basis_bakes_to_nothing() -> None:
     model = tiny_transformer(0)
     trained(model, SETTINGS)
