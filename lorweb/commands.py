@@ -64,17 +64,18 @@ def read_image(path: Path) -> "Image.Image":
         FileNotFoundError: no such file.
         ValueError: not an image, truncated, or too large.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    from lorweb.kontext.images import as_rgb
+    from lorweb.kontext.images import UNDECODABLE, as_rgb
 
     if not path.is_file():
         raise FileNotFoundError(f"no image at {path}")
     try:
-        with Image.open(path) as image:
-            return as_rgb(image, str(path))
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        image = Image.open(path)
+    except (Image.DecompressionBombError, *UNDECODABLE) as error:
         raise ValueError(f"{path} is not an image that can be read ({error}); give a PNG, JPEG or WebP file") from error
+    with image:
+        return as_rgb(image, str(path))
 
 
 def plan_outputs(queries: Path, out: Path) -> dict[Path, Path]:
