@@ -13,18 +13,36 @@ from lorweb.basis.query import ImageEncoder, View, combine, encode, feature_dim,
 from lorweb.kontext.canvas import Canvas
 from lorweb.kontext.grid import compose, control_grid
 
+
+def squared(image: Image.Image) -> Image.Image:
+    """The image centred on a black square of its longer side.
+
+    Encoders cut a square out of the centre, and of a composed view that may be a whole quadrant. Black says "nothing
+    here", as it does in `grid_blank`; repeated edges would be texture that no image of the analogy has.
+    """
+    side = max(image.size)
+    if image.size == (side, side):
+        return image
+    canvas = Image.new("RGB", (side, side))
+    canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return canvas
+
+
 VIEWS: dict[View, Callable[[Image.Image, Image.Image, Image.Image], Image.Image]] = {
     "a": lambda a, _a2, _b: a,
     "a2": lambda _a, a2, _b: a2,
     "b": lambda _a, _a2, b: b,
-    "top": lambda a, a2, b: control_grid(a, a2, b).crop((0, 0, 2 * a.width, a.height)),
-    "grid": control_grid,
-    "grid_blank": lambda a, a2, b: compose(a, a2, b, Image.new("RGB", b.size)),
+    "top": lambda a, a2, b: squared(control_grid(a, a2, b).crop((0, 0, 2 * a.width, a.height))),
+    "grid": lambda a, a2, b: squared(control_grid(a, a2, b)),
+    "grid_blank": lambda a, a2, b: squared(compose(a, a2, b, Image.new("RGB", b.size))),
 }
 
 
 def view_image(view: View, a: Image.Image, a2: Image.Image, b: Image.Image) -> Image.Image:
-    """One view of an analogy, from three RGB images of one size (`lorweb.basis.query.View` names them)."""
+    """One view of an analogy, from three RGB images of one size (`lorweb.basis.query.View` names them).
+
+    Single images keep their shape, for the encoder's own preprocessing; composed views are square.
+    """
     return VIEWS[view](a, a2, b)
 
 
