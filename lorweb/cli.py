@@ -3,11 +3,11 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lorweb import cli_inspect, cli_registry
+from lorweb import cli_inspect, cli_mix, cli_registry
 from lorweb.commands import CHAMPION
 
 app = typer.Typer(
@@ -18,7 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_registry.app, name="registry")
-app.command()(cli_inspect.health)
 
 Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
 A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
@@ -52,7 +51,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
 
     plan = commands.plan_outputs(b, out)
     settings = commands.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
-    pipe, basis = _load(model)
+    pipe, basis = commands.load(model)
     results = commands.apply(pipe, basis, (a, a2), plan, settings)
     console = Console(stderr=True)
     faults = 0
@@ -67,51 +66,6 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
         raise ValueError(
             f"{faults} of {len(plan)} images could not be read; the other {len(plan) - faults} are in {out}"
         )
-
-
-@app.command()
-def bake(
-    a: A,
-    a2: A2,
-    b: Annotated[list[Path], typer.Argument(help="Query images; their coefficients are averaged.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="LoRA to write, .safetensors.")],
-    rank: Annotated[int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact.")] = None,
-    model: Model = CHAMPION,
-) -> None:
-    """Fold one analogy into a plain LoRA for diffusers, and report what a smaller rank loses.
-
-    Example: lorweb bake a.png a2.png b.png -o sepia.safetensors --rank 8
-    """
-    from lorweb.commands import read_image
-
-    pipe, _ = _load(model)
-    mixes = pipe.mix(read_image(a), read_image(a2), [read_image(path) for path in b])
-    baked = pipe.bake(mixes.mean(dim=0), rank)
-    baked.save(out)
-    worst = max(baked.errors, key=lambda name: baked.errors[name])
-    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers")
-    typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
-
-
-@app.command()
-def mix(
-    a: A,
-    a2: A2,
-    b: Annotated[Path, typer.Argument(help="Query image.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Coefficient file to write, .safetensors.")],
-    model: Model = CHAMPION,
-) -> None:
-    """Write the coefficients of one analogy; `lorweb apply --mix FILE` uses them.
-
-    Example: lorweb mix a.png a2.png b.png -o warm.safetensors
-    """
-    from lorweb.commands import read_image
-    from lorweb.mixes import mix_hash, save_mix
-
-    pipe, basis = _load(model)
-    found = pipe.mix(read_image(a), read_image(a2), read_image(b))
-    save_mix(out, found, basis, {"images": [path.name for path in (a, a2, b)]})
-    typer.echo(f"{out}: {found.shape[0]} layers x {found.shape[1]} LoRAs, {mix_hash(found)}")
 
 
 @app.command()
@@ -156,9 +110,10 @@ def demo(
 
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the web demo needs gradio; run pip install 'lorweb[demo]'")
+    from lorweb import commands
     from lorweb.serving.demo import find_examples, serve
 
-    serve(_load(model)[0], host, port, find_examples(data))
+    serve(commands.load(model)[0], host, port, find_examples(data))
 
 
 @app.command()
@@ -186,14 +141,10 @@ def doctor(
         raise ValueError(f"this machine cannot run the profile yet: {', '.join(missing)}; see above what to do")
 
 
-def _load(model: str) -> tuple[Any, Path]:
-    """(pipeline, its basis file)."""
-    from lorweb.commands import model_file
-
-    basis = model_file(model)
-    from lorweb.kontext.pipeline import AnalogyPipeline
-
-    return AnalogyPipeline.from_pretrained(basis), basis
+app.command()(cli_mix.bake)
+app.command()(cli_mix.mix)
+app.command()(cli_inspect.health)
+app.command()(cli_inspect.plan)
 
 
 def main() -> None:

@@ -57,6 +57,14 @@ def model_file(model: str) -> Path:
     return file
 
 
+def load(model: str) -> "tuple[AnalogyPipeline, Path]":
+    """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
+    basis = model_file(model)
+    from lorweb.kontext.pipeline import AnalogyPipeline
+
+    return AnalogyPipeline.from_pretrained(basis), basis
+
+
 def read_image(path: Path) -> "Image.Image":
     """An RGB image from a file.
 
@@ -110,6 +118,8 @@ def apply(
     Raises:
         FileNotFoundError, ValueError: an image or a coefficient file cannot be used.
     """
+    from lorweb.basis.mix_files import file_hash
+    from lorweb.basis.mixes import mix_hash
     from lorweb.kontext.denoise import Sampling
     from lorweb.kontext.request import Request
 
@@ -123,12 +133,12 @@ def apply(
         **asdict(settings),
         "steps": sampling.steps,
         "guidance": sampling.guidance,
-        "basis_sha256": _file_hash(basis),
+        "basis_sha256": file_hash(basis),
     }
     queries = _readable(list(plan), read, faults)
     for index, answer in enumerate(pipe.stream(a, a2, queries, request)):
         source = read[index]
-        _save(answer.image, plan[source], {**facts, "mix": _mix_hash(answer.mix_LN)})
+        _save(answer.image, plan[source], {**facts, "mix": mix_hash(answer.mix_LN)})
         yield Written(source, plan[source], None)
     yield from faults
 
@@ -150,21 +160,9 @@ def _readable(paths: list[Path], read: list[Path], faults: list[Written]) -> Ite
 def _mix(texts: list[str], basis: Path) -> "Tensor | None":
     if not texts:
         return None
-    from lorweb.mixes import combine_mixes, parse_terms
+    from lorweb.basis.mix_files import combine, parse_terms
 
-    return combine_mixes(parse_terms(texts), basis)
-
-
-def _mix_hash(mix: "Tensor") -> str:
-    from lorweb.mixes import mix_hash
-
-    return mix_hash(mix)
-
-
-def _file_hash(path: Path) -> str:
-    from lorweb.mixes import file_hash
-
-    return file_hash(path)
+    return combine(parse_terms(texts), basis).mix_LN
 
 
 def _save(image: "Image.Image", path: Path, facts: dict[str, Any]) -> None:

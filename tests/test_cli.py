@@ -1,5 +1,6 @@
 """The command as a user meets it: exit codes, sentences, files; on tiny random models."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from lorweb import cli
-from lorweb.mixes import load_mix, parse_terms
+from lorweb.basis.mix_files import load_mix, read_mix
+from lorweb.basis.mixes import mix_hash
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
@@ -55,6 +59,10 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 
 def facts(path: Path) -> dict:
     return json.loads(Image.open(path).text["lorweb"])
+
+
+def file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -125,27 +133,81 @@ def test_coefficient_files_stand_in_for_the_router_and_add_up(folder, model, cap
     assert np.abs(pixels(Path("plain.png")) - pixels(Path("zero.png"))).max() > 5
 
 
-def test_a_mix_of_another_basis_is_refused(folder, model, parts, capsys):
+IMAGES = ("a.png", "a2.png", "b.png")
+
+
+def test_a_mix_of_another_basis_is_refused_by_every_command(folder, model, parts, capsys):
     other = save_model(parts, folder / "other", seed=5)
-    run(capsys, "mix", "a.png", "a2.png", "b.png", "-o", "m.safetensors", "--model", str(model))
-    with pytest.raises(ValueError, match="was computed on another basis"):
-        load_mix(Path("m.safetensors"), other / "basis.safetensors")
+    run(capsys, "mix", *IMAGES, "-o", "m.safetensors", "--model", str(model))
+    made_on = read_mix(Path("m.safetensors")).basis_sha256
+    expected = file_sha256(other / "basis.safetensors")
+    assert made_on == file_sha256(model / "basis.safetensors") != expected
+    for command in (("apply", *IMAGES, "-o", "o.png"), ("bake", "-o", "o.safetensors"), ("mix", "-o", "o.safetensors")):
+        code, _, err = run(capsys, *command, "--mix", "m.safetensors", "--model", str(other))
+        assert code == 1 and f"the basis {made_on}, but" in err and f"is {expected}" in err
+        assert not list(folder.glob("o.*"))
 
 
-def test_terms_are_all_weighted_or_none():
-    assert [term.weight for term in parse_terms(["a", "b"])] == [0.5, 0.5]
-    assert [(str(term.path), term.weight) for term in parse_terms(["a:2", "b:-1"])] == [("a", 2.0), ("b", -1.0)]
-    with pytest.raises(ValueError, match="give every file a finite weight"):
-        parse_terms(["a:2", "b"])
+def test_several_pairs_and_queries_are_averaged(folder, model, capsys):
+    for seed, name in enumerate(("c", "c,2", "d"), start=4):
+        drawn_image(seed, 40, 40).save(folder / f"{name}.png")
+    m = ("--model", str(model))
+    singles = []
+    for index, (a, a2, b) in enumerate([("a", "a2", "b"), ("a", "a2", "d"), ("c", "c,2", "b"), ("c", "c,2", "d")]):
+        run(capsys, "mix", f"{a}.png", f"{a2}.png", f"{b}.png", "-o", f"{index}.safetensors", *m)
+        singles.append(load_mix(Path(f"{index}.safetensors"), model / "basis.safetensors").numpy())
+    command = ("mix", *IMAGES, "d.png", "--pair", "c.png,c,2.png", "-o", "all.safetensors")
+    code, out, _ = run(capsys, *command, *m)
+    mixed = read_mix(Path("all.safetensors"))
+    assert code == 0 and out.startswith("all.safetensors: 20 layers x 3 LoRAs, ") and mix_hash(mixed.mix_LN) in out
+    np.testing.assert_allclose(mixed.mix_LN.numpy(), np.mean(singles, axis=0), atol=1e-6)
+    assert np.ptp(singles, axis=0).max() > 1e-3, "the images make no difference"
+    assert mixed.facts["pairs"] == [["a.png", "a2.png"], ["c.png", "c,2.png"]]
+    assert mixed.facts["queries"] == ["b.png", "d.png"] and mixed.facts["query_mode"] == "cat-aa'b"
+
+
+def test_mix_keeps_scales_and_adds_files(folder, model, capsys):
+    m = ("--model", str(model))
+    run(capsys, "mix", *IMAGES, "-o", "m.safetensors", *m)
+    whole = read_mix(Path("m.safetensors")).mix_LN.numpy()
+    run(capsys, "mix", *IMAGES, "-o", "top.safetensors", "--keep", "1", "--keep-sum", "--scale", "-2", *m)
+    top = read_mix(Path("top.safetensors"))
+    assert (np.count_nonzero(top.mix_LN.numpy(), axis=1) == 1).all()
+    assert (top.mix_LN.numpy().argmin(axis=1) == whole.argmax(axis=1)).all(), "softmax is positive, the factor is not"
+    np.testing.assert_allclose(top.mix_LN.numpy().sum(axis=1), -2, atol=1e-5)
+    assert (top.facts["keep"], top.facts["keep_sum"], top.facts["scale"]) == (1, True, -2.0)
+    code, *_ = run(
+        capsys, "mix", "--mix", "m.safetensors:0.5", "--mix", "top.safetensors:0.25", "-o", "sum.safetensors", *m
+    )
+    total = read_mix(Path("sum.safetensors"))
+    assert code == 0
+    np.testing.assert_allclose(total.mix_LN.numpy(), 0.5 * whole + 0.25 * top.mix_LN.numpy(), atol=1e-6)
+    assert [parent["weight"] for parent in total.facts["parents"]] == [0.5, 0.25]
+    assert total.facts["parents"][1]["keep"] == 1 and total.facts["base"] == top.facts["base"]
 
 
 def test_bake_writes_a_lora_and_reports_the_loss_of_rank(folder, model, capsys):
-    code, out, _ = run(
-        capsys, "bake", "a.png", "a2.png", "b.png", "-o", "l.safetensors", "--rank", "1", "--model", str(model)
-    )
+    m = ("--model", str(model))
+    code, out, _ = run(capsys, "bake", *IMAGES, "-o", "l.safetensors", "--rank", "1", *m)
     assert code == 0 and "rank 1" in out and "relative error 0." in out
-    code, out, _ = run(capsys, "bake", "a.png", "a2.png", "b.png", "-o", "exact.safetensors", "--model", str(model))
-    assert code == 0 and "rank 6" in out and "relative error 0.0000 in all" in out
+    code, out, _ = run(capsys, "bake", *IMAGES, "-o", "exact.safetensors", *m)
+    assert code == 0 and "rank 6, 20 layers, diffusers keys" in out and "relative error 0.0000 in all" in out
+
+
+def test_bake_takes_the_coefficients_of_a_file_and_writes_either_format(folder, model, capsys):
+    m = ("--model", str(model))
+    run(capsys, "mix", *IMAGES, "-o", "m.safetensors", *m)
+    run(capsys, "bake", *IMAGES, "-o", "images.safetensors", *m)
+    run(capsys, "bake", "--mix", "m.safetensors", "-o", "file.safetensors", *m)
+    images, file = (load_file(f"{name}.safetensors") for name in ("images", "file"))
+    assert len(images) == 40 and all(np.allclose(images[key], value, atol=1e-6) for key, value in file.items())
+    code, out, _ = run(capsys, "bake", *IMAGES, "-o", "comfy.safetensors", "--format", "comfyui", *m)
+    assert code == 0 and "comfyui keys" in out
+    assert len(load_file("comfy.safetensors")) == 3 * (10 + 3)
+    with safe_open("comfy.safetensors", "np") as opened:
+        report = json.loads(opened.metadata()["lorweb_bake"])
+    assert report["basis_sha256"] == file_sha256(model / "basis.safetensors") and report["format"] == "comfyui"
+    assert report["mix"] == mix_hash(read_mix(Path("m.safetensors")).mix_LN)
 
 
 def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, model, parts, capsys):
@@ -168,6 +230,13 @@ def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, 
         (("apply", "a.png", "a2.png", "b.png", "-o", "o.jpg", "--model", "x"), 1, "must be a .png file"),
         (("apply", "a.png", "a2.png", "b.png", "-o", "o.png", "--steps", "0"), 2, "greater than or equal to 1"),
         (("apply", "a.png"), 2, "Missing argument"),
+        (("mix", "a.png", "a2.png", "-o", "m"), 1, "give an exemplar pair and a query image as A A2 B"),
+        (("bake", "a.png", "--mix", "m", "-o", "l"), 1, "--mix stands in for A A2 B and --pair"),
+        (("mix", "--mix", "m", "--pair", "a.png,a2.png", "-o", "l"), 1, "--mix stands in for A A2 B and --pair"),
+        (("mix", *IMAGES, "--pair", "a.png,gone.png", "-o", "m"), 1, "give two image files with a comma between"),
+        (("mix", *IMAGES, "--pair", "a.png", "-o", "m"), 1, "give two image files with a comma between"),
+        (("mix", *IMAGES, "--keep", "0", "-o", "m"), 2, "greater than or equal to 1"),
+        (("bake", *IMAGES, "--format", "a1111", "-o", "l"), 1, "use 'diffusers' or 'comfyui'"),
         (("convert", "x", "y", "--to", "onnx"), 1, "--to is 'onnx'; use 'official' or 'lorweb'"),
         (("registry", "list"), 1, "there is no model registry at"),
         (("doctor",), 1, "no parameter file at params.yaml"),

@@ -40,9 +40,7 @@ class Baked:
         Raises:
             ValueError: an unknown format, or a layer that has no name in it.
         """
-        if lora_format not in get_args(LoraFormat):
-            raise ValueError(f"the format is {lora_format!r}; use {' or '.join(map(repr, get_args(LoraFormat)))}")
-        return to_comfyui(self.state_dict) if lora_format == "comfyui" else self.state_dict
+        return to_comfyui(self.state_dict) if known_format(lora_format) == "comfyui" else self.state_dict
 
     def save(self, path: Path, lora_format: LoraFormat = "diffusers", facts: Mapping[str, str] | None = None) -> None:
         """Write one safetensors file; equal content is equal bytes. Atomic.
@@ -76,3 +74,12 @@ class Baked:
         }
         metadata = {**shown, "lorweb_bake": json.dumps(report, sort_keys=True)}
         write_safetensors(path, self.tensors(lora_format), metadata)
+
+
+def known_format(name: str) -> LoraFormat:
+    """The name, checked. Raises ValueError for another one than `LoraFormat` lists."""
+    names: tuple[LoraFormat, ...] = get_args(LoraFormat)
+    for known in names:
+        if name == known:
+            return known
+    raise ValueError(f"the format is {name!r}; use {' or '.join(map(repr, names))}")

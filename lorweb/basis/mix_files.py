@@ -65,7 +65,8 @@ def read_mix(path: Path) -> MixFile:
         header = json.loads(metadata.get("lorweb", "{}"))
     except ValueError as error:
         raise ValueError(f"{path}: its metadata is no JSON ({error}); compute it again with `lorweb mix`") from error
-    if header.get("format") != FORMAT or set(tensors) != {"mix"} or tensors["mix"].ndim != 2:
+    known = isinstance(header, dict) and header.get("format") == FORMAT
+    if not known or set(tensors) != {"mix"} or tensors["mix"].ndim != 2:
         raise ValueError(f"{path} is no coefficient file; make one with `lorweb mix A A2 B -o FILE`")
     if not bool(tensors["mix"].isfinite().all()):
         raise ValueError(f"{path} holds values that are not finite; compute it again with `lorweb mix`")

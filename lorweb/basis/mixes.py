@@ -15,7 +15,7 @@ from torch import Tensor
 
 def mix_hash(mix: Tensor) -> str:
     """First 16 hex digits of the sha256 of a mix' shape and float32 values: what files and pictures call it by."""
-    values = mix.detach().cpu().float().contiguous()
+    values = mix.detach().cpu().float().contiguous() + 0.0  # makes -0 a 0
     return hashlib.sha256(f"{tuple(values.shape)}|".encode() + values.numpy().tobytes()).hexdigest()[:16]
 
 

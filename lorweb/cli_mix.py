@@ -1,0 +1,106 @@
+"""Commands that keep an analogy without its images: coefficient files and LoRAs. Thin, like `lorweb.cli`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lorweb.commands import CHAMPION
+
+if TYPE_CHECKING:
+    from lorweb.basis.fold import Progress
+
+Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
+A = Annotated[Path | None, typer.Argument(help="Exemplar before the edit.")]
+A2 = Annotated[Path | None, typer.Argument(help="Exemplar after the edit.")]
+B = Annotated[list[Path] | None, typer.Argument(help="Query images; their coefficients are averaged.")]
+Pairs = Annotated[
+    list[str] | None,
+    typer.Option("--pair", metavar="A,A2", help="A further exemplar pair of the same edit; all pairs are averaged."),
+]
+Mixes = Annotated[
+    list[str] | None,
+    typer.Option(help="In the place of images: a coefficient file, or FILE:WEIGHT; several are averaged or summed."),
+]
+
+
+def mix(  # noqa: PLR0913, PLR0917  one parameter per option
+    out: Annotated[Path, typer.Option("--out", "-o", help="Coefficient file to write, .safetensors.")],
+    a: A = None,
+    a2: A2 = None,
+    b: B = None,
+    pair: Pairs = None,
+    mix: Mixes = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Keep the M largest of each layer, the others 0.")] = None,
+    keep_sum: Annotated[bool, typer.Option("--keep-sum", help="With --keep: scale them to the sum of all.")] = False,
+    scale: Annotated[float, typer.Option(help="Factor on all coefficients; -1 is the opposite update.")] = 1.0,
+    model: Model = CHAMPION,
+) -> None:
+    """Write the coefficients of an analogy, averaged over exemplar pairs, or a sum of such files.
+
+    `lorweb apply --mix FILE` uses them. A file belongs to the basis that made it, and is refused by others.
+
+    Example: lorweb mix a.png a2.png b.png --pair c.png,c2.png -o warm.safetensors --keep 8
+
+    Example: lorweb mix --mix warm.safetensors:0.7 --mix night.safetensors:0.3 -o dusk.safetensors
+    """
+    from lorweb.basis.mixes import mix_hash
+    from lorweb.coefficients import coefficients, shaped, source_of
+    from lorweb.commands import load
+
+    source = source_of([a, a2, *(b or [])], pair or [], mix or [])
+    pipe, basis = load(model)
+    found = shaped(coefficients(pipe, basis, source), keep, keep_sum, scale)
+    found.save(out)
+    typer.echo(f"{out}: {found.mix_LN.shape[0]} layers x {found.mix_LN.shape[1]} LoRAs, {mix_hash(found.mix_LN)}")
+
+
+def bake(  # noqa: PLR0913, PLR0917  one parameter per option
+    out: Annotated[Path, typer.Option("--out", "-o", help="LoRA to write, .safetensors.")],
+    a: A = None,
+    a2: A2 = None,
+    b: B = None,
+    pair: Pairs = None,
+    mix: Mixes = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact.")] = None,
+    lora_format: Annotated[
+        str, typer.Option("--format", help="Key style: diffusers (PEFT), or comfyui (kohya's, with fused q, k, v).")
+    ] = "diffusers",
+    model: Model = CHAMPION,
+) -> None:
+    """Fold one analogy into a plain LoRA, and report what a smaller rank loses.
+
+    Several B images or exemplar pairs are averaged: one LoRA for what they have in common.
+
+    Example: lorweb bake a.png a2.png b.png b3.png -o sepia.safetensors --rank 8
+
+    Example: lorweb bake --mix dusk.safetensors -o dusk-lora.safetensors --format comfyui
+    """
+    from lorweb.basis import fold
+    from lorweb.basis.lora_file import known_format
+    from lorweb.coefficients import coefficients, source_of
+    from lorweb.commands import load
+
+    style, source = known_format(lora_format), source_of([a, a2, *(b or [])], pair or [], mix or [])
+    pipe, basis = load(model)
+    found = coefficients(pipe, basis, source)
+    with _progress_bar("bake") as progress:
+        baked = fold.bake(pipe.base.transformer, found.mix_LN, rank, progress)
+    baked.save(out, style, {"base": pipe.base.name, "basis_sha256": found.basis_sha256})
+    worst = max(baked.errors, key=lambda name: baked.errors[name])
+    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys")
+    typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
+
+
+@contextmanager
+def _progress_bar(title: str) -> Iterator["Progress"]:
+    """A bar on a terminal's stderr, and nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    with Bar(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(title)
+        yield lambda done, layers: bar.update(task, completed=done, total=layers)
