@@ -19,7 +19,7 @@ from lorweb.basis.context import mix
 from lorweb.basis.inject import basis_layers, router_of
 from lorweb.basis.layer import BasisLinear
 
-RANK_BATCH = 64  # queries whose K x K matrices are held at once
+RANK_QUERIES = 64  # at most so many, evenly spread, are asked for the rank of their update: an SVD for each and layer
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class LayerHealth:
     entropy: float  # of |e| / sum |e|, over log N: 1 = all atoms alike, 0 = one atom (or N = 1); mean over queries
     variation: float  # mean |e - mean e| / (2 mean |e|), L1 norms: 0 = constant router, at most 1; signs count
     update_variation: float  # share of mean |dW|^2 that is not |mean dW|^2: 0 = one static LoRA
-    update_rank: float  # effective rank of dW = sum_n e_n B_n A_n, mean over queries; at most min(K, I, O)
+    update_rank: float  # effective rank of dW = sum_n e_n B_n A_n, mean over `RANK_QUERIES`; at most min(K, I, O)
     basis_rank: float  # effective number of distinct atoms: the N atoms as vectors, weighed by their norms; at most N
     update_norm: float  # |dW| in the Frobenius norm, mean over queries
     largest_atom: float  # largest |B_n A_n|
@@ -145,8 +145,7 @@ def update_ranks(layer: BasisLinear, e_BN: Tensor) -> Tensor:
     A_KI, B_OK = _factors(layer)
     R_B_FK, R_A_FK = (torch.linalg.qr(factor, mode="r").R for factor in (B_OK, A_KI.T))
     e_BK = e_BN.double().cpu().repeat_interleave(layer.rank, dim=1)
-    cores = (R_B_FK * rows_BK[:, None, :] @ R_A_FK.T for rows_BK in e_BK.split(RANK_BATCH))
-    return torch.cat([effective_rank(torch.linalg.svdvals(core_BFF)) for core_BFF in cores])
+    return effective_rank(torch.linalg.svdvals(R_B_FK * e_BK[:, None, :] @ R_A_FK.T))
 
 
 def effective_rank(singular_BS: Tensor) -> Tensor:
@@ -166,7 +165,7 @@ def _layer_health(layer: BasisLinear, e_BN: Tensor, keys_ND: Tensor, limits: tup
         entropy=float(_nats(_shares(e_BN)).mean()) / math.log(N) if N > 1 else 0.0,
         variation=float((e_BN - mean_N).abs().sum() / (2 * e_BN.abs().sum()).clamp_min(1e-30)),
         update_variation=float(moving_B.sum() / energy_B.sum().clamp_min(1e-30)),
-        update_rank=float(update_ranks(layer, e_BN).mean()),
+        update_rank=float(update_ranks(layer, e_BN[:: math.ceil(len(e_BN) / RANK_QUERIES)]).mean()),
         basis_rank=float(effective_rank(torch.linalg.eigvalsh(gram_NN).clamp_min(0).sqrt())),
         update_norm=float(energy_B.sqrt().mean()),
         largest_atom=float(norm_N.max()),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorweb.basis import basis_layers, mix
-from lorweb.basis.health import effective_rank, health, update_ranks
+from lorweb.basis.health import RANK_QUERIES, effective_rank, health, update_ranks
 from tests.basis.cases import config, queries, two_linears
 
 SETTINGS = config(targets=("*",))
@@ -43,6 +43,15 @@ def test_ranks_and_moving_part_are_those_of_the_dense_updates(changes) -> None:
         assert row.update_variation == pytest.approx(expected, rel=1e-6, abs=1e-12)
         use = np.abs(e_BLN[:, index]).mean(0) * [np.linalg.norm(atom) for atom in atoms]
         assert row.use == pytest.approx(use / use.sum())
+
+
+def test_of_many_queries_the_rank_is_that_of_an_even_selection() -> None:
+    made, query_BQ = two_linears(), queries(4 * RANK_QUERIES - 1, SETTINGS)
+    report, e_BLN = health(made, query_BQ), mix(made, query_BQ)
+    for index, (name, layer) in enumerate(basis_layers(made).items()):
+        ranks = update_ranks(layer, e_BLN[:, index].detach())
+        assert report.layers[name].update_rank == pytest.approx(float(ranks[::4].mean()), rel=1e-9)
+        assert report.layers[name].update_rank == pytest.approx(float(ranks.mean()), rel=0.05)
 
 
 def test_effective_ranks_of_spectra_that_are_known() -> None:
