@@ -27,10 +27,11 @@ def health(
     Example: lorweb health models/candidate -o reports/health
     """
     from lorweb import model_health
+    from lorweb.basis.health_files import write_health
     from lorweb.commands import model_file
 
     found = model_health.measure(model_file(model), data, triples)
-    written = model_health.write(found, out)
+    written = write_health(found, out)
     _show_health(found)
     for path in written:
         typer.echo(str(path))

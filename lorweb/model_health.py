@@ -38,22 +38,6 @@ def measure(basis: Path, data: Path, triples: Path | None) -> "Health":
     return health(bare, read(data if triples is None else triples, metadata, config.query_mode))
 
 
-def write(found: "Health", folder: Path) -> tuple[Path, Path]:
-    """`health.json` and `health.png` in the folder, made if need be; equal health gives equal bytes.
-
-    Raises:
-        OSError: the folder cannot be written; no part of a file is left.
-    """
-    from lorweb.basis.files import write_bytes, write_text
-    from lorweb.basis.health_picture import health_picture
-    from lorweb.evaluation.pictures import png_bytes
-
-    numbers, picture = folder / "health.json", folder / "health.png"
-    write_text(numbers, found.to_json() + "\n")
-    write_bytes(picture, png_bytes(health_picture(found)))
-    return numbers, picture
-
-
 def queries_of_data(data: Path, metadata: "ModelMetadata", mode: str) -> "Tensor":
     """Queries [B, Q] of all test analogies: `data`/analogies names them, `data`/encoded holds their features.
 

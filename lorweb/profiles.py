@@ -1,4 +1,4 @@
-"""Parameters under a profile, without writing them anywhere: what `lorweb doctor` and `lorweb plan` look at."""
+"""Parameters under a profile, without writing them anywhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,11 +24,13 @@ def load_profile(root: Path, profile: str | None) -> Params:
         known = sorted(p.stem for p in (root / "profiles").glob("*.yaml"))
         raise FileNotFoundError(f"no profile at {path}; there are {', '.join(known) or 'none'}")
     default = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
-    return parse_params(_over(default, yaml.safe_load(path.read_text(encoding="utf-8")) or {}), str(path))
+    return parse_params(merge(default, yaml.safe_load(path.read_text(encoding="utf-8")) or {}), str(path))
 
 
-def _over(default: Any, changes: Any) -> Any:
-    """Mappings merge key by key, anything else is replaced."""
-    if not (isinstance(default, Mapping) and isinstance(changes, Mapping)):
-        return changes
-    return {**default, **{key: _over(default.get(key), value) for key, value in changes.items()}}
+def merge(default: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections merge key by key; lists and single values are replaced whole. Neither argument is changed."""
+    merged = dict(default)
+    for key, value in changes.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged

@@ -67,7 +67,7 @@ def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, A
         "variant": name,
         "rank": basis.rank if name == "lorweb" else basis.n_loras * basis.rank,
         "targets": list(basis.targets),
-        "query_mode": encoded["query_mode"],
+        "query_mode": basis.internal.mode if basis.internal else encoded["query_mode"],
         "catalogue_sha256": encoded["catalogue_sha256"],
         "data": {
             key.removeprefix("data."): json.loads(v) for key, v in plan.identity.items() if key.startswith("data.")
@@ -106,10 +106,10 @@ def write_curves(histories: Mapping[str, History]) -> None:
 
 
 def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> None:
-    """Curves that no worker could send, sheets and weights, into the MLflow run."""
+    """Curves that no worker could send, sheets, the basis' health and weights, into the MLflow run."""
     for name, history in histories.items():
         CurveLog(run.client, run.run_id, name).send(history)
-        for part in ("sheets", WEIGHTS):
+        for part in ("sheets", "health", WEIGHTS):
             path = variant_folder(plan, name) / part
             if path.is_dir():
                 run.artifacts(path, f"{name}/{part}")

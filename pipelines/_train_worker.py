@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lorweb.basis.health_files import write_health
 from lorweb.config import Train
 from lorweb.data.shards import read_table
 from lorweb.kontext.load import Base, load_base
@@ -14,12 +15,13 @@ from lorweb.records import ANALOGY
 from lorweb.training import reduce
 from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.health import basis_health
 from lorweb.training.loop import History, Keeper, train
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.sheets import sample_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
-from lorweb.training.validation import HeldOut, ValidationSet, choose
+from lorweb.training.validation import HeldOut, ValidationSet, all_of, choose
 from lorweb.training.variants import basis_config
 from pipelines._stage import write_text
 from pipelines._train_log import CurveLog, Progress, send_or_warn
@@ -115,6 +117,9 @@ class _Hooks:
         folder.mkdir(parents=True, exist_ok=True)
         self.run.variant.save(folder, {"steps": str(history.step)})
         self._sheet(history.step)
+        found = basis_health(self.run, all_of(self.held_out))
+        if found is not None:
+            write_health(found, self.run.folder / "health")
 
     def _sheet(self, step: int) -> None:
         path = self.run.folder / "sheets" / f"step-{step:08d}.png"

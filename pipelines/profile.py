@@ -2,27 +2,18 @@
 
 import argparse
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
 from lorweb.config import parse_params
+from lorweb.profiles import merge
 from pipelines._stage import write_text
 
 PARAMS, PROFILES = Path("params.yaml"), Path("profiles")
 DEFAULT: Final = "default"
 HEADER: Final = "# profile: "
-
-
-def merge(default: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Sections merge key by key; lists and single values are replaced whole. Neither argument is changed."""
-    merged = dict(default)
-    for key, value in changes.items():
-        below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def committed_default(revision: str) -> str:

@@ -15,7 +15,7 @@ from lorweb.training import reduce, state
 from lorweb.training.health import router_health
 from lorweb.training.step import Run, StepResult, take_step
 from lorweb.training.tensors import pack, unpack
-from lorweb.training.validation import ValidationSet, validate
+from lorweb.training.validation import ValidationSet, all_of, validate
 
 CURVES: Final = ("loss", "gradient_norm", "router_gradient_norm", "learning_rate")
 
@@ -112,8 +112,7 @@ def _measure(run: Run, held_out: Sequence[ValidationSet], history: History) -> N
         for version in (chosen, chosen.shuffled):
             loss = validate(run, version)
             history.validation.append({"step": history.step, "split": version.split, "loss": loss})
-    everything = ValidationSet("all", tuple(analogy for chosen in held_out for analogy in chosen.analogies))
-    health = router_health(run, everything)
+    health = router_health(run, all_of(held_out))
     if health:
         history.health.append({"step": history.step, **health})
 

@@ -51,6 +51,11 @@ def choose(analogies: Sequence[HeldOut], split: str, count: int, seed: int) -> V
     return ValidationSet(split, tuple(ordered[:count]))
 
 
+def all_of(sets: Sequence[ValidationSet]) -> ValidationSet:
+    """The analogies of several splits as one set."""
+    return ValidationSet("all", tuple(analogy for chosen in sets for analogy in chosen.analogies))
+
+
 def validate(run: Run, chosen: ValidationSet) -> float:
     """Mean squared error of the velocity over the quadrant b', mean over the analogies, summed over all workers."""
     count = len(chosen.analogies)
