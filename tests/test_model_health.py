@@ -15,11 +15,12 @@ from safetensors.torch import save
 from lorweb.basis.bare import load_bare
 from lorweb.basis.encoders import load_encoder
 from lorweb.basis.health import mix_health
+from lorweb.basis.health_files import write_health
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.shards import write_rows
 from lorweb.kontext.metadata import read_metadata, write_metadata
 from lorweb.kontext.pipeline import AnalogyPipeline
-from lorweb.model_health import measure, queries_of_data, queries_of_triples, write
+from lorweb.model_health import measure, queries_of_data, queries_of_triples
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import QUADRANT, save_model, save_parts
@@ -99,10 +100,10 @@ def test_images_and_encoded_data_ask_the_same_and_the_pipeline_agrees(model, dat
 
 def test_equal_health_is_equal_files(model, data, tmp_path) -> None:
     found = measure(model, data, None)
-    numbers, picture = write(found, tmp_path / "new" / "one")
+    numbers, picture = write_health(found, tmp_path / "new" / "one")
     assert json.loads(numbers.read_text()) == json.loads(found.to_json())
     assert Image.open(picture).format == "PNG" and len(np.unique(np.asarray(Image.open(picture)))) > 10
-    again = write(measure(model, data, None), tmp_path / "two")
+    again = write_health(measure(model, data, None), tmp_path / "two")
     assert [path.read_bytes() for path in again] == [numbers.read_bytes(), picture.read_bytes()]
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["health.json", "health.png"]
 
