@@ -136,9 +136,11 @@ def apply(
         "basis_sha256": file_hash(basis),
     }
     queries = _readable(list(plan), read, faults)
+    if len(plan) > 1:  # the bar of images is enough
+        pipe.set_progress_bar_config(disable=True)
     for index, answer in enumerate(pipe.stream(a, a2, queries, request)):
         source = read[index]
-        _save(answer.image, plan[source], {**facts, "mix": mix_hash(answer.mix_LN)})
+        _save(answer.image, plan[source], {**facts, "mix": None if answer.mix_LN is None else mix_hash(answer.mix_LN)})
         yield Written(source, plan[source], None)
     yield from faults
 

@@ -3,6 +3,7 @@
 Legend: B queries that share one exemplar and one quadrant size, C latent channels, h w rows and columns of a quadrant.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,3 +116,24 @@ class Canvas:
         else:
             quadrants = decode_latents(base, quadrant_of_latents(target_BCHW, 1, 1))
         return [restore(image, where) for image, where in zip(quadrants, self.placements, strict=True)]
+
+
+def batches(queries: Iterable[Image.Image], rule: CanvasRule, most: int) -> Iterator[tuple[int, list[Image.Image]]]:
+    """Runs of at most `most` neighbours that share a quadrant size, as RGB, each with the index of its first.
+
+    Raises:
+        ValueError: there is no query, or one cannot be used (named `b[index]`).
+    """
+    batch: list[Image.Image] = []
+    first, size = 0, None
+    for index, query in enumerate(queries):
+        b = as_rgb(query, f"b[{index}]")
+        quadrant = rule.quadrant_for(Size.of(b))
+        if batch and (len(batch) >= most or quadrant != size):
+            yield first, batch
+            batch, first = [], index
+        batch.append(b)
+        size = quadrant
+    if not batch:
+        raise ValueError("there is no query image b; give at least one")
+    yield first, batch

@@ -69,6 +69,7 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
     """Target grids [B, C, H, W] for control grids [B, C, H, W]; row i starts from seed i, whatever its batch.
 
     `text` has one row, or one per grid. Numbers agree with a stock FluxKontextPipeline call on the same control grid.
+    The bar of steps is the stock pipeline's: off after `load_base`, see its `set_progress_bar_config`.
 
     Raises:
         ValueError: the number of seeds or of prompts does not fit the number of grids.
@@ -86,12 +87,14 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
         positions(size, text.prompt_BTE.shape[1], z_BLD),
     )
     scheduler = schedule(base.pipeline.scheduler.config, sampling.steps, z_BLD.shape[1], base.device)
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
-        t_B = timestep.expand(B).to(z_BLD.dtype) / 1000
-        v_BLD = velocity(base.transformer, z_BLD, t_B, given)
-        z_BLD = scheduler.step(v_BLD, timestep, z_BLD, return_dict=False)[0]
-        if sampling.callback is not None:
-            sampling.callback(done, sampling.steps)
+    with base.pipeline.progress_bar(total=sampling.steps) as bar:
+        for done, timestep in enumerate(scheduler.timesteps, start=1):
+            t_B = timestep.expand(B).to(z_BLD.dtype) / 1000
+            v_BLD = velocity(base.transformer, z_BLD, t_B, given)
+            z_BLD = scheduler.step(v_BLD, timestep, z_BLD, return_dict=False)[0]
+            bar.update()
+            if sampling.callback is not None:
+                sampling.callback(done, sampling.steps)
     target_BCHW = unpack(z_BLD, size)
     assert target_BCHW.shape == control_BCHW.shape, (target_BCHW.shape, control_BCHW.shape)
     return target_BCHW

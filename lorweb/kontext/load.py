@@ -41,7 +41,8 @@ class Base:
 
     @property
     def device(self) -> torch.device:
-        device: torch.device = self.pipeline.device
+        """Where models run and their inputs go; with offload the weights rest elsewhere."""
+        device: torch.device = self.pipeline._execution_device
         return device
 
     @property

@@ -4,6 +4,7 @@ Legend: B queries, L layers with a basis, N LoRAs per layer.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ from torch import Tensor
 from lorweb.basis import BasisConfig, ImageEncoder, analogy, feature_dim, query_dim
 from lorweb.basis import mix as mix_query
 from lorweb.basis.fold import folded
-from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
+from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar, batches
 from lorweb.kontext.denoise import Callback, Sampling, Seeds, denoise_grids
 from lorweb.kontext.grid import Size
-from lorweb.kontext.images import as_rgb
-from lorweb.kontext.load import Base, load_base
-from lorweb.kontext.metadata import BASIS_FILE, ModelMetadata, read_metadata
+from lorweb.kontext.load import Base
 from lorweb.kontext.model import TextEmbedding
+from lorweb.kontext.place import Offload, Place, bring, check_foldable, released
+from lorweb.kontext.pretrained import read_parts
 from lorweb.kontext.query import query_of
 from lorweb.kontext.request import DEFAULT_SEED, AnalogyOutput, Answer, Request, check_lengths
 
@@ -29,18 +30,23 @@ class AnalogyPipeline:
     """Applies a trained basis on a frozen base. `rule`, `batch_size` and `fold` may be set between calls.
 
     With `fold`, a batch of one query is folded into the weights for its steps: the base's own speed for twice the
-    memory of the targeted weights, and refused on quantised ones. One run at a time: the basis sits in the transformer.
+    memory of the targeted weights, and refused on quantised ones, with sequential offload and with internal queries.
+    One run at a time: the basis sits in the transformer.
     """
 
     def __init__(
-        self, base: Base, encoder: ImageEncoder, config: BasisConfig, rule: CanvasRule, batch_size: int = 4
+        self, base: Base, encoder: ImageEncoder | None, config: BasisConfig, rule: CanvasRule, batch_size: int = 4
     ) -> None:
         """`base.transformer` carries the basis that `config` describes; `batch_size` grids are denoised together.
 
+        Internal queries need no encoder.
+
         Raises:
-            ValueError: the encoder's features do not have the width that the basis was trained on.
+            ValueError: no encoder, or its features do not have the width that the basis was trained on.
         """
         if not config.internal:
+            if encoder is None:
+                raise ValueError("this basis asks with an encoder's features; give the encoder of its training")
             found = query_dim(config.query_mode, feature_dim(encoder, config.query_mode))
             if found != config.query_dim:
                 raise ValueError(
@@ -53,34 +59,36 @@ class AnalogyPipeline:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path, base: Base | None = None, encoder: ImageEncoder | None = None, device: str | None = None
+        cls,
+        model: str | Path,
+        base: Base | None = None,
+        encoder: ImageEncoder | None = None,
+        device: str | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        offload: Offload = "none",
     ) -> "AnalogyPipeline":
         """Load a model folder (`basis.safetensors` + `metadata.json`), or its safetensors file.
 
         `base` and `encoder` stand in for those named in the metadata when they are already loaded. `device` defaults to
-        CUDA where there is one. bfloat16 on CUDA, float32 on the CPU, where bfloat16 is slow.
+        CUDA where there is one; `dtype` to bfloat16 on CUDA, and to float32 on the CPU, where bfloat16 is slow.
+        `offload` "model" or "sequential" keeps the base in main memory, and brings in a model or a layer at a time.
 
         Raises:
             FileNotFoundError, ValueError: something is missing, damaged, or is not what the basis was trained on.
         """
-        from lorweb.basis import checkpoint
-
-        path = Path(model)
-        file = path / BASIS_FILE if path.is_dir() else path
-        if not file.is_file():
-            raise FileNotFoundError(
-                f"no basis at {file}; give a model folder with {BASIS_FILE}, or a safetensors file in one"
-            )
-        metadata = read_metadata(file.parent)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        base = base or load_base(metadata.base, torch.bfloat16 if device.startswith("cuda") else torch.float32, device)
-        encoder = encoder or _load_encoder(metadata.encoder, device)
-        _check_revisions(metadata, base, encoder)
-        config, _ = checkpoint.load(base.transformer, file)
-        base.transformer.to(base.device)
-        pipe = cls(base, encoder, config, CanvasRule(Size(metadata.quadrant, metadata.quadrant)))
+        parts = read_parts(Path(model), base, encoder, Place.of(device, dtype, offload))
+        metadata = parts.metadata
+        rule = CanvasRule(Size(metadata.quadrant, metadata.quadrant))
+        pipe = cls(parts.base, parts.encoder, parts.config, rule)
         pipe.steps, pipe.guidance = metadata.num_inference_steps, metadata.guidance_scale
+        if base is None:  # one that is given keeps its own
+            pipe.set_progress_bar_config(disable=None)
         return pipe
+
+    def set_progress_bar_config(self, **config: Any) -> None:
+        """The stock pipeline's: options of tqdm for the bar of denoising steps. `disable=None` is off in log files."""
+        self.base.pipeline.set_progress_bar_config(**config)
 
     def __call__(  # noqa: PLR0913, PLR0917  the signature that diffusers users know
         self,
@@ -116,7 +124,8 @@ class AnalogyPipeline:
         queries = b if isinstance(b, list) else [b]
         check_lengths(len(queries), prompt, seeds, mix)
         answers = list(self.stream(a, a2, queries, Request(sampling, prompt, seeds, strength, mix)))
-        return AnalogyOutput([answer.image for answer in answers], torch.stack([answer.mix_LN for answer in answers]))
+        mixes = [answer.mix_LN for answer in answers if answer.mix_LN is not None]
+        return AnalogyOutput([answer.image for answer in answers], torch.stack(mixes) if mixes else None)
 
     def stream(
         self, a: Image.Image, a2: Image.Image, queries: Iterable[Image.Image], request: Request
@@ -124,21 +133,27 @@ class AnalogyPipeline:
         """Answers in order, as soon as their batch is done; `queries` may be lazy, one batch is held at a time."""
         exemplar = Exemplar.of(a, a2, self.rule)
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-        text = self.base.text(prompts)
-        for first, batch in self._batches(queries):
-            index = list(range(first, first + len(batch)))
-            canvas = Canvas.of(exemplar, batch, self.rule)
-            e_BLN = self._mix(canvas, request.mix, index)
-            seeds = [request.seed_of(i) for i in index]
-            rows = text if len(text) == 1 else text.rows(index)
-            grids = self._denoise(canvas, rows, e_BLN, seeds, request)
-            yield from map(Answer, canvas.decode(self.base, grids, self.rule), e_BLN)
+        with released(self.base):
+            text = self.base.text(prompts)
+            for first, batch in batches(queries, self.rule, self.batch_size):
+                index = list(range(first, first + len(batch)))
+                canvas = Canvas.of(exemplar, batch, self.rule)
+                e_BLN = self._mix(canvas, request.mix, index)
+                seeds = [request.seed_of(i) for i in index]
+                rows = text if len(text) == 1 else text.rows(index)
+                grids = self._denoise(canvas, rows, e_BLN, seeds, request)
+                images = canvas.decode(self.base, grids, self.rule)
+                yield from map(Answer, images, [None] * len(batch) if e_BLN is None else e_BLN)
 
     def mix(self, a: Image.Image, a2: Image.Image, b: Image.Image | list[Image.Image]) -> Tensor:
-        """Coefficients [L, N] of one analogy (float32, CPU); [B, L, N] for a list of queries. Eq. 3 and 4."""
+        """Coefficients [L, N] of one analogy (float32, CPU); [B, L, N] for a list of queries. Eq. 3 and 4.
+
+        Raises:
+            ValueError: images that cannot be used, or internal queries: their coefficients change with step and noise.
+        """
         exemplar = Exemplar.of(a, a2, self.rule)
-        batches = self._batches(b if isinstance(b, list) else [b])
-        e_BLN = torch.cat([self._mix(Canvas.of(exemplar, batch, self.rule), None, []) for _, batch in batches])
+        found = batches(b if isinstance(b, list) else [b], self.rule, self.batch_size)
+        e_BLN = torch.cat([self._routed(Canvas.of(exemplar, batch, self.rule)) for _, batch in found])
         return e_BLN if isinstance(b, list) else e_BLN[0]
 
     def bake(self, mix: Tensor, rank: int | None = None) -> Any:
@@ -147,52 +162,31 @@ class AnalogyPipeline:
 
         return fold.bake(self.base.transformer, mix, rank=rank)
 
-    def _batches(self, queries: Iterable[Image.Image]) -> Iterator[tuple[int, list[Image.Image]]]:
-        """Runs of at most `batch_size` neighbours that share a quadrant size, each with the index of its first."""
-        batch: list[Image.Image] = []
-        first, sizes = 0, set()
-        for index, query in enumerate(queries):
-            b = as_rgb(query, f"b[{index}]")
-            sizes.add(self.rule.quadrant_for(Size.of(b)))
-            if batch and (len(batch) == self.batch_size or len(sizes) > 1):
-                yield first, batch
-                batch, first, sizes = [], index, {self.rule.quadrant_for(Size.of(b))}
-            batch.append(b)
-        if not batch:
-            raise ValueError("there is no query image b; give at least one")
-        yield first, batch
+    def _mix(self, canvas: Canvas, given: Tensor | None, index: list[int]) -> Tensor | None:
+        if given is not None:
+            return given.float().cpu()[index] if given.ndim == 3 else given.float().cpu().expand(len(index), -1, -1)
+        return None if self.config.internal else self._routed(canvas)
 
     @torch.no_grad()
-    def _mix(self, canvas: Canvas, given: Tensor | None, index: list[int]) -> Tensor:
-        if given is None:
-            query_BQ = query_of(self.encoder, self.config.query_mode, canvas)
-            return mix_query(self.base.transformer, query_BQ.to(self.base.device)).float().cpu()
-        return given.float().cpu()[index] if given.ndim == 3 else given.float().cpu().expand(len(index), -1, -1)
+    def _routed(self, canvas: Canvas) -> Tensor:
+        if self.encoder is None:
+            raise ValueError("this basis has internal queries: every layer asks at every step, so there is no one mix")
+        query_BQ = query_of(self.encoder, self.config.query_mode, canvas)
+        return mix_query(self.base.transformer, query_BQ).float().cpu()
 
-    def _denoise(self, canvas: Canvas, text: TextEmbedding, e_BLN: Tensor, seeds: Seeds, request: Request) -> Tensor:
+    def _denoise(
+        self, canvas: Canvas, text: TextEmbedding, e_BLN: Tensor | None, seeds: Seeds, request: Request
+    ) -> Tensor:
         control_BCHW = canvas.encode(self.base, self.rule)
-        if self.fold and len(e_BLN) == 1:
-            applied = folded(self.base.transformer, e_BLN, request.strength)
-        else:
-            applied = analogy(self.base.transformer, mix=e_BLN, strength=request.strength)
-        with torch.no_grad(), applied:
+        bring(self.base.transformer)
+        with torch.no_grad(), self._applied(e_BLN, request.strength):
             return denoise_grids(self.base, control_BCHW, text, seeds, request.sampling)
 
-
-def _load_encoder(name: str, device: str) -> ImageEncoder:
-    from lorweb.basis.encoders import load_encoder
-
-    return load_encoder(name, device)
-
-
-def _check_revisions(metadata: ModelMetadata, base: Base, encoder: ImageEncoder) -> None:
-    if base.revision != metadata.base_revision:
-        raise ValueError(
-            f"the basis was trained on base {metadata.base} at revision {metadata.base_revision}, but {base.folder} is "
-            f"{base.revision}; give the base of its training, or train on this one"
-        )
-    if encoder.revision != metadata.encoder_revision:  # a name may hold a folder, which may have moved
-        raise ValueError(
-            f"the basis was trained with encoder {metadata.encoder} ({metadata.encoder_revision}), but got "
-            f"{encoder.name} ({encoder.revision}); give the encoder of its training"
-        )
+    def _applied(self, e_BLN: Tensor | None, strength: float) -> AbstractContextManager[Any]:
+        """The analogies of a batch, live or folded. Raises ValueError where `fold` is set and cannot be."""
+        if self.fold and e_BLN is None:
+            raise ValueError("internal queries change with layer and step and cannot be folded; set fold = False")
+        if self.fold and e_BLN is not None and len(e_BLN) == 1:
+            check_foldable(self.base)
+            return folded(self.base.transformer, e_BLN, strength)
+        return analogy(self.base.transformer, mix=e_BLN, strength=strength)

@@ -17,10 +17,12 @@ DEFAULT_SEED = 0
 
 @dataclass(frozen=True)
 class AnalogyOutput:
-    """`images`: b' for each b, in order, each of b's own size. `mix_BLN`: the coefficients used, before strength."""
+    """`images`: b' for each b, in order, each of b's own size. `mix_BLN`: the coefficients used, before strength; None
+    where every layer asks for itself (internal queries).
+    """
 
     images: list[Image.Image]
-    mix_BLN: Tensor
+    mix_BLN: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Answer:
     """One query answered."""
 
     image: Image.Image
-    mix_LN: Tensor
+    mix_LN: Tensor | None
 
 
 def check_lengths(count: int, prompt: str | list[str], seeds: Any, mix: Tensor | None) -> None:

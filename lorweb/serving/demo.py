@@ -46,7 +46,7 @@ def draw(
             raise ValueError(f"image {name} is {image.width}x{image.height} px; give one below {MAX_PIXELS} pixels")
     a, a2, b = (image for image in images if image is not None)
     output = pipe(a, a2, b, prompt, seed=int(seed), strength=strength)
-    return Drawn(output.images[0], output.mix_BLN[0].mean(0).tolist())
+    return Drawn(output.images[0], [] if output.mix_BLN is None else output.mix_BLN[0].mean(0).tolist())
 
 
 def build_page(pipe: "AnalogyPipeline", examples: Examples = ()) -> Any:

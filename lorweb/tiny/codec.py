@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -61,6 +62,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.register_buffer("scale_C", torch.ones(latent_channels))
         self.refine = _refiner(latent_channels, refine_channels, refine_blocks) if refine_channels else None
 
+    @apply_forward_hook  # offload moves a model before its forward pass, which a codec has none of
     def encode(self, x_B3HW: Tensor) -> EncoderOutput:
         """Images `[B, 3, H, W]` in [-1, 1] -> latents `[B, C, H/8, W/8]`, about unit variance.
 
@@ -74,6 +76,7 @@ class PatchCodec(ModelMixin, ConfigMixin):  # type: ignore[misc]
         z_BChw = torch.einsum("bphw,pc->bchw", patches_BPhw - self.mean_P[:, None, None], self.components_PC)
         return EncoderOutput(z_BChw / self.scale_C[:, None, None])
 
+    @apply_forward_hook
     def decode(self, z_BChw: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
         """Latents `[B, C, h, w]` -> images `[B, 3, 8h, 8w]`, not clamped."""
         sample = self.linear_decode(z_BChw)

@@ -94,7 +94,7 @@ def test_a_pair_stays_aligned(width: int, height: int, index: int) -> None:
     quadrant = Size(16, 24)
     ours, theirs = (fit_image(image, quadrant, "crop")[0] for image in (view.apply(a), edited_view))
     off = np.abs(np.asarray(ours, dtype=int) + np.asarray(theirs) - 255)
-    assert off.max() <= 1, "fitted alike as well; resizing rounds once in each"
+    assert off.max() <= 3, "fitted alike as well; resizing rounds twice in each"
 
 
 @settings(deadline=None)

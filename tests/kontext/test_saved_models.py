@@ -13,7 +13,7 @@ from lorweb.kontext.grid import Size
 from lorweb.kontext.load import Base
 from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, ModelMetadata, write_metadata
 from lorweb.kontext.pipeline import AnalogyPipeline
-from tests.kontext.made import A2, CONFIG, A, same, train
+from tests.kontext.made import A2, CONFIG, A, same, save_model, train
 from tests.kontext_tiny import PixelEncoder, drawn_image
 
 
@@ -21,16 +21,6 @@ from tests.kontext_tiny import PixelEncoder, drawn_image
 def pipe(base: Base) -> AnalogyPipeline:
     train(base)
     return AnalogyPipeline(base, PixelEncoder(), CONFIG, CanvasRule(Size(32, 32)))
-
-
-def save_model(base: Base, folder: Path) -> Path:
-    folder.mkdir()
-    checkpoint.save(base.transformer, folder / BASIS_FILE, {})
-    encoder = PixelEncoder()
-    write_metadata(
-        folder, ModelMetadata(str(base.folder), base.revision, encoder.name, encoder.revision, 32, 3, 1.5, {})
-    )
-    return folder
 
 
 def test_a_saved_model_loads_and_paints_the_same(pipe: AnalogyPipeline, tmp_path: Path) -> None:

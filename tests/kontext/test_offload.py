@@ -1,0 +1,211 @@
+"""Offload by the stock pipeline's own hooks: same pictures, weights at rest elsewhere, the basis where it is needed.
+
+Here the "accelerator" is the CPU. Layer by layer, weights are placeholders on the meta device outside their forward, so
+that whatever is read in the wrong place fails; the tests marked gpu do it all on CUDA.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.hooks import ModelHook, add_hook_to_module
+
+from lorweb.basis import BasisConfig, add_basis, basis_layers
+from lorweb.basis.inject import router_of
+from lorweb.kontext.canvas import CanvasRule
+from lorweb.kontext.codec import decode_latents, encode_image
+from lorweb.kontext.grid import Size
+from lorweb.kontext.load import Base, load_base
+from lorweb.kontext.pipeline import AnalogyPipeline
+from lorweb.kontext.place import Offload, Place, settle
+from lorweb.kontext.pretrained import read_parts
+from tests.kontext.made import A2, CONFIG, INTERNAL, A, same, save_model, train
+from tests.kontext_tiny import PixelEncoder, drawn_image
+
+RULE = CanvasRule(Size(32, 32))
+B = drawn_image(2, 48, 40)
+OFFLOADS: list[Offload] = ["model", "sequential"]
+CPU, CUDA = "cpu", "cuda"
+DEVICES = [
+    CPU,
+    pytest.param(CUDA, marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]),
+]
+
+
+def pipeline(folder: Path | str, offload: Offload, config: BasisConfig = CONFIG, device: str = CPU) -> AnalogyPipeline:
+    place = Place(device, torch.float32, offload)
+    base = load_base(str(folder), torch.float32, place.loading)
+    train(base, config)
+    settle(base, place)
+    plain_cpu(base)
+    return AnalogyPipeline(base, None if config.internal else PixelEncoder(), config, RULE)
+
+
+def plain_cpu(base: Base) -> None:
+    """diffusers asks for device "cpu:0", which is the CPU as well but not equal to "cpu": accelerate would copy every
+    parameter, and lose that it is one. Accelerators have no such second name.
+    """
+    for part in base.pipeline.components.values():
+        for module in part.modules() if isinstance(part, torch.nn.Module) else []:
+            if str(getattr(getattr(module, "_hf_hook", None), "execution_device", None)) == "cpu:0":
+                module._hf_hook.execution_device = torch.device("cpu")
+
+
+def places(base: Base) -> tuple[set[str], set[str]]:
+    """Device types of the base's weights and of the basis."""
+    basis = [*router_of(base.transformer).parameters()]
+    basis += [p for layer in basis_layers(base.transformer).values() for p in (layer.A, layer.B)]
+    own = {id(p) for p in basis}
+    parts = (base.transformer, base.pipeline.vae, base.pipeline.text_encoder, base.pipeline.text_encoder_2)
+    weights = [p for part in parts for p in part.parameters() if id(p) not in own]
+    assert len(weights) > 100 and len(basis) > 40
+    return {p.device.type for p in weights}, {p.device.type for p in basis}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("config", [CONFIG, INTERNAL], ids=["external", "internal"])
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_the_picture_is_the_one_without_offload(
+    base_folder: Path, offload: Offload, config: BasisConfig, device: str
+) -> None:
+    queries = [B, drawn_image(3, 40, 40), drawn_image(4, 20, 40)]
+    plain = pipeline(base_folder, "none", config, device)
+    moved = pipeline(base_folder, offload, config, device)
+    for ask in ({"prompt": "a hat", "seed": 3}, {"prompt": ["x", "y", "z"], "seed": [1, 2, 3], "strength": 0.6}):
+        expected, found = plain(A, A2, queries, **ask), moved(A, A2, queries, **ask)  # type: ignore[arg-type]
+        assert all(
+            same(one, two, by=0 if device == CPU else 2) for one, two in zip(expected.images, found.images, strict=True)
+        )
+    other = plain(A, A2, queries, strength=0.0)
+    assert not same(other.images[0], expected.images[0], by=3), "the basis does something"
+
+
+def test_layer_by_layer_only_the_basis_is_in_memory(base_folder: Path) -> None:
+    pipe = pipeline(base_folder, "sequential")
+    assert places(pipe.base) == ({"meta"}, {"cpu"})
+    assert pipe.base.device.type == "cpu", "where it runs, not where it rests"
+    pipe(A, A2, B)
+    assert places(pipe.base) == ({"meta"}, {"cpu"}), "and so it is after a run"
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_an_exception_in_a_run_leaves_the_pipeline_usable(base_folder: Path, offload: Offload) -> None:
+    pipe = pipeline(base_folder, offload)
+    before, rest = pipe(A, A2, B).images[0], places(pipe.base)
+
+    def stop(done: int, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipe(A, A2, B, callback=stop)
+    assert places(pipe.base) == rest
+    assert same(pipe(A, A2, B).images[0], before)
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_mix_bake_text_and_codec_work_between_runs(base_folder: Path, frozen_base: Base, offload: Offload) -> None:
+    plain, moved = pipeline(base_folder, "none"), pipeline(base_folder, offload)
+    e_LN = moved.mix(A, A2, B)
+    torch.testing.assert_close(e_LN, plain.mix(A, A2, B))
+    baked, expected = moved.bake(e_LN).state_dict, plain.bake(e_LN).state_dict
+    assert baked.keys() == expected.keys() and all(torch.equal(baked[key], expected[key]) for key in baked)
+    torch.testing.assert_close(moved.base.text(["a hat"]).prompt_BTE, frozen_base.text(["a hat"]).prompt_BTE)
+    z = encode_image(moved.base, [A.resize((32, 32))])
+    torch.testing.assert_close(z, encode_image(frozen_base, [A.resize((32, 32))]))
+    assert same(decode_latents(moved.base, z)[0], decode_latents(frozen_base, z)[0])
+
+
+def test_a_fold_needs_its_weights_in_memory(base_folder: Path) -> None:
+    plain, moved = pipeline(base_folder, "none"), pipeline(base_folder, "model")
+    weights = {name: p.clone() for name, p in moved.base.transformer.named_parameters()}
+    moved.fold = True
+    assert same(moved(A, A2, B).images[0], plain(A, A2, B).images[0], by=1)
+    assert all(torch.equal(p, weights[name]) for name, p in moved.base.transformer.named_parameters())
+    layered = pipeline(base_folder, "sequential")
+    layered.fold = True
+    with pytest.raises(ValueError, match="cannot be folded into weights that are offloaded one by one; set fold ="):
+        layered(A, A2, B)
+    layered.fold = False
+    assert same(layered(A, A2, B).images[0], plain(A, A2, B).images[0])
+
+
+def test_the_transformer_is_brought_in_before_its_coefficients_are_made(base_folder: Path) -> None:
+    """They are made on the device of its keys, and a fold changes the weights: both have to be in place by then."""
+    seen: list[bool] = []
+
+    class Watching(ModelHook):
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(next(iter(basis_layers(module).values())).e_BK is None)
+            return args, kwargs
+
+    pipe = pipeline(base_folder, "model")
+    add_hook_to_module(pipe.base.transformer, Watching(), append=True)
+    pipe(A, A2, B, num_inference_steps=2)
+    assert seen == [True, False, False]
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_the_packaged_base_and_its_codec_are_offloaded_too(offload: Offload) -> None:
+    plain, moved = pipeline("tiny", "none"), pipeline("tiny", offload)
+    for pipe in (plain, moved):
+        pipe.rule = CanvasRule(Size(64, 64))
+    expected = plain(A, A2, B, num_inference_steps=2).images[0]
+    assert same(moved(A, A2, B, num_inference_steps=2).images[0], expected, by=1)
+    assert hasattr(moved.base.pipeline.vae, "_hf_hook")
+
+
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_a_saved_model_is_loaded_into_offload(base_folder: Path, tmp_path: Path, offload: Offload) -> None:
+    plain = pipeline(base_folder, "none")
+    folder = save_model(plain.base, tmp_path / "model")
+    fresh = load_base(str(base_folder), torch.float32, CPU)
+    for given in (None, fresh):
+        parts = read_parts(folder, given, PixelEncoder(), Place(CPU, torch.float32, offload))
+        plain_cpu(parts.base)
+        assert hasattr(parts.base.transformer, "_hf_hook") and (given is None or parts.base is given)
+        loaded = AnalogyPipeline(parts.base, parts.encoder, parts.config, RULE)
+        assert same(loaded(A, A2, B).images[0], plain(A, A2, B).images[0])
+
+
+def test_a_base_that_is_offloaded_layer_by_layer_takes_no_basis(base_folder: Path, tmp_path: Path) -> None:
+    folder = save_model(pipeline(base_folder, "none").base, tmp_path / "model")
+    away = load_base(str(base_folder), torch.float32, CPU)
+    away.pipeline.enable_sequential_cpu_offload(device=CPU)
+    with pytest.raises(ValueError, match="a basis cannot be added; give the base as it was loaded"):
+        AnalogyPipeline.from_pretrained(folder, away, PixelEncoder(), CPU)
+
+
+def test_a_place_has_defaults_and_refuses_what_is_none() -> None:
+    with pytest.raises(ValueError, match="offload is 'disk'; use one of none, model, sequential"):
+        Place.of(None, None, "disk")  # type: ignore[arg-type]
+    assert Place.of("cuda:1", None, "model") == Place("cuda:1", torch.bfloat16, "model")
+    assert Place.of("cuda:1", None, "model").loading == "cpu" and Place.of("cuda:1", None, "none").loading == "cuda:1"
+    assert Place.of("cpu", None, "none") == Place("cpu", torch.float32, "none")
+    assert Place.of("cpu", torch.bfloat16, "none").dtype == torch.bfloat16
+
+
+def test_without_an_accelerator_offload_says_so(tmp_path: Path, base: Base) -> None:
+    add_basis(base.transformer, CONFIG, seed=0)
+    folder = save_model(base, tmp_path / "model")
+    for offload in OFFLOADS:
+        with pytest.raises(ValueError, match=f"offload '{offload}' keeps weights in main memory until an accelerator"):
+            AnalogyPipeline.from_pretrained(folder, encoder=PixelEncoder(), device=CPU, offload=offload)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="but the device is the CPU; use offload 'none'"):
+            Place.of(None, None, "model")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("offload", OFFLOADS)
+def test_on_cuda_weights_come_and_go(base_folder: Path, offload: Offload) -> None:
+    pipe = pipeline(base_folder, offload, device=CUDA)
+    assert pipe.base.device.type == "cuda"
+    during: list[tuple[set[str], set[str]]] = []
+    pipe(A, A2, B, callback=lambda done, steps: during.append(places(pipe.base)))
+    if offload == "model":
+        assert during[0][1] == {"cuda"} and "cuda" in during[0][0], "the transformer is there for its steps"
+        assert places(pipe.base) == ({"cpu"}, {"cpu"})
+    else:
+        assert during[0] == places(pipe.base) == ({"meta"}, {"cuda"})
