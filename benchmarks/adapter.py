@@ -1,125 +1,105 @@
-"""One adapted linear layer: ours beside the bare linear, a PEFT LoRA of equal rank, and one einsum of four operands.
+"""One adapted linear layer of FLUX.1's width beside the bare linear, a PEFT LoRA of equal rank, and the einsum.
 
-    python benchmarks/adapter.py [--width 3072] [--tokens 512] [--rounds 15] [--json FILE]
+    python benchmarks/adapter.py [--quick] [--json FILE]
+    python benchmarks/adapter.py --width 3072 --tokens 512 4096 --batch 1 4 --loras 8 64 --seconds 12
 
-Rounds are interleaved, ratios are medians over rounds. Forward and forward + backward of the adapter.
+Forward with ready coefficients; forward + backward with the router, x with and without gradient; several N; and what a
+call costs where the layer is so small that only Python is left. The einsum is shown in both orders that
+torch.einsum takes: from left to right (without opt_einsum) and with the fewest operations (with it).
 """
 
-import argparse
-import json
-import platform
+import copy
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from torch import Tensor, nn
+from _layer import Case, forward, training
+from _measure import Claim, Contestant, Rounds, Row, compare, finish, interleaved, parser, show, start
+from _rivals import PAPER, shared_input
 
-from lorweb.basis import BasisConfig, add_basis, analogy
+from lorweb.basis import analogy
+from lorweb.basis.fold import fold
 
-N, R, KEY, QUERY = 32, 4, 128, 2304
-TARGETS = {"bare": 1.20, "peft": 1.05, "einsum": 1.0}  # largest allowed ratio ours / rival
-
-
-class OneLayer(nn.Module):
-    """The smallest model that `add_basis` accepts: one linear in a block list."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.transformer_blocks = nn.ModuleList([nn.Sequential(linear)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.transformer_blocks[0](x)
+SMALL, CALLS = 64, 300  # width of a layer whose arithmetic is nothing, and its calls in one timed run
 
 
-class Einsum(nn.Module):
-    """y = W x + sum_n e_n B_n A_n x as one contraction of four operands."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        self.linear = linear
-        self.A_NIR = nn.Parameter(torch.randn(N, linear.in_features, R) * 0.01)
-        self.B_NRO = nn.Parameter(torch.randn(N, R, linear.out_features) * 0.01)
-
-    def forward(self, x_BSI: Tensor, e_BN: Tensor) -> Tensor:
-        return self.linear(x_BSI) + torch.einsum("bsi,nir,nro,bn->bso", x_BSI, self.A_NIR, self.B_NRO, e_BN)
-
-
-def contestants(width: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Callables x -> y on equal frozen weights, and the parameters to differentiate by name."""
-    torch.manual_seed(0)
-    linear = nn.Linear(width, width).requires_grad_(False)
-    ours, lora = OneLayer(_copy(linear)), OneLayer(_copy(linear))
-    config = BasisConfig(
-        n_loras=N, rank=R, key_dim=KEY, query_dim=QUERY, heads=1, activation="softmax", reduce="mean",
-        projection="linear", query_mode="cat-aa'b", targets=("transformer_blocks.*",),
-    )  # fmt: skip
-    add_basis(ours, config, seed=0)
-    inject_adapter_in_model(LoraConfig(r=N * R, lora_alpha=N * R, target_modules=r".*transformer_blocks\.0\.0"), lora)
-    einsum, bare = Einsum(_copy(linear)), _copy(linear)
-    query_BQ, e_BN = torch.randn(1, QUERY), torch.softmax(torch.randn(1, N), dim=-1)
-
-    def run_ours(x: Tensor) -> Tensor:
-        with analogy(ours, query=query_BQ):
-            return ours(x)
-
-    return {"ours": run_ours, "bare": bare, "peft": lora, "einsum": lambda x: einsum(x, e_BN)}
+def sweep(loras: Sequence[int], tokens: int, width: int, rounds: Rounds) -> list[Row]:
+    """The layer at several N, and how what it adds to the bare linear grows from the fewest LoRAs to the most."""
+    x_BSI = torch.randn(1, tokens, width)
+    rows: list[Row] = []
+    ends = {}
+    for n_loras in loras:
+        case = Case("adapter", 1, tokens, width, 1, PAPER.model_copy(update={"n_loras": n_loras}), rounds)
+        made = shared_input(width, 1, case.config)
+        if n_loras != PAPER.n_loras:  # which has rows already
+            rows += forward(case, made) + training(case, made, x_gradient=True)
+        if n_loras in (min(loras), max(loras)):
+            ends[n_loras] = made
+    low, high = min(loras), max(loras)
+    contestants = {"bare": Contestant(lambda: ends[low].bare(x_BSI))}
+    contestants |= {f"N {n}": Contestant(lambda ours=made.ours: ours(x_BSI)) for n, made in ends.items()}
+    with torch.no_grad(), analogy(ends[low].ours, ends[low].query_BQ), analogy(ends[high].ours, ends[high].query_BQ):
+        seconds = interleaved(contestants, rounds)
+    added = {f"N {n}": [a - b for a, b in zip(seconds[f"N {n}"], seconds["bare"], strict=True)] for n in ends}
+    name = f"adapter forward, time added to the bare linear, {tokens} tokens, batch 1"
+    return [*rows, show(compare(added, Claim(name, f"N {high}", f"N {low}", high / low)))]
 
 
-def _copy(linear: nn.Linear) -> nn.Linear:
-    twin = nn.Linear(linear.in_features, linear.out_features).requires_grad_(False)
-    twin.load_state_dict(linear.state_dict())
-    return twin
+def calls(rounds: Rounds) -> list[Row]:
+    """What Python adds to each call: a layer of width 64 on one token, beside PEFT in the same state. One thread."""
+    x_BI = torch.randn(1, SMALL)
+    made = shared_input(SMALL, 1, PAPER)
+    fused, merged = copy.deepcopy(made.ours), copy.deepcopy(made.peft)
+    fold(fused, made.query_BQ)
+    for layer in merged.transformer_blocks:
+        layer.merge()
+    layers = {"bare": made.bare, "peft": made.peft, "peft merged": merged, "ours": made.ours, "folded": fused}
+
+    def repeat(layer: Callable[[torch.Tensor], object]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(CALLS):
+                layer(x_BI)
+
+        return run
+
+    contestants = {name: Contestant(repeat(model.transformer_blocks[0])) for name, model in layers.items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # nothing here is worth a second one
+    with torch.no_grad(), analogy(made.ours, made.query_BQ):
+        seconds = interleaved(contestants, rounds)
+    torch.set_num_threads(threads)
+    bare_us = statistics.median(seconds["bare"]) / CALLS * 1e6
+    rows = []
+    for ours, rival in (("folded", "peft merged"), ("ours", "peft")):
+        claim = Claim(f"adapter, a call of width {SMALL} on 1 token, {ours}", ours, rival, 1.05)
+        rows.append(show(compare(seconds, claim, CALLS)))
+        rows[-1]["added_us"] = round(rows[-1]["ms"] * 1e3 - bare_us, 2)
+        print(f"{'':4}{ours} adds {rows[-1]['added_us']} us to a call of the bare linear ({bare_us:.2f} us)")
+    return rows
 
 
-def measure(models: dict[str, Callable[[Tensor], Tensor]], x: Tensor, rounds: int, backward: bool) -> dict[str, list]:
-    """Seconds of every round by contestant; a first round warms up and is dropped."""
-    seconds: dict[str, list] = {name: [] for name in models}
-    for number in range(rounds + 1):
-        for name, model in models.items():
-            start = time.perf_counter()
-            with torch.set_grad_enabled(backward):
-                y = model(x)
-            if backward and y.requires_grad:
-                y.sum().backward()
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def rows(seconds: dict[str, list], phase: str) -> list[dict]:
-    """The machine-readable form of every benchmark here."""
-    found = []
-    for rival, target in TARGETS.items():
-        if phase != "forward" and rival == "bare":
-            continue  # a frozen linear has no backward of its own
-        ratios = [ours / other for ours, other in zip(seconds["ours"], seconds[rival], strict=True)]
-        ratio = statistics.median(ratios)
-        found.append(
-            {"name": f"adapter {phase}", "rival": rival, "ratio": round(ratio, 3), "target": target,
-             "met": ratio <= target, "unit": "ours/rival, time", "n": len(ratios)}
-        )  # fmt: skip
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=3072)
-    parser.add_argument("--tokens", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path)
-    given = parser.parse_args()
-    models, x = contestants(given.width), torch.randn(1, given.tokens, given.width)
-    found = rows(measure(models, x, given.rounds, backward=False), "forward")
-    found += rows(measure(models, x, given.rounds, backward=True), "forward+backward")
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(f"{given.width} -> {given.width}, {given.tokens} tokens, N {N}, r {R}, float32")
-    for row in found:
-        print(f"{row['name']:>25} / {row['rival']:<7} {row['ratio']:.3f}  (target <= {row['target']})")
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=1) + "\n")
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parser(__doc__, __file__)
+    options.add_argument("--width", type=int, default=3072)
+    options.add_argument("--tokens", type=int, nargs="+", help="default: 512 4096; with --quick 512")
+    options.add_argument("--batch", type=int, nargs="+", help="default: 1 4; with --quick 1")
+    options.add_argument("--loras", type=int, nargs="+", help="values of N; default: 8 16 64 128; with --quick 8 64")
+    options.add_argument("--seconds", type=float, help="of each case, at least; default: 12; with --quick 4")
+    given = options.parse_args(argv)
+    start(given)
+    seconds = (4 if given.quick else 12) if given.seconds is None else given.seconds
+    rounds = Rounds(3 if given.quick else 7, 41, seconds)
+    tokens = given.tokens or ([512] if given.quick else [512, 4096])
+    rows: list[Row] = []
+    for count in tokens:
+        for batch in given.batch or ([1] if given.quick else [1, 4]):
+            case = Case("adapter", batch, count, given.width, 1, PAPER, rounds)
+            made = shared_input(given.width, 1, PAPER)
+            rows += forward(case, made)
+            rows += training(case, made, x_gradient=False) + training(case, made, x_gradient=True)
+    rows += sweep(given.loras or ([8, 64] if given.quick else [8, 16, 64, 128]), tokens[0], given.width, rounds)
+    rows += calls(rounds)
+    finish(rows, given)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""The results as a Markdown table.
+
+python benchmarks/_table.py benchmarks/results/*.json                              print it
+python benchmarks/_table.py benchmarks/results/*.json --into benchmarks/README.md  put it between the marks there
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from _measure import Row, machine
+
+MARKS = ("<!-- measured -->", "<!-- /measured -->")
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of all rows, profiles of what missed its target, and the commands and machines that gave them."""
+    lines = ["| what | rival | ratio | 90 % interval | target | met | ours, ms | rival, ms | n |", "|---" * 9 + "|"]
+    for row in rows:
+        lines.append(
+            f"| {row['name']} | {row['rival']} | {row['ratio']:.3f} | {row['low']:.3f} – {row['high']:.3f} | "
+            f"≤ {row['target']:g} | {'yes' if row['met'] else '**no**'} | {row['ms']:.4g} | {row['rival_ms']:.4g} | "
+            f"{row['n']} |"
+        )
+    missed = [line for row in rows if "profile" in row for line in _profile(row)]
+    if missed:
+        lines += ["", "Where a target is missed, the time of one run by operator (torch.profiler, ms):", "", *missed]
+    sources = dict.fromkeys((row["command"], row["machine"]) for row in rows)
+    return "\n".join([*lines, "", "Measured by", "", *(f"- `{command}` on {where}" for command, where in sources)])
+
+
+def _profile(row: Row) -> list[str]:
+    return [f"- {row['name']}, against {row['rival']} ({row['ratio']:.3f}, target {row['target']:g})"] + [
+        f"  - {who}: " + ", ".join(f"{name.removeprefix('aten::')} {ms:.4g}" for name, ms in spent.items())
+        for who, spent in row["profile"].items()
+    ]
+
+
+def paste(table: str, path: Path) -> None:
+    """Put the table between the marks of a file. Raises ValueError if the marks are not there."""
+    before, opening, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
+    _, closing, after = rest.partition(MARKS[1])
+    if not (opening and closing):
+        raise ValueError(f"{path} has no '{MARKS[0]}' followed by '{MARKS[1]}'; add both lines where the table belongs")
+    path.write_text(f"{before}{opening}\n\n{table}\n\n{closing}{after}", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("results", type=Path, nargs="*", help="JSON files; without any, the machine is printed")
+    options.add_argument("--into", type=Path, help="a Markdown file with the marks")
+    given = options.parse_args(argv)
+    rows = [row for path in given.results for row in json.loads(path.read_text(encoding="utf-8"))]
+    if not rows:
+        print(machine())
+    elif given.into:
+        paste(markdown(rows), given.into)
+    else:
+        print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
