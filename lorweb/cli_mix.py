@@ -68,6 +68,7 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     lora_format: Annotated[
         str, typer.Option("--format", help="Key style: diffusers (PEFT), or comfyui (kohya's, with fused q, k, v).")
     ] = "diffusers",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     model: Model = CHAMPION,
 ) -> None:
     """Fold one analogy into a plain LoRA, and report what a smaller rank loses.
@@ -79,18 +80,19 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     Example: lorweb bake --mix dusk.safetensors -o dusk-lora.safetensors --format comfyui
     """
     from lorweb.basis import fold
-    from lorweb.basis.lora_file import known_format
+    from lorweb.basis.lora_file import known_dtype, known_format
     from lorweb.coefficients import coefficients, source_of
     from lorweb.commands import load
 
-    style, source = known_format(lora_format), source_of([a, a2, *(b or [])], pair or [], mix or [])
+    style, precision = known_format(lora_format), known_dtype(dtype)
+    source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     pipe, basis = load(model)
     found = coefficients(pipe, basis, source)
     with _progress_bar("bake") as progress:
-        baked = fold.bake(pipe.base.transformer, found.mix_LN, rank, progress)
+        baked = fold.bake(pipe.base.transformer, found.mix_LN, rank, progress).to(precision)
     baked.save(out, style, {"base": pipe.base.name, "basis_sha256": found.basis_sha256})
     worst = max(baked.errors, key=lambda name: baked.errors[name])
-    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys")
+    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype}")
     typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
 
 

@@ -5,16 +5,18 @@ Legend: R rank, I in_features, O out_features.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from lorweb.basis.comfyui import to_comfyui
 from lorweb.basis.files import write_safetensors
 
 LoraFormat = Literal["diffusers", "comfyui"]
+DTYPES: Final = ("float32", "bfloat16", "float16")
 _KOHYA_MODULE: Final = {"comfyui": {"ss_network_module": "networks.lora_flux"}}  # names the key style
 
 
@@ -41,6 +43,19 @@ class Baked:
             ValueError: an unknown format, or a layer that has no name in it.
         """
         return to_comfyui(self.state_dict) if known_format(lora_format) == "comfyui" else self.state_dict
+
+    def to(self, dtype: torch.dtype) -> "Baked":
+        """The same LoRA in another dtype; float16 halves the file.
+
+        Raises:
+            ValueError: a value is not finite in it.
+        """
+        cast = {key: value.to(dtype) for key, value in self.state_dict.items()}
+        for key, value in cast.items():
+            if not bool(value.isfinite().all()):
+                top = float(self.state_dict[key].abs().max())
+                raise ValueError(f"'{key}' reaches {top:g}, which is not finite as {dtype}; use bfloat16 or float32")
+        return replace(self, state_dict=cast)
 
     def save(self, path: Path, lora_format: LoraFormat = "diffusers", facts: Mapping[str, str] | None = None) -> None:
         """Write one safetensors file; equal content is equal bytes. Atomic.
@@ -74,6 +89,14 @@ class Baked:
         }
         metadata = {**shown, "lorweb_bake": json.dumps(report, sort_keys=True)}
         write_safetensors(path, self.tensors(lora_format), metadata)
+
+
+def known_dtype(name: str) -> torch.dtype:
+    """The dtype of a name. Raises ValueError for another one than `DTYPES` lists."""
+    if name not in DTYPES:
+        raise ValueError(f"the dtype is '{name}'; use {', '.join(DTYPES)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def known_format(name: str) -> LoraFormat:

@@ -197,3 +197,17 @@ def test_what_cannot_be_folded_is_refused(model: Any) -> None:
         ValueError, match=r"transformer_blocks.0.attn.to_q has a quantised weight \(Tensor, torch.int8\)"
     ):
         fold(model, query_BQ[0])
+
+
+def test_another_dtype_rounds_once_and_refuses_what_it_cannot_hold(model: Any, tmp_path: Path) -> None:
+    baked = bake(model, queries(1, SETTINGS))
+    half = baked.to(torch.float16)
+    assert (half.rank, half.mix, half.errors) == (baked.rank, baked.mix, baked.errors)
+    assert all(torch.equal(half.state_dict[key], value.half()) for key, value in baked.state_dict.items())
+    half.save(tmp_path / "half.safetensors")
+    baked.save(tmp_path / "full.safetensors")
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.7 * (tmp_path / "full.safetensors").stat().st_size
+    key = "transformer.transformer_blocks.0.attn.to_q.lora_B.weight"
+    baked.state_dict[key][0, 0] = 1e6
+    with pytest.raises(ValueError, match=rf"'{key}' reaches 1e\+06, which is not finite as torch.float16"):
+        baked.to(torch.float16)
