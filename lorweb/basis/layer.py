@@ -1,7 +1,7 @@
 """Eq. 5 round one linear layer: y = W0 x + sum_i e_i B_i A_i x, as two GEMMs and one broadcast multiply.
 
-Legend: B batch rows, S tokens, M tokens of an internal query, I in_features, O out_features, K = N * r total rank,
-N LoRAs of rank r, D key width.
+Legend: B batch rows, S tokens, P = B * S, M tokens of an internal query, I in_features, O out_features,
+K = N * r total rank, N LoRAs of rank r, D key width.
 """
 
 import math
@@ -111,13 +111,21 @@ class BasisLinear(nn.Module):
             if self.session is not None and not torch.compiler.is_compiling():
                 _refuse_late_recompute(self.session)
             return self.base(x)
-        y = self.base(x)
-        dtype = self.A.dtype
+        e_BK = _rows(e_BK, len(x))
+        x_PI = x.reshape(-1, x.shape[-1])  # flat, so that the sum below is in place on the whole of y, not on a view
+        y_PO = self.base(x_PI)
+        autocast = torch.is_autocast_enabled(x.device.type)
         # autocast casts the GEMMs itself: casting x up first would only make it cast down again
-        h = F.linear(x if torch.is_autocast_enabled(x.device.type) else x.to(dtype), self.A)
-        e = _rows(e_BK, x.shape[0])
-        h = (h * (e if x.ndim == 2 else e[:, None, :])).to(h.dtype)
-        return y + F.linear(h, self.B).to(y.dtype)
+        h_PK = F.linear(x_PI if autocast else x_PI.to(self.A.dtype), self.A)
+        e = e_BK if x.ndim == 2 else e_BK[:, None]
+        h_PK = (h_PK.unflatten(0, x.shape[:-1]) * e).to(h_PK.dtype).view(h_PK.shape)
+        if autocast:  # which leaves operations in place alone
+            y_PO = torch.addmm(y_PO, h_PK, self.B.T)
+        elif y_PO.dtype == h_PK.dtype:
+            y_PO.addmm_(h_PK, self.B.T)
+        else:
+            y_PO += F.linear(h_PK, self.B)
+        return y_PO.view(*x.shape[:-1], -1)
 
     def _coefficients(self, x: Tensor) -> Tensor | None:
         """e [B, K] of Eq. 4, each coefficient r times; None where no analogy is open."""
