@@ -145,6 +145,30 @@ def test_the_transformer_is_brought_in_before_its_coefficients_are_made(base_fol
     assert seen == [True, False, False]
 
 
+def test_after_a_run_models_go_back_to_rest(base_folder: Path) -> None:
+    """The stock pipeline does it by new hooks, whose beginning is that the model rests in main memory."""
+    pipe = pipeline(base_folder, "model")
+    used = pipe.base.transformer._hf_hook
+    pipe(A, A2, B)
+    assert pipe.base.transformer._hf_hook is not used
+
+
+def test_a_codec_is_brought_in_to_encode_and_to_decode() -> None:
+    seen: list[str] = []
+
+    class Watching(ModelHook):
+        def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+            seen.append(type(module).__name__)
+            return args, kwargs
+
+    base = load_base("tiny", torch.float32, CPU)
+    add_hook_to_module(base.pipeline.vae, Watching(), append=True)
+    z = encode_image(base, [drawn_image(0, 32, 32)])
+    assert seen == ["PatchCodec"]
+    decode_latents(base, z)
+    assert seen == ["PatchCodec"] * 2
+
+
 @pytest.mark.parametrize("offload", OFFLOADS)
 def test_the_packaged_base_and_its_codec_are_offloaded_too(offload: Offload) -> None:
     plain, moved = pipeline("tiny", "none"), pipeline("tiny", offload)

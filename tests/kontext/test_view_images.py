@@ -33,6 +33,14 @@ def test_single_views_are_the_images_and_composed_ones_the_grid_on_a_black_squar
         np.testing.assert_array_equal(found, np.vstack([margin, shown, margin]), err_msg=view)
 
 
+def test_tall_views_lie_in_the_middle_too() -> None:
+    a, a2, b = (drawn_image(i, 16, 32) for i in range(3))
+    found = np.asarray(view_image("grid", a, a2, b))
+    assert found.shape == (64, 64, 3)
+    np.testing.assert_array_equal(found[:, 16:48], np.asarray(control_grid(a, a2, b)))
+    assert (found[:, :16] == 0).all() and (found[:, 48:] == 0).all()
+
+
 def test_square_grids_are_not_touched() -> None:
     a, a2, b = (drawn_image(i, 24, 24) for i in range(3))
     assert view_image("grid", a, a2, b).tobytes() == control_grid(a, a2, b).tobytes()
