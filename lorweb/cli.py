@@ -39,6 +39,9 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     mix: Annotated[
         list[str] | None, typer.Option(help="Coefficient file, or FILE:WEIGHT; several are averaged or summed.")
     ] = None,
+    offload: Annotated[
+        str, typer.Option(help="Keep the base in main memory and bring in one 'model' or one layer ('sequential').")
+    ] = "none",
 ) -> None:
     """Draw b' so that a : a' :: b : b'.
 
@@ -51,7 +54,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
 
     plan = commands.plan_outputs(b, out)
     settings = commands.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
-    pipe, basis = commands.load(model)
+    pipe, basis = commands.load(model, offload)
     results = commands.apply(pipe, basis, (a, a2), plan, settings)
     console = Console(stderr=True)
     faults = 0

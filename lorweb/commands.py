@@ -4,13 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
     from lorweb.kontext.pipeline import AnalogyPipeline
+    from lorweb.kontext.place import Offload
 
 CHAMPION: Final = "models:/lorweb@champion"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -57,12 +58,12 @@ def model_file(model: str) -> Path:
     return file
 
 
-def load(model: str) -> "tuple[AnalogyPipeline, Path]":
+def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)
     from lorweb.kontext.pipeline import AnalogyPipeline
 
-    return AnalogyPipeline.from_pretrained(basis), basis
+    return AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload)), basis  # refused there if unknown
 
 
 def read_image(path: Path) -> "Image.Image":

@@ -210,6 +210,19 @@ def test_bake_takes_the_coefficients_of_a_file_and_writes_either_format(folder, 
     assert report["mix"] == mix_hash(read_mix(Path("m.safetensors")).mix_LN)
 
 
+def test_apply_offloads_where_there_is_an_accelerator_or_says_that_there_is_none(folder, model, capsys):
+    import torch
+
+    arguments = ("apply", *IMAGES, "-o", "out.png", "--model", str(model))
+    code, _, err = run(capsys, *arguments, "--offload", "disk")
+    assert code == 1 and "offload is 'disk'; use one of none, model, sequential" in err
+    code, _, err = run(capsys, *arguments, "--offload", "model")
+    if torch.cuda.is_available():
+        assert code == 0 and Path("out.png").is_file()
+    else:
+        assert code == 1 and "but the device is the CPU; use offload 'none', or name an accelerator" in err
+
+
 def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, model, parts, capsys):
     base = ("--base", str(parts / "kontext"))
     assert run(capsys, "convert", str(model), "official", "--to", "official", *base)[0] == 0
