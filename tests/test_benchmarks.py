@@ -77,6 +77,7 @@ def test_the_layer_is_compared_with_every_rival_in_every_phase(tmp_path):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_script_runs_as_a_command(tmp_path):
     path = tmp_path / "rows.json"
     command = [sys.executable, str(FOLDER / "block.py"), *SMOKE["block"], "--threads", "1", f"--json={path}"]

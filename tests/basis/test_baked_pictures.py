@@ -125,6 +125,7 @@ class Recompilations:
         return module.forward
 
 
+@pytest.mark.slow
 def test_bakes_of_any_rank_swap_hot_without_compiling_again(live: AnalogyPipeline, tmp_path: Path) -> None:
     one = live.mix(*IMAGES)
     files = [tmp_path / f"{index}.safetensors" for index in range(3)]

@@ -75,6 +75,7 @@ def test_the_whole_model_is_one_graph() -> None:
     assert graphs() == 1
 
 
+@pytest.mark.slow
 def test_gradients_of_compiled_blocks() -> None:
     ours = with_basis()
     _, expected = step(ours, queries(2, SETTINGS))

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CASES = Path(__file__).with_name("quantised_cases.py")
 
 
+@pytest.mark.slow
 def test_a_basis_on_int8_weights() -> None:
     beside = Path(sys.prefix) / "quant"
     assert (beside / "torchao").is_dir() or importlib.util.find_spec("torchao"), "no torchao here; run ./setup.sh"
