@@ -48,12 +48,20 @@ def view_image(view: View, a: Image.Image, a2: Image.Image, b: Image.Image) -> I
 
 @torch.no_grad()
 def query_of(encoder: ImageEncoder, mode: str, canvas: Canvas) -> Tensor:
-    """The bracket of Eq. 3 for each query of a canvas: [B, Q]; views without b are encoded once."""
+    """The bracket of Eq. 3 for each query of a canvas: [B, Q]; views without b are encoded once.
+
+    Raises:
+        ValueError: the encoder's features are not finite, or it has no patch tokens for a patch mode.
+    """
     features: dict[str, Tensor] = {}
     for view in views(mode):
         shared = view in ("a", "a2", "top")
         queries = canvas.b[:1] if shared else canvas.b
         encoded_BF = encode(encoder, mode, [view_image(view, canvas.a, canvas.a2, b) for b in queries])
         assert encoded_BF.shape == (len(queries), feature_dim(encoder, mode)), tuple(encoded_BF.shape)
+        if not bool(encoded_BF.isfinite().all()):
+            raise ValueError(
+                f"encoder {encoder.name} gave values that are not finite for view '{view}'; its weights are damaged"
+            )
         features[view] = encoded_BF.expand(len(canvas.b), -1)
     return combine(mode, features)

@@ -100,3 +100,14 @@ def test_the_papers_mode_is_a_then_a2_then_b() -> None:
     rule, encoder = CanvasRule(Size(16, 32)), PixelEncoder()
     query = query_of(encoder, "cat-aa'b", Canvas.of(Exemplar.of(A, A2, rule), [B], rule))
     assert torch.equal(query[0], torch.cat([*encoder([A]), *encoder([A2]), *encoder([B])]))
+
+
+def test_an_encoder_with_damaged_weights_is_named() -> None:
+    class Damaged(PixelEncoder):
+        def __call__(self, images: list[Image.Image]) -> torch.Tensor:
+            return super().__call__(images) * float("nan")
+
+    rule = CanvasRule(Size(16, 32))
+    canvas = Canvas.of(Exemplar.of(A, A2, rule), [B], rule)
+    with pytest.raises(ValueError, match="encoder pixels-2x2 gave values that are not finite for view 'a'"):
+        query_of(Damaged(), "cat-aa'b", canvas)
