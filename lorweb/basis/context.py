@@ -24,7 +24,7 @@ def mix(transformer: nn.Module, query_BQ: Tensor) -> Tensor:
     Layers are in the order of `BasisReport.layers`. One query [Q] counts as a batch of one.
 
     Raises:
-        ValueError: no basis, its queries are internal, or the query is not [B, query_dim].
+        ValueError: no basis, its queries are internal, or the query is not [B, query_dim] or not finite.
     """
     router = router_of(transformer)
     _refuse_internal(router)
@@ -35,6 +35,7 @@ def mix(transformer: nn.Module, query_BQ: Tensor) -> Tensor:
             f"the query has shape {shape}, this basis needs [batch, {router.config.query_dim}] "
             f"(query_mode {router.config.query_mode})"
         )
+    _check_finite("query", query_BQ)
     e_BLN: Tensor = router(query_BQ.to(router.keys.device))
     return e_BLN
 
@@ -43,7 +44,8 @@ def as_mix(transformer: nn.Module, query: Tensor | None, mix_BLN: Tensor | None)
     """Coefficients [B, L, N] from exactly one of a query [B, Q] or [Q] and coefficients [B, L, N] or [L, N].
 
     Raises:
-        ValueError: none or both are given, a shape does not fit the basis, or its queries are internal.
+        ValueError: none or both are given, a shape does not fit the basis, values are not finite, or its queries are
+            internal.
     """
     router = router_of(transformer)
     _refuse_internal(router)
@@ -56,7 +58,13 @@ def as_mix(transformer: nn.Module, query: Tensor | None, mix_BLN: Tensor | None)
     e_BLN = mix_BLN[None] if mix_BLN.ndim == 2 else mix_BLN
     if e_BLN.ndim != 3 or tuple(e_BLN.shape[1:]) != (L, N) or len(e_BLN) == 0:
         raise ValueError(f"the mix has shape {tuple(mix_BLN.shape)}, this basis needs [batch, {L}, {N}] or [{L}, {N}]")
+    _check_finite("mix", e_BLN)
     return e_BLN.to(router.keys.device, torch.float32)
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not bool(values.isfinite().all()):
+        raise ValueError(f"the {name} holds values that are not finite; look at what made it")
 
 
 def _refuse_internal(router: Router) -> None:
@@ -65,6 +73,12 @@ def _refuse_internal(router: Router) -> None:
             "this basis has internal queries: its coefficients change with layer, step and noise, so that there is no "
             "query to give and no mix to keep; open `with analogy(transformer):` and run the model"
         )
+
+
+def check_strength(strength: float) -> None:
+    """Raises ValueError unless it is finite, as a float32 too."""
+    if not abs(strength) <= torch.finfo(torch.float32).max:
+        raise ValueError(f"strength is {strength}; it must be a finite number")
 
 
 @contextmanager
@@ -90,19 +104,19 @@ def analogy(
     e_BLN = None if internal else as_mix(transformer, query, mix)
     if any(layer.folded for layer in layers):
         raise RuntimeError("an analogy is folded into the weights and would be added twice; call unfold(...) first")
-    if not abs(strength) < float("inf"):
-        raise ValueError(f"strength is {strength}; it must be a finite number")
+    check_strength(strength)
     session = Session()
     with ExitStack() as stack:
         stack.callback(session.close)
         stack.enter_context(_restoring(layers))
         if e_BLN is None:
-            keys_LND = _watch(router.keys.view_as(router.keys), session, transformer)
+            keys_LND = _watch(router.keys.view_as(router.keys), session, layers)
             for layer, own in zip(layers, _own_queries(router, keys_LND, strength), strict=True):
                 layer.e_BK, layer.own_query, layer.session = None, own, weakref.ref(session)
-            stack.enter_context(_watching_tokens(transformer, router, layers))
+            handle = owner_of(transformer).register_forward_pre_hook(_read_positions, with_kwargs=True)
+            stack.callback(handle.remove)
         else:
-            e_BLN = _watch(e_BLN * strength, session, transformer)
+            e_BLN = _watch(e_BLN * strength, session, layers)
             per_layer = e_BLN.repeat_interleave(layers[0].rank, dim=2).unbind(1) if strength else [None] * len(layers)
             for layer, e_BK in zip(layers, per_layer, strict=True):
                 layer.e_BK, layer.own_query, layer.session = e_BK, None, weakref.ref(session)
@@ -112,12 +126,12 @@ def analogy(
 @contextmanager
 def _restoring(layers: list[BasisLinear]) -> Iterator[None]:
     """What the layers had set comes back at the end."""
-    before = [(layer.e_BK, layer.own_query, layer.tokens_M) for layer in layers]
+    before = [(layer.e_BK, layer.own_query, layer.tokens_M, layer.session) for layer in layers]
     try:
         yield
     finally:
-        for layer, (e_BK, own_query, tokens_M) in zip(layers, before, strict=True):
-            layer.e_BK, layer.own_query, layer.tokens_M = e_BK, own_query, tokens_M
+        for layer, (e_BK, own_query, tokens_M, session) in zip(layers, before, strict=True):
+            layer.e_BK, layer.own_query, layer.tokens_M, layer.session = e_BK, own_query, tokens_M, session
 
 
 def _own_queries(router: Router, keys_LND: Tensor, strength: float) -> list[OwnQuery | None]:
@@ -129,41 +143,38 @@ def _own_queries(router: Router, keys_LND: Tensor, strength: float) -> list[OwnQ
     ]
 
 
-@contextmanager
-def _watching_tokens(transformer: nn.Module, router: Router, layers: list[BasisLinear]) -> Iterator[None]:
-    """Before each forward, read from its position ids where a, a' and b lie, and tell the layers."""
-    owner, mode = owner_of(transformer), router.config.query_mode
-    signature = inspect.signature(owner.forward)
-    streams = [stream_of(name) for name in router.layer_names]
+def _read_positions(owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Before each forward, read from its position ids where a, a' and b lie, and tell the layers.
 
-    def read_positions(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = signature.bind(*args, **kwargs).arguments
-        tokens = token_indices(mode, given["img_ids"], len(given["txt_ids"]))
-        for layer, stream in zip(layers, streams, strict=True):
-            layer.tokens_M = tokens[stream]
-
-    handle = owner.register_forward_pre_hook(read_positions, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _watch(routed: Tensor, session: Session, transformer: nn.Module) -> Tensor:
-    """Under gradient checkpointing, refuse gradients that reach coefficients (or keys) after the session has closed.
-
-    By then the forward was run again without these coefficients, or with those of another analogy, which PyTorch cannot
-    see. The hook keeps the session alive exactly as long as the graph: layers hold it only weakly.
+    A function of its module alone: a copy of the model that is made meanwhile tells its own layers.
     """
-    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in transformer.modules())
-    if not (checkpointing and torch.is_grad_enabled()):
+    layers = basis_layers(owner)
+    if not any(layer.own_query for layer in layers.values()):
+        return
+    given = inspect.signature(owner.forward).bind(*args, **kwargs).arguments
+    img_ids, txt_ids = (ids[0] if ids.ndim == 3 else ids for ids in (given["img_ids"], given["txt_ids"]))
+    tokens = token_indices(router_of(owner).config.query_mode, img_ids, len(txt_ids))
+    for name, layer in layers.items():
+        layer.tokens_M = tokens[stream_of(name)]
+
+
+def _watch(routed: Tensor, session: Session, layers: list[BasisLinear]) -> Tensor:
+    """Refuse gradients that reach coefficients (or keys) from a forward that was run again outside of their analogy.
+
+    Gradient checkpointing runs the forward again in backward: after the block has closed, or inside another one, it
+    does so under other coefficients, which PyTorch cannot see. The hook keeps the session alive exactly as long as the
+    graph: layers hold it only weakly.
+    """
+    if not torch.is_grad_enabled():
         return routed
     if not routed.requires_grad:
         routed = routed.detach().requires_grad_()
 
-    def refuse_when_closed(_: Tensor) -> None:
-        if not session.active:
+    def refuse_another_analogy(_: Tensor) -> None:
+        current = None if layers[0].session is None else layers[0].session()
+        task = torch._C._current_graph_task_id()
+        if current is not session and any(layer.recomputed_in == task for layer in layers):
             raise RuntimeError(CLOSED)
 
-    routed.register_hook(refuse_when_closed)
+    routed.register_hook(refuse_another_analogy)
     return routed

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lorweb.basis.comfyui import PREFIX
-from lorweb.basis.context import as_mix
+from lorweb.basis.context import as_mix, check_strength
 from lorweb.basis.inject import basis_layers, router_of
 from lorweb.basis.layer import BasisLinear
 from lorweb.basis.lora_file import Baked
@@ -120,12 +120,18 @@ def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) ->
     The sum is made in float32 and rounded once to the weights' dtype.
 
     Raises:
-        ValueError: a fold is in place already, a weight is quantised, or see `bake`.
+        ValueError: a fold is in place already, an analogy is open, a weight is quantised or shared by two layers,
+            strength is not finite, or see `bake`.
     """
+    check_strength(strength)
     layers = basis_layers(transformer)
+    if len({id(layer.weight) for layer in layers.values()}) < len(layers):
+        raise ValueError("two layers share one weight, which cannot take both their updates; use analogy(...) instead")
     for name, layer in layers.items():
         if layer.folded:
             raise ValueError("an analogy is folded into this transformer already; call unfold(transformer) first")
+        if layer.e_BK is not None or layer.own_query is not None:
+            raise ValueError("an analogy is open and would be added twice; fold outside of `with analogy(...):`")
         if not _takes_updates(layer):
             raise ValueError(
                 f"{name} has a quantised weight ({type(layer.weight.data).__name__}, {layer.weight.dtype}), which "

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from lorweb.basis.config import BasisConfig
+from lorweb.basis.internal import stream_of
 from lorweb.basis.layer import BasisLinear
 from lorweb.basis.router import Router
 from lorweb.records import stable_id
@@ -31,15 +32,19 @@ def add_basis(transformer: nn.Module, config: BasisConfig, seed: int) -> BasisRe
 
     The model stays the untouched base, bit for bit, until B is trained (paper 3.2). Basis parameters are float32 on the
     base's device. Each layer draws from its own stream, seeded by (seed, layer name): the same bytes whatever else is
-    targeted. On the meta device nothing is drawn.
+    targeted. On the meta device nothing is drawn. What fuses or replaces linears (`fuse_qkv_projections`, quantisation)
+    has to be done before: afterwards it would go past the basis.
 
     Raises:
         ValueError: a basis is there already, a pattern matches no linear layer (the message lists candidates), or an
-            internal query without projection does not fit a layer.
+            internal query does not fit a layer.
     """
     if has_basis(transformer):
         raise ValueError("this transformer already has a basis; call remove_basis(transformer) first")
     names = match_targets(transformer, config.targets)
+    if config.internal:
+        for name in names:
+            stream_of(name)  # refuses layers that no internal query can serve
     wrapped = [BasisLinear(transformer.get_submodule(name), config) for name in names]
     router = Router(config, names, [layer.in_features for layer in wrapped], wrapped[0].A.device)
     transformer.requires_grad_(False)

@@ -8,6 +8,7 @@ T text tokens, G image tokens (noisy grid, then control grid).
 """
 
 import difflib
+import re
 from typing import Final, Literal
 
 import torch
@@ -31,8 +32,15 @@ def check_internal_mode(name: str) -> None:
 
 
 def stream_of(layer: str) -> Stream:
-    """Which tokens a layer of FLUX.1 sees, by its module name: a double block's image or text, or all of them."""
-    if "single_transformer_blocks." in layer:
+    """Which tokens a layer of FLUX.1 sees, by its module name: a double block's image or text, or all of them.
+
+    Raises:
+        ValueError: a layer outside of the blocks.
+    """
+    found = re.search(r"(?:^|\.)(single_)?transformer_blocks\.", layer)
+    if found is None:
+        raise ValueError(f"{layer} lies outside of the blocks, and an internal query does not know what it sees there")
+    if found[1]:
         return "joint"
     return "text" if any(f".{part}" in layer for part in TEXT_LAYERS) else "image"
 

@@ -56,7 +56,8 @@ class BasisLinear(nn.Module):
         super().__init__()
         self.base = base
         self.rank = config.rank
-        device = next(chain(base.parameters(), base.buffers())).device
+        somewhere = next(chain(base.parameters(), base.buffers()), None)
+        device = torch.device("cpu") if somewhere is None else somewhere.device
         self.A = nn.Parameter(torch.empty(config.total_rank, self.in_features, device=device))
         self.B = nn.Parameter(torch.empty(self.out_features, config.total_rank, device=device))
         # Set by lorweb.basis.analogy. Held per layer, not looked up by layer number: torch.compile then sees the same
@@ -64,7 +65,9 @@ class BasisLinear(nn.Module):
         self.e_BK: Tensor | None = None
         self.own_query: OwnQuery | None = None  # with internal queries, in the place of e_BK
         self.tokens_M: Tensor | None = None  # the tokens that an internal query pools; None: all
-        self.session: weakref.ref[Session] | None = None
+        self.session: weakref.ref[Session] | None = None  # the innermost open one
+        self.last_session: weakref.ref[Session] | None = None  # of the last forward that autograd did not run again
+        self.recomputed_in = -1  # the backward pass that last ran this layer again
         self.unfolded: Tensor | None = None  # the base's own weight while lorweb.basis.fold.fold is in place
 
     @property
@@ -103,29 +106,43 @@ class BasisLinear(nn.Module):
         that is a multiple of the analogies repeats them as `torch.cat([latents] * 2)` repeats latents (guidance).
 
         Raises:
-            ValueError: the batch is no multiple of the number of analogies.
+            ValueError: x has another number of axes, or its batch is no multiple of the number of analogies.
             RuntimeError: gradient checkpointing runs this again after the analogy was closed.
         """
         e_BK = self._coefficients(x)
+        if not torch.compiler.is_compiling():
+            self._note_forward(e_BK is not None)
         if e_BK is None:
-            if self.session is not None and not torch.compiler.is_compiling():
-                _refuse_late_recompute(self.session)
             return self.base(x)
-        e_BK = _rows(e_BK, len(x))
-        x_PI = x.reshape(-1, x.shape[-1])  # flat, so that the sum below is in place on the whole of y, not on a view
-        y_PO = self.base(x_PI)
-        autocast = torch.is_autocast_enabled(x.device.type)
+        if x.ndim not in (2, 3):
+            raise ValueError(
+                f"a layer with a basis takes [batch, width] or [batch, tokens, width], got {tuple(x.shape)}"
+            )
         # autocast casts the GEMMs itself: casting x up first would only make it cast down again
-        h_PK = F.linear(x_PI if autocast else x_PI.to(self.A.dtype), self.A)
-        e = e_BK if x.ndim == 2 else e_BK[:, None]
-        h_PK = (h_PK.unflatten(0, x.shape[:-1]) * e).to(h_PK.dtype).view(h_PK.shape)
-        if autocast:  # which leaves operations in place alone
-            y_PO = torch.addmm(y_PO, h_PK, self.B.T)
-        elif y_PO.dtype == h_PK.dtype:
-            y_PO.addmm_(h_PK, self.B.T)
-        else:
-            y_PO += F.linear(h_PK, self.B)
-        return y_PO.view(*x.shape[:-1], -1)
+        autocast = torch.is_autocast_enabled(x.device.type)
+        h = F.linear(x if autocast else x.to(self.A.dtype), self.A)
+        e_BK = _rows(e_BK, len(x))
+        h = (h * (e_BK if x.ndim == 2 else e_BK[:, None])).to(h.dtype)
+        if autocast or h.dtype != x.dtype or not _owns_output(self.base):
+            y = self.base(x)
+            return y + F.linear(h, self.B).to(y.dtype)
+        y_PO = self.base(x.reshape(-1, self.in_features))  # flat: the whole of y, and not a view, takes the sum
+        return y_PO.addmm_(h.view(-1, h.shape[-1]), self.B.T).view(*x.shape[:-1], self.out_features)
+
+    def _note_forward(self, under_analogy: bool) -> None:
+        """Keep apart what autograd runs again (gradient checkpointing) from what it runs for the first time.
+
+        Raises:
+            RuntimeError: this is run again without the analogy under which it ran first.
+        """
+        task = torch._C._current_graph_task_id()
+        if task == -1:
+            self.last_session = self.session if under_analogy else None
+            return
+        self.recomputed_in = task
+        last = None if self.last_session is None else self.last_session()
+        if not under_analogy and last is not None and not last.active:
+            raise RuntimeError(CLOSED)
 
     def _coefficients(self, x: Tensor) -> Tensor | None:
         """e [B, K] of Eq. 4, each coefficient r times; None where no analogy is open."""
@@ -135,7 +152,8 @@ class BasisLinear(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles carry the parameters, never an analogy that happens to be open."""
-        return {**self.__dict__, "e_BK": None, "own_query": None, "tokens_M": None, "session": None}
+        closed = dict.fromkeys(("e_BK", "own_query", "tokens_M", "session", "last_session"))
+        return {**self.__dict__, **closed}
 
 
 def _rows(e_BK: Tensor, batch: int) -> Tensor:
@@ -150,14 +168,12 @@ def _rows(e_BK: Tensor, batch: int) -> Tensor:
     return e_BK.repeat(batch // len(e_BK), 1)
 
 
-def _refuse_late_recompute(session: "weakref.ref[Session]") -> None:
-    """A forward inside backward, with a graph of a closed analogy still alive, is gradient checkpointing gone wrong."""
-    inside_backward = torch._C._current_graph_task_id() != -1
-    if inside_backward and session() is not None:
-        raise RuntimeError(CLOSED)
+def _owns_output(base: nn.Module) -> bool:
+    """Nobody else keeps what a plain linear returns; any other module may return its input, or what it needs later."""
+    return type(base) is nn.Linear and not base._forward_hooks and type(base.weight.data) is Tensor
 
 
 CLOSED = (
-    "the analogy was closed before backward had ended, and gradient checkpointing runs the forward again in backward; "
-    "call backward inside `with analogy(...):`"
+    "the analogy was closed before backward had ended, or backward ran inside another one, and gradient checkpointing "
+    "runs the forward again in backward; call backward inside its own `with analogy(...):`"
 )
