@@ -177,3 +177,26 @@ def test_nothing_is_unpickled():
 def test_no_generic_module_names():
     names = {path.stem for path in python_files("lorweb", "pipelines")}
     assert not names & {"utils", "util", "helpers", "common", "misc"}
+
+
+def public_without_docstring(path: Path) -> list[str]:
+    """Public classes, functions and methods (calls included) of a file that promise nothing."""
+    found: list[str] = []
+    todo = [(node, "") for node in ast.parse(path.read_text()).body]
+    while todo:
+        node, prefix = todo.pop()
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        if node.name.startswith("_") and node.name != "__call__":
+            continue
+        if ast.get_docstring(node) is None:
+            found.append(f"{path.relative_to(ROOT)}:{prefix}{node.name}")
+        if isinstance(node, ast.ClassDef):
+            todo += [(child, f"{node.name}.") for child in node.body]
+    return found
+
+
+def test_every_public_name_of_the_method_has_a_docstring():
+    files = python_files("lorweb/basis", "lorweb/kontext")
+    assert len(files) > 30
+    assert not [name for path in files for name in public_without_docstring(path)]

@@ -63,6 +63,7 @@ class MultiStageStatistics:
         self._session = onnx_session(_build_graph())
 
     def __call__(self, images: Sequence[Image.Image]) -> Array:
+        """B RGB images of any size -> [B, 2304], float32. Raises ValueError for a mode other than RGB."""
         x_BHWC = (rgb_array(images, SIDE) - 127.0) / 128.0
         outputs = self._session.run(None, {"x": np.ascontiguousarray(x_BHWC.transpose(0, 3, 1, 2))})
         parts = []

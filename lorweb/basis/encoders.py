@@ -32,6 +32,7 @@ class RawFeatures:
         self._style = onnx_session(style_path().read_bytes())
 
     def __call__(self, images: list[Image.Image]) -> Array:
+        """B RGB images of any size -> [B, 2404], float32. Raises ValueError for a mode other than RGB."""
         return np.concatenate([self._statistics(images), self._style_of(images)], axis=1)
 
     def _style_of(self, images: list[Image.Image]) -> Array:
@@ -63,6 +64,7 @@ class PackagedEncoder:
         self.revision = hashlib.sha256(f"{files}|{PREPROCESSING}".encode()).hexdigest()[:16]
 
     def __call__(self, images: list[Image.Image]) -> Tensor:
+        """Features [B, dim], float32, of B RGB images of any size. Raises ValueError for a mode other than RGB."""
         if not images:
             return torch.zeros(0, self.dim)
         z_BF = ((torch.from_numpy(self._raw(images)) - self._shift_F) * self._scale_F).double()

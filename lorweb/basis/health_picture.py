@@ -55,6 +55,7 @@ class Grid:
 
     @property
     def right(self) -> int:
+        """x where the last column ends, px."""
         return LABEL + self.cell * self.atoms
 
     def height(self, group: Group) -> int:

@@ -26,6 +26,7 @@ class Session:
         self.active = True
 
     def close(self) -> None:
+        """The analogy is over; graphs that were built under it may live on."""
         self.active = False
 
 
@@ -84,10 +85,12 @@ class BasisLinear(nn.Module):
 
     @property
     def in_features(self) -> int:
+        """I, the base's."""
         return int(self.base.in_features)
 
     @property
     def out_features(self) -> int:
+        """O, the base's."""
         return int(self.base.out_features)
 
     @property
@@ -97,6 +100,7 @@ class BasisLinear(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
+        """The base's bias [O], or None."""
         return self.base.bias
 
     def forward(self, x: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ class TransformersEncoder:
         self.revision = _model_hash(model, processor)
 
     def __call__(self, images: list[Image.Image]) -> Tensor:
+        """The tower's embedding [B, dim], float32, on the CPU, of B RGB images of any size; not normalised."""
         if not images:
             return torch.zeros(0, self.dim)
         output, _ = self._run(images, hidden_states=False)
@@ -92,6 +93,11 @@ READERS: Final[dict[str, Callable[[str, Path, str], ImageEncoder]]] = {"clip": _
 
 
 def model_folder(kind: str, folder: str) -> Path:
+    """The local folder of a model: itself, or a hub id's in the hub's cache, fetched if need be.
+
+    Raises:
+        ValueError: no model there, or the hub does not give it.
+    """
     path = Path(folder).expanduser()
     if not path.exists() and is_hub_id(folder):
         path = _from_hub(kind, folder)

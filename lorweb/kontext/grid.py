@@ -35,6 +35,7 @@ class Size:
 
     @classmethod
     def of(cls, image: Image.Image) -> "Size":
+        """Size of an image in pixels."""
         return cls(image.height, image.width)
 
 
@@ -49,6 +50,7 @@ class Box:
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
+        """(left, top, right, bottom), as PIL takes a box."""
         return self.left, self.top, self.right, self.bottom
 
 

@@ -37,6 +37,7 @@ class Base:
 
     @property
     def transformer(self) -> Any:
+        """The stock FluxTransformer2DModel, bare or with a basis."""
         return self.pipeline.transformer
 
     @property
@@ -47,11 +48,13 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
+        """Of the transformer's weights; latents have it too."""
         dtype: torch.dtype = self.pipeline.transformer.dtype
         return dtype
 
     @property
     def latent_channels(self) -> int:
+        """C, channels of one latent cell (16)."""
         return int(self.pipeline.latent_channels)
 
     @property
