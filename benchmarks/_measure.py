@@ -66,11 +66,13 @@ def race(contestants: dict[str, Contestant], rounds: Rounds, claims: Sequence[Cl
     `calls` says how many calls one timed run makes; the times in a row are those of one call.
     """
     seconds = interleaved(contestants, rounds)
-    rows = []
+    rows, profiles = [], {}
     for claim in claims:
         row = compare(seconds, claim, calls)
         if not row["met"]:
-            row["profile"] = {name: operators(contestants[name]) for name in (claim.ours, claim.rival)}
+            for name in {claim.ours, claim.rival} - set(profiles):
+                profiles[name] = operators(contestants[name])
+            row["profile"] = {name: profiles[name] for name in (claim.ours, claim.rival)}
         rows.append(show(row))
     return rows
 

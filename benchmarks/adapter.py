@@ -36,6 +36,8 @@ def sweep(loras: Sequence[int], tokens: int, width: int, rounds: Rounds) -> list
         if n_loras in (min(loras), max(loras)):
             ends[n_loras] = made
     low, high = min(loras), max(loras)
+    if low == high:
+        return rows
     contestants = {"bare": Contestant(lambda: ends[low].bare(x_BSI))}
     contestants |= {f"N {n}": Contestant(lambda ours=made.ours: ours(x_BSI)) for n, made in ends.items()}
     with torch.no_grad(), analogy(ends[low].ours, ends[low].query_BQ), analogy(ends[high].ours, ends[high].query_BQ):
