@@ -72,7 +72,8 @@ def keep_top(mix_LN: Tensor, m: int, keep_sum: bool = False) -> Tensor:
     With `keep_sum` what stays is scaled, layer by layer, so that the layer's sum is what it was (1 with softmax).
 
     Raises:
-        ValueError: m is not in 1..N; or, with `keep_sum`, what stays in a layer cancels to 0 and the whole does not.
+        ValueError: m is not in 1..N; or, with `keep_sum`, only a factor <= 0 or none at all gives a layer's sum back:
+            what stays cancels to 0, or has the other sign than the whole, so that scaling would turn the edit around.
     """
     N = mix_LN.shape[-1]
     if not 1 <= m <= N:
@@ -85,10 +86,12 @@ def keep_top(mix_LN: Tensor, m: int, keep_sum: bool = False) -> Tensor:
     before_L, after_L = e_LN.double().sum(dim=-1), kept_LN.double().sum(dim=-1)
     factor_L = torch.where(before_L == after_L, 1.0, before_L / after_L)
     scaled_LN = (kept_LN.double() * factor_L[..., None]).float()
-    lost = (~scaled_LN.isfinite().all(dim=-1)).nonzero().flatten().tolist()
+    found_L = scaled_LN.isfinite().all(dim=-1) & (factor_L > 0)
+    lost = (~found_L).nonzero().flatten().tolist()
     if lost:
         raise ValueError(
             f"the top {m} coefficients of layer {lost[0]} sum to {float(after_L[lost[0]]):.4g}, so that no factor "
-            f"gives the layer's sum {float(before_L[lost[0]]):.4g} back; keep another number, or do not keep the sum"
+            f"above 0 gives the layer's sum {float(before_L[lost[0]]):.4g} back; keep another number, or do not keep "
+            "the sum"
         )
     return scaled_LN

@@ -84,6 +84,19 @@ def test_keep_sum_gives_the_sum_of_every_layer_back(e: Tensor, m: int) -> None:
     torch.testing.assert_close(keep_top(e, N, keep_sum=True), e, rtol=1e-6, atol=1e-7)
 
 
+@settings(deadline=None)
+@given(mixes(), st.integers(1, N))
+def test_keep_sum_never_turns_an_edit_around(e: Tensor, m: int) -> None:
+    kept = keep_top(e, m)
+    try:
+        scaled = keep_top(e, m, keep_sum=True)
+    except ValueError:
+        before, after = e.double().sum(dim=1), kept.double().sum(dim=1)
+        assert ((before * after <= 0) | (before / after > 1e30)).any(), "a positive factor would have done"
+    else:
+        assert (scaled * kept >= 0).all()
+
+
 def test_of_equal_coefficients_the_first_stays() -> None:
     e = torch.tensor([[0.2, -0.5, 0.5, 0.5]])
     assert keep_top(e, 2).tolist() == [[0.0, -0.5, 0.5, 0.0]]
@@ -113,6 +126,8 @@ def test_inputs_stay_as_they_were_and_outputs_are_float32() -> None:
         ),
         (lambda: keep_top(torch.zeros(2, 3), 4), "keep the top 4 of 3"),
         (lambda: keep_top(torch.tensor([[1.0, 0, 0], [2.0, -2.0, 1.0]]), 2, True), "layer 1 sum to 0"),
+        (lambda: keep_top(torch.tensor([[1.0, -0.9, -0.3, -0.2]]), 2, True), r"sum to 0\.1, so that no factor above 0"),
+        (lambda: keep_top(torch.tensor([[2.0, -1.0, -1.0]]), 1, True), "the layer's sum 0 back"),
     ],
 )
 def test_what_has_no_meaning_is_refused(call: Any, words: str) -> None:
