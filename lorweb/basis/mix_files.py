@@ -58,7 +58,8 @@ def read_mix(path: Path) -> MixFile:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, or no coefficient file.
+        ValueError: damaged, or no coefficient file: not [L, N] of real floats, both at least 1, that are finite as
+            float32; or not the values whose hash it carries.
     """
     tensors, metadata = read_safetensors(path)
     try:
@@ -68,10 +69,14 @@ def read_mix(path: Path) -> MixFile:
     known = isinstance(header, dict) and header.get("format") == FORMAT
     if not known or set(tensors) != {"mix"} or tensors["mix"].ndim != 2:
         raise ValueError(f"{path} is no coefficient file; make one with `lorweb mix A A2 B -o FILE`")
-    if not bool(tensors["mix"].isfinite().all()):
-        raise ValueError(f"{path} holds values that are not finite; compute it again with `lorweb mix`")
+    mix_LN = _real(tensors["mix"], path)
+    if header.get("mix") != mix_hash(mix_LN):
+        raise ValueError(
+            f"{path} holds the coefficients {mix_hash(mix_LN)}, but says that they are {header.get('mix')}: it was "
+            "changed after it was written; compute it again with `lorweb mix`"
+        )
     facts = {key: value for key, value in header.items() if key not in _OWN}
-    return MixFile(tensors["mix"].float(), str(header.get("basis_sha256", "")), facts)
+    return MixFile(mix_LN, str(header.get("basis_sha256", "")), facts)
 
 
 def load_mix(path: Path, basis: Path) -> Tensor:
@@ -123,6 +128,19 @@ def parse_terms(texts: Sequence[str]) -> list[Term]:
             f"--mix {' --mix '.join(texts)}: give every file a finite weight as FILE:WEIGHT, or none of them"
         )
     return [Term(path, weight) for path, weight in split if weight is not None]
+
+
+def _real(mix_LN: Tensor, path: Path) -> Tensor:
+    """The values as float32. Raises ValueError if they are no coefficients."""
+    if not mix_LN.is_floating_point() or mix_LN.numel() == 0:
+        raise ValueError(
+            f"{path} holds {str(mix_LN.dtype).removeprefix('torch.')} values of shape {list(mix_LN.shape)}, which are "
+            "no coefficients; compute it again with `lorweb mix`"
+        )
+    as_float = mix_LN.float()  # first: a float64 may be finite and no float32, and a float8 has no isfinite
+    if not bool(as_float.isfinite().all()):
+        raise ValueError(f"{path} holds values that are not finite as float32; compute it again with `lorweb mix`")
+    return as_float
 
 
 def _distinct(facts: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ VALUES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), ele
 JSON = st.dictionaries(
     st.text(max_size=8).map("fact {}".format), st.none() | st.booleans() | st.integers() | st.text(max_size=8)
 )
+KIND = {"lorweb": '{"format": "lorweb-mix"}'}
 
 
 @pytest.fixture
@@ -114,12 +115,33 @@ def test_terms_are_all_weighted_or_none(tmp_path: Path) -> None:
             {"lorweb": '{"format": "lorweb-mix"}'},
             "values that are not finite",
         ),
+        ({"mix": torch.full((2, 3), 1e300, dtype=torch.float64)}, KIND, "not finite as float32"),
+        (
+            {"mix": torch.zeros(2, 3, dtype=torch.bool)},
+            KIND,
+            r"bool values of shape \[2, 3\], which are no coefficients",
+        ),
+        ({"mix": torch.zeros(2, 3, dtype=torch.int64)}, KIND, "int64 values"),
+        ({"mix": torch.zeros(2, 3, dtype=torch.complex64)}, KIND, "complex64 values"),
+        ({"mix": torch.zeros(0, 2)}, KIND, r"shape \[0, 2\]"),
+        ({"mix": torch.zeros(2, 3)}, KIND, "but says that they are None"),
+        ({"mix": torch.zeros(2, 3, dtype=torch.float8_e4m3fn)}, KIND, "but says that they are None"),
     ],
 )
 def test_other_files_are_refused(tensors: Any, metadata: Any, words: str, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "m", metadata)
     with pytest.raises(ValueError, match=words):
         read_mix(tmp_path / "m")
+
+
+def test_changed_values_are_found_by_the_hash(basis: Path, tmp_path: Path) -> None:
+    values = saved(tmp_path / "m", 0, basis)
+    content = bytearray((tmp_path / "m").read_bytes())
+    content[-1] ^= 0x80  # the sign of the last float32
+    (tmp_path / "m").write_bytes(bytes(content))
+    values[-1, -1] *= -1
+    with pytest.raises(ValueError, match=f"m holds the coefficients {mix_hash(values)}, but says that they are"):
+        load_mix(tmp_path / "m", basis)
 
 
 def test_missing_and_cut_files_are_refused(basis: Path, tmp_path: Path) -> None:
