@@ -34,7 +34,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     model: Model = CHAMPION,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; the model's own by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the noise.")] = 0,
     strength: Annotated[float, typer.Option(help="1 is the analogy, 0 the base model, below 0 undoes the edit.")] = 1.0,
     mix: Annotated[
         list[str] | None, typer.Option(help="Coefficient file, or FILE:WEIGHT; several are averaged or summed.")

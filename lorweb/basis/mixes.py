@@ -23,7 +23,7 @@ def weighted_sum(mixes_LN: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     """sum_k w_k e_k [L, N]. The sum is made in float64, so that the order of the terms does not show.
 
     Raises:
-        ValueError: no mix, mixes of different shapes, or a weight that is not finite.
+        ValueError: no mix, mixes of different shapes, or a weight or the sum is not finite.
     """
     assert len(mixes_LN) == len(weights), (len(mixes_LN), len(weights))
     if not mixes_LN:
@@ -37,7 +37,7 @@ def weighted_sum(mixes_LN: Sequence[Tensor], weights: Sequence[float]) -> Tensor
     total_LN = torch.zeros_like(mixes_LN[0], dtype=torch.float64)
     for mix_LN, weight in zip(mixes_LN, weights, strict=True):
         total_LN += mix_LN.double() * weight
-    return total_LN.float()
+    return _finite(total_LN.float())
 
 
 def average(mixes_LN: Sequence[Tensor]) -> Tensor:
@@ -55,10 +55,16 @@ def interpolate(first_LN: Tensor, second_LN: Tensor, t: float) -> Tensor:
 
 
 def scale(mix_LN: Tensor, factor: float) -> Tensor:
-    """factor * e [L, N]: an edit as strong as that. Raises ValueError if the factor is not finite."""
+    """factor * e [L, N]: an edit as strong as that. Raises ValueError if the factor or a product is not finite."""
     if not isfinite(factor):
         raise ValueError(f"a mix is scaled by {factor}; give a finite number")
-    return mix_LN.float() * factor
+    return _finite((mix_LN.double() * factor).float())
+
+
+def _finite(mix_LN: Tensor) -> Tensor:
+    if not bool(mix_LN.isfinite().all()):
+        raise ValueError("the coefficients leave the range of float32; use smaller weights or factors")
+    return mix_LN
 
 
 def negate(mix_LN: Tensor) -> Tensor:

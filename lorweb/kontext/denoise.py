@@ -32,6 +32,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"the number of inference steps is {self.steps}; it must be at least 1")
+        if not 0 <= self.guidance <= torch.finfo(torch.float32).max:
+            raise ValueError(f"the guidance scale is {self.guidance}; it must be a finite number, 0 or above")
 
 
 def schedule(config: Any, steps: int, tokens: int, device: torch.device) -> Any:

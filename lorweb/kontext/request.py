@@ -52,6 +52,10 @@ def check_lengths(count: int, prompt: str | list[str], seeds: Any, mix: Tensor |
     """Refuse lists that do not have one entry for each of `count` queries. Raises ValueError."""
     if count == 0:
         raise ValueError("there is no query image b; give at least one")
+    if mix is not None and mix.ndim not in (2, 3):
+        raise ValueError(
+            f"the mix has shape {tuple(mix.shape)}; give [layers, LoRAs] for all, or one such for each query"
+        )
     given = {
         "prompts": len(prompt) if isinstance(prompt, list) else count,
         "seeds or generators": len(seeds) if isinstance(seeds, list) else count,

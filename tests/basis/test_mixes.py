@@ -153,3 +153,10 @@ def test_the_update_is_linear_in_the_mix() -> None:
         opposite = model(**tiny_inputs(1, 8)).sample
     with torch.no_grad(), analogy(model, mix=one, strength=-1.0):
         torch.testing.assert_close(model(**tiny_inputs(1, 8)).sample, opposite)
+
+
+def test_what_leaves_float32_is_refused() -> None:
+    e_LN = torch.ones(2, 3)
+    for call in (lambda: scale(e_LN, 1e39), lambda: weighted_sum([e_LN, e_LN], [1e39, 1.0])):
+        with pytest.raises(ValueError, match="leave the range of float32"):
+            call()

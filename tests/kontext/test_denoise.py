@@ -127,3 +127,9 @@ def test_bfloat16_runs_and_stays_near_float32(base_folder: object, frozen_base: 
     found = denoise_grids(half, control, half.text([""]), [3], sampling)
     assert found.dtype == torch.bfloat16
     assert ((found.float() - full).norm() / full.norm()).item() < 0.1
+
+
+@pytest.mark.parametrize("guidance", [-1.0, float("nan"), float("inf"), 1e300])
+def test_a_guidance_that_is_no_number_is_refused(guidance: float) -> None:
+    with pytest.raises(ValueError, match=r"the guidance scale is .* it must be a finite number"):
+        Sampling(2, guidance)
