@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lorweb.basis.config import BasisConfig
-from lorweb.basis.files import check_tensors, read_safetensors, write_safetensors
+from lorweb.basis.files import check_tensors, read_metadata, read_safetensors, write_safetensors
 from lorweb.basis.inject import add_basis, basis_layers, has_basis, router_of, target_sizes
 from lorweb.basis.official import load_official, save_official
 
@@ -78,7 +78,7 @@ def load(transformer: nn.Module, path: Path) -> tuple[BasisConfig, dict[str, str
 
 def read_config(path: Path) -> tuple[BasisConfig, dict[str, str]]:
     """Config and `extra` of a file, without a model. Raises as `load` does."""
-    header = _header(path, read_safetensors(path)[1])
+    header = _header(path, read_metadata(path))
     return BasisConfig.model_validate(header["config"]), dict(header["extra"])
 
 

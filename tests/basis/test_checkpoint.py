@@ -1,6 +1,9 @@
 """Our own file: exact, self-describing, atomic, and strict."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,26 @@ def test_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
             load(tiny_transformer(0), tmp_path / "foreign.safetensors")
     with pytest.raises(FileNotFoundError, match="no weights at"):
         load(tiny_transformer(0), tmp_path / "absent.safetensors")
+
+
+def test_the_config_is_read_without_the_tensors(tmp_path: Path) -> None:
+    """Of a file of 400 MB, in less memory than its tensors: the file is sparse, only its header was written."""
+    header = {"format": "lorweb-basis", "schema": 1, "config": config().model_dump(mode="json")}
+    header |= {"layers": [], "sha256": "", "extra": {"seed": "3"}}
+    size = 400_000_000
+    whole = {"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
+    text = json.dumps(whole | {"__metadata__": {"lorweb": json.dumps(header)}}).encode()
+    path = tmp_path / "large.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + size)
+    code = (
+        "import resource, sys; from pathlib import Path; from lorweb.basis.checkpoint import read_config;"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "before = peak(); print(read_config(Path(sys.argv[1]))[1]['seed'], (peak() - before) * 1024)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    seed, grown = done.stdout.split()
+    assert seed == "3" and int(grown) < size // 4
 
 
 def test_layers_in_another_order_are_refused(saved: Path) -> None:
