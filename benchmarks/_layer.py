@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from _measure import Claim, Contestant, Rounds, Row, race
+from _measure import Claim, Contestant, Rounds, race
+from _report import Row
 from _rivals import PAPER, Field, give_mix, give_query
 from torch import Tensor, nn
 

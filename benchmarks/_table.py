@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from _measure import Row, machine
+from _report import Row, machine
 
 MARKS = ("<!-- measured -->", "<!-- /measured -->")
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from _layer import Case, forward, training
-from _measure import Claim, Contestant, Rounds, Row, compare, finish, interleaved, parser, show, start
+from _measure import Claim, Contestant, Rounds, compare, interleaved
+from _report import Row, parser, show, start, write
 from _rivals import PAPER, shared_input
 
 from lorweb.basis import analogy
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows += training(case, made, x_gradient=False) + training(case, made, x_gradient=True)
     rows += sweep(given.loras or ([8, 64] if given.quick else [8, 16, 64, 128]), tokens[0], given.width, rounds)
     rows += calls(rounds)
-    finish(rows, given)
+    write(rows, given)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ forward + backward with x requiring a gradient, as inside a model, and without o
 from collections.abc import Sequence
 
 from _layer import Case, forward, training
-from _measure import Rounds, finish, parser, start
+from _measure import Rounds
+from _report import parser, start, write
 from _rivals import PAPER, shared_input
 
 
@@ -31,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             made = shared_input(given.width, 3, PAPER)
             rows += forward(case, made)
             rows += training(case, made, x_gradient=False) + training(case, made, x_gradient=True)
-    finish(rows, given)
+    write(rows, given)
 
 
 if __name__ == "__main__":

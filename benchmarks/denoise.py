@@ -4,16 +4,18 @@
     python benchmarks/denoise.py --heads 8 --tokens 1024 --steps 28 --rounds 5
 
 A stock FluxTransformer2DModel of random weights with heads of 128 as FLUX.1's, wide enough that the linears dominate,
-one double and two single blocks, in Euler steps from noise. Folding includes the router, the fold and the
-unfold. The live mix is computed once for the run. The published way asks, mixes and contracts again in every layer at
-every step.
+one double and two single blocks, in Euler steps from noise. Folding includes the router, the fold and the unfold. The
+live mix is computed once for the run. Steps of all runs are interleaved. The published way asks, mixes and contracts
+again in every layer at every step.
 """
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 import torch
-from _measure import Claim, Contestant, Rounds, finish, parser, race, start
+from _measure import Claim, Contestant, Rounds, finish, race
+from _report import parser, start, write
 from _rivals import PAPER, Field, field, give_query
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -68,32 +70,32 @@ def inputs(tokens: int) -> dict[str, Tensor]:
     }
 
 
-def denoise(model: nn.Module, given: dict[str, Tensor], noise_BLD: Tensor, steps: int) -> Tensor:
+def denoise(model: nn.Module, given: dict[str, Tensor], noise_BLD: Tensor, steps: int) -> Iterator[Tensor]:
     """Euler steps of the rectified flow from t = 1 to 0; only the noisy tokens of the prediction count."""
     rest = {name: value for name, value in given.items() if name != "control"}
     z_BLD = noise_BLD
-    times = torch.linspace(1.0, 0.0, steps + 1)
-    for t, following in pairwise(times):
+    for t, following in pairwise(torch.linspace(1.0, 0.0, steps + 1)):
         seen = torch.cat([z_BLD, given["control"]], dim=1)
         v_BLD = model(hidden_states=seen, timestep=t.expand(1), return_dict=False, **rest)[0]
         z_BLD = z_BLD + (following - t) * v_BLD[:, : z_BLD.shape[1]]
-    return z_BLD
+        yield z_BLD
 
 
-def contestants(made: Field, tokens: int, steps: int) -> dict[str, Callable[[], Tensor]]:
-    """One denoising run each, from the same noise."""
+def contestants(made: Field, tokens: int, steps: int) -> dict[str, Callable[[], Iterator[Tensor]]]:
+    """One denoising run each, from the same noise, latents [B, L, D] step by step."""
     given, noise_BLD = inputs(tokens), torch.randn(1, tokens // 2, CHANNELS)
+    to_fold = copy.deepcopy(made.ours)  # a model of its own: steps of the live mix run between its steps
 
-    def run(model: nn.Module) -> Tensor:
+    def run(model: nn.Module) -> Iterator[Tensor]:
         return denoise(model, given, noise_BLD, steps)
 
-    def run_folded() -> Tensor:
-        with folded(made.ours, made.query_BQ):
-            return run(made.ours)
+    def run_folded() -> Iterator[Tensor]:
+        with folded(to_fold, made.query_BQ):
+            yield from run(to_fold)
 
-    def run_live() -> Tensor:
+    def run_live() -> Iterator[Tensor]:
         with analogy(made.ours, made.query_BQ):
-            return run(made.ours)
+            yield from run(made.ours)
 
     for model in (made.in_order, made.best_path):
         give_query(model, made.query_BQ)
@@ -107,11 +109,11 @@ def contestants(made: Field, tokens: int, steps: int) -> dict[str, Callable[[], 
     }
 
 
-def flops(run: Callable[[], Tensor]) -> int:
+def flops(run: Callable[[], Iterator[Tensor]]) -> int:
     """Of one run; attention as plain products, because the counter does not know the CPU's fused kernel."""
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
-        run()
+        finish(run)
     return int(counter.get_total_flops())
 
 
@@ -140,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not given.quick:
             count = min(count, 2)
             rows += race(slow, Rounds(count, count, 0.0), [claim for claim in claims if claim.rival == SLOW])
-    finish(rows, given)
+    write(rows, given)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -139,7 +140,7 @@ def test_every_denoising_run_reaches_the_same_latents():
     torch.manual_seed(0)
     made = rivals.field(denoise.transformer(1), rivals.PAPER)
     with torch.no_grad():
-        ends = {name: run() for name, run in denoise.contestants(made, tokens=8, steps=3).items()}
+        ends = {name: list(run())[-1] for name, run in denoise.contestants(made, tokens=8, steps=3).items()}
     base, live = ends.pop("base"), ends.pop("live mix")
     assert (base - live).abs().max() > 1e-2, "the update is too small to see"
     assert set(ends) == {"folded", "peft", "published in order", "published best path"}
@@ -191,6 +192,27 @@ def test_rounds_are_interleaved_and_each_starts_with_another():
     assert "".join(name for name in seen if name != "clear") == "a" + "warm b" + "c" + "abc" + "bca" + "cab"
     assert seen.count("clear") == 2 * 4
     assert len(measure.interleaved(contestants, measure.Rounds(1, 4, 60.0))["a"]) == 4
+
+
+def test_parts_of_long_runs_are_interleaved_and_their_times_add_up():
+    measure = module("_measure")
+    seen: list[str] = []
+
+    def parts(name: str, count: int):
+        for number in range(count):
+            seen.append(f"{name}{number}")
+            time.sleep(0.01)
+            yield
+        seen.append(f"{name} end")
+
+    contestants = {
+        "long": measure.Contestant(lambda: parts("a", 3), warm=lambda: seen.append("warm")),
+        "short": measure.Contestant(lambda: parts("b", 1), warm=lambda: None),
+        "whole": measure.Contestant(lambda: seen.append("c"), warm=lambda: None),
+    }
+    seconds = measure.interleaved(contestants, measure.Rounds(1, 1, 0.0))
+    assert seen == ["warm", "c", "a0", "b0", "a1", "b end", "a2", "a end"]
+    assert seconds["long"][0] >= 0.03 and seconds["short"][0] >= 0.01, "a sleep never ends early"
 
 
 def test_a_missed_target_brings_its_profile_into_the_table():
