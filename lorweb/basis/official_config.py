@@ -40,6 +40,9 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
             f"{path}: network_kwargs lacks {', '.join(absent)}, which the weights do not hold; "
             "add them, or pass a BasisConfig"
         )
+    for key in ("lora_softmax", "external_query"):
+        if not isinstance(kwargs[key], bool):
+            raise ValueError(f"{path}: {key} is {kwargs[key]!r}; it must be true or false")
     stated = {"n_loras": kwargs.get("loras_num"), "rank": network.get("linear"), "key_dim": kwargs.get("lora_keys_dim")}
     for field, value in stated.items():
         if value is not None and value != sizes[field]:

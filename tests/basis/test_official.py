@@ -146,6 +146,8 @@ def test_settings_are_never_guessed(folder: Path) -> None:
     kwargs = tree["config"]["process"][0]["network"]["network_kwargs"]
     edits: list[tuple[dict[str, Any], str]] = [
         ({"lora_softmax": None, "query_mode": None}, "lacks lora_softmax, query_mode"),
+        ({"lora_softmax": "False"}, "lora_softmax is 'False'; it must be true or false"),
+        ({"external_query": "false"}, "external_query is 'false'; it must be true or false"),
         ({"loras_num": 32}, "n_loras = 32, the tensors say 4"),
         ({"external_query": False, "pooling_type": None}, "lacks pooling_type"),
         ({"external_query": False}, "unknown internal query_mode"),
