@@ -141,7 +141,9 @@ class BasisLinear(nn.Module):
         """
         task = torch._C._current_graph_task_id()
         if task == -1:
-            self.last_session = self.session if under_analogy else None
+            session = self.session if under_analogy else None
+            if self.last_session is not session:  # setting an attribute of a module costs a microsecond
+                self.last_session = session
             return
         self.recomputed_in = task
         last = None if self.last_session is None else self.last_session()
@@ -174,7 +176,7 @@ def _rows(e_BK: Tensor, batch: int) -> Tensor:
 
 def _owns_output(base: nn.Module) -> bool:
     """Nobody else keeps what a plain linear returns; any other module may return its input, or what it needs later."""
-    return type(base) is nn.Linear and not base._forward_hooks and type(base.weight.data) is Tensor
+    return type(base) is nn.Linear and not base._forward_hooks and type(base.weight) is nn.Parameter
 
 
 CLOSED = (
