@@ -44,9 +44,10 @@ def coefficients(pipe: "AnalogyPipeline", basis: Path, source: Source) -> "MixFi
         FileNotFoundError: an image or a file is missing.
         ValueError: an image cannot be read, a file is of another basis, or this basis has internal queries.
     """
-    from lorweb.basis.mix_files import MixFile, combine, file_hash, parse_terms
+    from lorweb.basis.mix_files import MixFile, combine, parse_terms
     from lorweb.basis.mixes import average
     from lorweb.commands import read_image
+    from lorweb.data.manifest import file_sha256
 
     if source.files:
         return combine(parse_terms(source.files), basis)
@@ -58,7 +59,7 @@ def coefficients(pipe: "AnalogyPipeline", basis: Path, source: Source) -> "MixFi
         "pairs": [[a.name, a2.name] for a, a2 in source.pairs],
         "queries": [path.name for path in source.queries],
     }
-    return MixFile(average([mix_LN for mix_BLN in mixes_BLN for mix_LN in mix_BLN]), file_hash(basis), facts)
+    return MixFile(average([mix_LN for mix_BLN in mixes_BLN for mix_LN in mix_BLN]), file_sha256(basis), facts)
 
 
 def shaped(mix: "MixFile", keep: int | None, keep_sum: bool, factor: float) -> "MixFile":

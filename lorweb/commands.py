@@ -1,5 +1,6 @@
 """What the `lorweb` commands do, without the command line: files in, files out."""
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -119,8 +120,8 @@ def apply(
     Raises:
         FileNotFoundError, ValueError: an image or a coefficient file cannot be used.
     """
-    from lorweb.basis.mix_files import file_hash
     from lorweb.basis.mixes import mix_hash
+    from lorweb.data.manifest import file_sha256
     from lorweb.kontext.denoise import Sampling
     from lorweb.kontext.request import Request
 
@@ -134,7 +135,7 @@ def apply(
         **asdict(settings),
         "steps": sampling.steps,
         "guidance": sampling.guidance,
-        "basis_sha256": file_hash(basis),
+        "basis_sha256": file_sha256(basis),
     }
     queries = _readable(list(plan), read, faults)
     if len(plan) > 1:  # the bar of images is enough
@@ -172,12 +173,9 @@ def _save(image: "Image.Image", path: Path, facts: dict[str, Any]) -> None:
     """PNG with a text chunk `lorweb` that says how to make it again; written beside its place and renamed."""
     from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
+    from lorweb.basis.files import write_bytes
+
+    info, png = PngInfo(), io.BytesIO()
     info.add_text("lorweb", json.dumps(facts, sort_keys=True))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        image.save(partial, "PNG", pnginfo=info)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    image.save(png, "PNG", pnginfo=info)
+    write_bytes(path, png.getvalue())

@@ -1,6 +1,7 @@
 """Faults that pydantic finds, as sentences for people: where, what was found, what would be right."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -20,6 +21,13 @@ def sentence(fault: Any, root: type[BaseModel]) -> str:
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']!s}"
     return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is none of `known`, with the nearest of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
+    return f"unknown {kind} '{name}'; did you mean '{near}'? Known: {', '.join(names)}"
 
 
 def _valid_keys(loc: tuple[Any, ...], root: type[BaseModel]) -> list[str]:

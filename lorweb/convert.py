@@ -7,17 +7,17 @@ and metadata.json in a section of config.yaml. The base's weights are not loaded
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from lorweb.basis import checkpoint
 from lorweb.basis.files import read_safetensors, write_text
+from lorweb.basis.lora_file import DTYPES, known_dtype
 from lorweb.basis.official import find_weights
 from lorweb.basis.official_config import read_facts, read_yaml
 from lorweb.kontext.load import resolve
 from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE
 
 Format = Literal["official", "lorweb"]
-DTYPES: Final = ("float16", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,13 @@ def convert(source: Path, out: Path, how: Conversion) -> list[Path]:
 
 
 def _to_official(transformer: Any, source: Path, out: Path, how: Conversion) -> list[Path]:
-    import torch
-
     file = source / BASIS_FILE if source.is_dir() else source
     config, facts = checkpoint.load(transformer, file)
     came_as = json.loads(facts.pop("official", "{}"))
     beside = file.with_name(METADATA_FILE)
     if beside.is_file():
         facts["metadata"] = beside.read_text(encoding="utf-8")
-    dtype = getattr(torch, how.dtype or came_as.get("dtype", "float16"))
+    dtype = known_dtype(how.dtype or came_as.get("dtype", "float16"))
     encoder = json.loads(facts["metadata"])["encoder"] if "metadata" in facts else None
     name = came_as.get("name", "lorweb")
     weights, settings = checkpoint.save_official(transformer, out, name, dtype, encoder, facts)

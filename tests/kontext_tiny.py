@@ -131,3 +131,18 @@ class PatchPixelEncoder(PixelEncoder):
 
     def patches(self, images: list[Image.Image], levels: tuple[int, ...]) -> torch.Tensor:
         return self(images).unflatten(1, (4, 3)).mean(1) * len(levels)
+
+
+def stock_call(pipeline: Any, grid: Image.Image, seed: int, **settings: Any) -> Image.Image:
+    """The picture of one whole call of a stock FluxKontextPipeline on a control grid, its own size rules off."""
+    picture: Image.Image = pipeline(
+        image=grid,
+        height=grid.height,
+        width=grid.width,
+        max_area=grid.height * grid.width,
+        _auto_resize=False,
+        generator=torch.Generator().manual_seed(seed),
+        **settings,
+    ).images[0]
+    assert picture.size == grid.size
+    return picture

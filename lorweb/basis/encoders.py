@@ -3,7 +3,6 @@
 Legend: B batch, F features before the reduction, D features of the encoder.
 """
 
-import difflib
 import hashlib
 from pathlib import Path
 from typing import Final
@@ -17,6 +16,7 @@ from torch import Tensor
 from lorweb.basis.efficientnet import Array, MultiStageStatistics, file_hash, onnx_session, rgb_array, weights_path
 from lorweb.basis.query import ImageEncoder
 from lorweb.basis.vision import PREPROCESSING, READERS, model_folder
+from lorweb.config_errors import unknown_name
 
 PACKAGED: Final = "efficientnet-lite0+style"
 REDUCTION: Final = Path(__file__).parent / "encoder_weights" / "efficientnet-lite0+style.safetensors"
@@ -88,8 +88,7 @@ def load_encoder(name: str, device: str = "cpu") -> ImageEncoder:
     if kind in READERS and folder:
         return READERS[kind](name, model_folder(kind, folder), device)
     known = [PACKAGED, *(f"{kind}:FOLDER" for kind in READERS)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    raise ValueError(f"unknown encoder '{name}'; did you mean '{near}'? Known: {', '.join(known)}")
+    raise ValueError(unknown_name("encoder", name, known))
 
 
 def style_path() -> Path:

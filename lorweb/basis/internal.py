@@ -7,12 +7,13 @@ Legend: B batch, S tokens that a layer sees, M tokens of them that are pooled, I
 T text tokens, G image tokens (noisy grid, then control grid).
 """
 
-import difflib
 import re
 from typing import Final, Literal
 
 import torch
 from torch import Tensor
+
+from lorweb.config_errors import unknown_name
 
 Stream = Literal["image", "text", "joint"]
 MODES: Final = {
@@ -27,8 +28,7 @@ TEXT_LAYERS: Final = ("norm1_context", "ff_context", "add_q_proj", "add_k_proj",
 def check_internal_mode(name: str) -> None:
     """Raises ValueError with the nearest valid name unless `name` is a row of `MODES`."""
     if name not in MODES:
-        near = difflib.get_close_matches(name, MODES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown internal query_mode '{name}'; did you mean '{near}'? Known: {', '.join(MODES)}")
+        raise ValueError(unknown_name("internal query_mode", name, MODES))
 
 
 def stream_of(layer: str) -> Stream:

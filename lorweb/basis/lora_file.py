@@ -16,7 +16,7 @@ from lorweb.basis.comfyui import to_comfyui
 from lorweb.basis.files import write_safetensors
 
 LoraFormat = Literal["diffusers", "comfyui"]
-DTYPES: Final = ("float32", "bfloat16", "float16")
+DTYPES: Final = ("float16", "bfloat16", "float32")
 _KOHYA_MODULE: Final = {"comfyui": {"ss_network_module": "networks.lora_flux"}}  # names the key style
 
 

@@ -4,7 +4,6 @@ A mix means nothing without the basis it was computed on, so the file carries th
 Legend: L layers, N LoRAs per layer.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from lorweb.basis.files import read_safetensors, write_safetensors
 from lorweb.basis.mixes import mix_hash, weighted_sum
+from lorweb.data.manifest import file_sha256
 
 FORMAT: Final = "lorweb-mix"
 _OWN: Final = ("format", "basis_sha256", "mix")  # what the header says besides the facts
@@ -45,12 +45,6 @@ class Term:
 
     path: Path
     weight: float
-
-
-def file_hash(path: Path) -> str:
-    """sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_mix(path: Path) -> MixFile:
@@ -96,7 +90,7 @@ def combine(terms: Sequence[Term], basis: Path) -> MixFile:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, no coefficient file or of another basis; no term, or a weight is not finite.
     """
-    expected = file_hash(basis)
+    expected = file_sha256(basis)
     files = [read_mix(term.path) for term in terms]
     for term, file in zip(terms, files, strict=True):
         if file.basis_sha256 != expected:

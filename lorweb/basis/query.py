@@ -3,7 +3,6 @@
 Legend: B batch, F width of the encoder's features, Q width of the query.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
@@ -11,6 +10,8 @@ from typing import Final, Literal, Protocol, runtime_checkable
 import torch
 from PIL import Image
 from torch import Tensor
+
+from lorweb.config_errors import unknown_name
 
 View = Literal["a", "a2", "b", "top", "grid", "grid_blank"]
 """a, a2 (= a'), b: single images. Of the control grid [a, a'; b, b]: `top` is its upper half, `grid` all of it,
@@ -72,8 +73,7 @@ def mode_of(name: str) -> Mode:
     """The row of the table. Raises ValueError with the nearest valid name."""
     if name in MODES:
         return MODES[name]
-    near = difflib.get_close_matches(name, MODES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"unknown query_mode '{name}'; did you mean '{near}'? Known: {', '.join(MODES)}")
+    raise ValueError(unknown_name("query_mode", name, MODES))
 
 
 def views(mode: str) -> tuple[View, ...]:

@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.data.manifest import file_sha256
+
 PARTS: Final = ("transformer", "vae", "text_encoder", "text_encoder_2")
 CONFIG_PARTS: Final = ("scheduler", "tokenizer", "tokenizer_2")
 DECIDING: Final = (".safetensors", ".json", ".txt", ".model")  # weights, configurations, vocabularies
-CHUNK: Final = 1 << 20
 
 
 def check_base_folder(folder: Path) -> None:
@@ -90,8 +91,4 @@ def _content_hash(file: Path) -> str:
     blob = file.resolve()
     if file.is_symlink() and blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return file_sha256(file)

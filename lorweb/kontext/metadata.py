@@ -4,10 +4,11 @@ Everything about the basis itself (N, r, d, query mode, targets) is inside the s
 """
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
+
+from lorweb.basis.files import write_text
 
 METADATA_FILE: Final = "metadata.json"
 BASIS_FILE: Final = "basis.safetensors"
@@ -29,13 +30,9 @@ class ModelMetadata:
 
 def write_metadata(folder: Path, metadata: ModelMetadata) -> None:
     """Write `metadata.json` into a model folder, atomically, keys sorted."""
-    temporary = folder / f".{METADATA_FILE}.{os.getpid()}"
-    text = json.dumps(asdict(metadata), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(folder / METADATA_FILE)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(
+        folder / METADATA_FILE, json.dumps(asdict(metadata), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    )
 
 
 def read_metadata(folder: Path) -> ModelMetadata:

@@ -7,7 +7,6 @@
 A folder that is not exactly what its manifest says is named, skipped, and replaced when the run reaches its step again.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,8 @@ from typing import Any, Final
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+
+from lorweb.data.manifest import file_sha256
 
 TENSORS: Final = "tensors.safetensors"
 STATE: Final = "state.json"
@@ -118,7 +119,8 @@ def _write(folder: Path, snapshot: Snapshot) -> None:
     state = {"step": snapshot.step, "identity": dict(snapshot.identity), "facts": dict(snapshot.facts)}
     (folder / STATE).write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
     manifest = {
-        name: {"sha256": _sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in (TENSORS, STATE)
+        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in (TENSORS, STATE)
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     for path in (*folder.iterdir(), folder):
@@ -161,18 +163,13 @@ def _fault(path: Path) -> str | None:
             size = (path / name).stat().st_size
             if size != told["bytes"]:
                 return f"{name} has {size} bytes instead of {told['bytes']}"
-            if _sha256(path / name) != told["sha256"]:
+            if file_sha256(path / name) != told["sha256"]:
                 return f"{name} is not what was written (its sha256 differs)"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _differences(stored: Mapping[str, str], current: Mapping[str, str]) -> list[str]:

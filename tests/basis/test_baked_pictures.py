@@ -13,7 +13,7 @@ from lorweb.kontext.canvas import CanvasRule
 from lorweb.kontext.grid import Size, control_grid, quadrant_of
 from lorweb.kontext.load import load_base
 from lorweb.kontext.pipeline import AnalogyPipeline
-from tests.kontext_tiny import PixelEncoder, drawn_image
+from tests.kontext_tiny import PixelEncoder, drawn_image, stock_call
 
 SIDE = 64  # px, the base's own quadrant
 IMAGES = [drawn_image(seed, SIDE, SIDE) for seed in (1, 2, 3)]
@@ -47,21 +47,8 @@ def stock() -> Any:
 
 def painted(pipe: Any) -> np.ndarray:
     """b' [H, W, 3] of one call of the stock pipeline on the control grid."""
-    grid = control_grid(*IMAGES)
-    picture = pipe(
-        image=grid,
-        prompt="",
-        height=grid.height,
-        width=grid.width,
-        max_area=grid.height * grid.width,
-        _auto_resize=False,
-        guidance_scale=1.0,
-        num_inference_steps=6,
-        max_sequence_length=12,
-        generator=torch.Generator().manual_seed(SEED),
-    ).images[0]
-    assert picture.size == grid.size
-    return pixels(quadrant_of(picture, 1, 1))
+    settings = {"prompt": "", "guidance_scale": 1.0, "num_inference_steps": 6, "max_sequence_length": 12}
+    return pixels(quadrant_of(stock_call(pipe, control_grid(*IMAGES), SEED, **settings), 1, 1))
 
 
 def pixels(image: Image.Image) -> np.ndarray:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.torch import save_file
 
-from lorweb.basis.mix_files import MixFile, Term, combine, file_hash, load_mix, parse_terms, read_mix
+from lorweb.basis.mix_files import MixFile, Term, combine, load_mix, parse_terms, read_mix
 from lorweb.basis.mixes import mix_hash, weighted_sum
+from lorweb.data.manifest import file_sha256
 
 FACTS = {"base": "tiny", "query_mode": "cat-aa'b", "pairs": [["a.png", "a2.png"]], "queries": ["b.png"]}
 VALUES = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(-2, 2, width=32))
@@ -33,7 +34,7 @@ def basis(tmp_path: Path) -> Path:
 
 def saved(path: Path, seed: int, basis: Path, facts: dict[str, Any] | None = None) -> torch.Tensor:
     values = torch.randn(3, 4, generator=torch.Generator().manual_seed(seed))
-    MixFile(values, file_hash(basis), FACTS if facts is None else facts).save(path)
+    MixFile(values, file_sha256(basis), FACTS if facts is None else facts).save(path)
     return values
 
 
@@ -52,13 +53,13 @@ def test_a_file_gives_back_what_was_saved_in_equal_bytes(values: np.ndarray, fac
 
 def test_the_basis_is_known_by_its_bytes(basis: Path, tmp_path: Path) -> None:
     values = saved(tmp_path / "m", 0, basis)
-    assert file_hash(basis) == hashlib.sha256(basis.read_bytes()).hexdigest()
+    assert file_sha256(basis) == hashlib.sha256(basis.read_bytes()).hexdigest()
     assert torch.equal(load_mix(tmp_path / "m", basis), values)
     moved = basis.rename(tmp_path / "elsewhere")
     assert torch.equal(load_mix(tmp_path / "m", moved), values)
-    before = file_hash(moved)
+    before = file_sha256(moved)
     moved.write_bytes(moved.read_bytes() + b"!")
-    with pytest.raises(ValueError, match=f"computed on the basis {before}, but .*elsewhere is {file_hash(moved)}"):
+    with pytest.raises(ValueError, match=f"computed on the basis {before}, but .*elsewhere is {file_sha256(moved)}"):
         load_mix(tmp_path / "m", moved)
 
 
@@ -84,7 +85,7 @@ def test_a_sum_over_two_bases_is_refused(basis: Path, tmp_path: Path) -> None:
     other.write_bytes(b"another basis")
     saved(tmp_path / "two", 2, other)
     with pytest.raises(
-        ValueError, match=f"two was computed on the basis {file_hash(other)}, but .* is {file_hash(basis)}"
+        ValueError, match=f"two was computed on the basis {file_sha256(other)}, but .* is {file_sha256(basis)}"
     ):
         combine([Term(tmp_path / "one", 0.5), Term(tmp_path / "two", 0.5)], basis)
 

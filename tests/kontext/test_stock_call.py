@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from lorweb.basis import analogy
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
@@ -16,7 +15,7 @@ from lorweb.kontext.grid import Size, control_grid, quadrant_of, restore
 from lorweb.kontext.load import Base
 from lorweb.kontext.pipeline import AnalogyPipeline
 from tests.kontext.made import CONFIG, same, train
-from tests.kontext_tiny import TEXT_TOKENS, PixelEncoder, drawn_image
+from tests.kontext_tiny import TEXT_TOKENS, PixelEncoder, drawn_image, stock_call
 
 RULES = {
     "square": CanvasRule(Size(32, 32), latents="grid"),
@@ -32,20 +31,12 @@ def pipe(base: Base) -> AnalogyPipeline:
     return AnalogyPipeline(base, PixelEncoder(), CONFIG, RULES["square"])
 
 
-def stock_call(base: Base, grid: Image.Image, seed: int) -> Image.Image:
-    image: Image.Image = base.pipeline(
-        image=grid,
-        prompt="a hat",
-        height=grid.height,
-        width=grid.width,
-        max_area=grid.height * grid.width,
-        _auto_resize=False,
-        num_inference_steps=3,
-        guidance_scale=2.5,
-        generator=torch.Generator().manual_seed(seed),
-        max_sequence_length=TEXT_TOKENS,
-    ).images[0]
-    return image
+SETTINGS = {
+    "prompt": "a hat",
+    "num_inference_steps": 3,
+    "guidance_scale": 2.5,
+    "max_sequence_length": TEXT_TOKENS,
+}
 
 
 @pytest.mark.parametrize("b_size", [(70, 33), (30, 64)])
@@ -60,13 +51,17 @@ def test_the_pictures_are_those_of_a_stock_call_under_the_same_analogy(
     grid = control_grid(canvas.a, canvas.a2, canvas.b[0])
     assert ours.mix_BLN is not None
     with analogy(pipe.base.transformer, mix=ours.mix_BLN):
-        theirs = stock_call(pipe.base, grid, seed=7)
+        theirs = stock_call(pipe.base.pipeline, grid, 7, **SETTINGS)
     assert theirs.size == grid.size
     expected = restore(quadrant_of(theirs, 1, 1), canvas.placements[0])
     assert expected.size == b.size
     assert same(ours.images[0], expected, by=1)
     assert np.asarray(expected).std() > 10, "the comparison is not of two blank images"
-    assert not same(restore(quadrant_of(stock_call(pipe.base, grid, 7), 1, 1), canvas.placements[0]), expected, by=3)
+    assert not same(
+        restore(quadrant_of(stock_call(pipe.base.pipeline, grid, 7, **SETTINGS), 1, 1), canvas.placements[0]),
+        expected,
+        by=3,
+    )
 
 
 @pytest.mark.parametrize("latents", ["quadrant", "grid"])
