@@ -48,11 +48,11 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
     """
     from lorweb.basis.mixes import mix_hash
     from lorweb.coefficients import coefficients, shaped, source_of
-    from lorweb.commands import load
+    from lorweb.commands import check_weights_file, model_file
 
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
-    pipe, basis = load(model)
-    found = shaped(coefficients(pipe, basis, source), keep, keep_sum, scale)
+    check_weights_file(out)
+    found = shaped(coefficients(model_file(model), source), keep, keep_sum, scale)
     found.save(out)
     typer.echo(f"{out}: {found.mix_LN.shape[0]} layers x {found.mix_LN.shape[1]} LoRAs, {mix_hash(found.mix_LN)}")
 
@@ -80,17 +80,19 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     Example: lorweb bake --mix dusk.safetensors -o dusk-lora.safetensors --format comfyui
     """
     from lorweb.basis import fold
+    from lorweb.basis.bare import load_bare
     from lorweb.basis.lora_file import known_dtype, known_format
     from lorweb.coefficients import coefficients, source_of
-    from lorweb.commands import load
+    from lorweb.commands import check_weights_file, model_file
 
     style, precision = known_format(lora_format), known_dtype(dtype)
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
-    pipe, basis = load(model)
-    found = coefficients(pipe, basis, source)
+    check_weights_file(out)
+    basis = model_file(model)
+    found = coefficients(basis, source)
     with _progress_bar("bake") as progress:
-        baked = fold.bake(pipe.base.transformer, found.mix_LN, rank, progress).to(precision)
-    baked.save(out, style, {"base": pipe.base.name, "basis_sha256": found.basis_sha256})
+        baked = fold.bake(load_bare(basis), found.mix_LN, rank, progress, precision)
+    baked.save(out, style, {**found.base, "basis_sha256": found.basis_sha256})
     worst = max(baked.errors, key=lambda name: baked.errors[name])
     typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype}")
     typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")

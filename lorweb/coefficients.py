@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lorweb.basis.mix_files import MixFile
-    from lorweb.kontext.pipeline import AnalogyPipeline
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,10 @@ def source_of(images: list[Path | None], pairs: list[str], files: list[str]) -> 
     return Source([(given[0], given[1]), *(_pair(text) for text in pairs)], given[2:], [])
 
 
-def coefficients(pipe: "AnalogyPipeline", basis: Path, source: Source) -> "MixFile":
+def coefficients(basis: Path, source: Source) -> "MixFile":
     """The mean of e [L, N] over all pairs and queries, or the weighted sum of the files; with where it came from.
+
+    Only images need the base and the encoder: adding files loads neither.
 
     Raises:
         FileNotFoundError: an image or a file is missing.
@@ -51,6 +52,9 @@ def coefficients(pipe: "AnalogyPipeline", basis: Path, source: Source) -> "MixFi
 
     if source.files:
         return combine(parse_terms(source.files), basis)
+    from lorweb.kontext.pipeline import AnalogyPipeline
+
+    pipe = AnalogyPipeline.from_pretrained(basis)
     queries = [read_image(path) for path in source.queries]
     mixes_BLN = [pipe.mix(read_image(a), read_image(a2), queries) for a, a2 in source.pairs]
     facts: dict[str, Any] = {

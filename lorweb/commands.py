@@ -59,6 +59,12 @@ def model_file(model: str) -> Path:
     return file
 
 
+def check_weights_file(out: Path) -> None:
+    """Refuse an output that is no safetensors file, before anything is computed. Raises ValueError."""
+    if out.suffix != ".safetensors" or out.is_dir():
+        raise ValueError(f"the output {out} must be a .safetensors file; give one as -o NAME.safetensors")
+
+
 def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)

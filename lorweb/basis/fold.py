@@ -22,16 +22,22 @@ Progress = Callable[[int, int], None]  # (layers done, layers in all), after eac
 
 
 def bake(
-    transformer: nn.Module, query_or_mix: Tensor, rank: int | None = None, progress: Progress | None = None
+    transformer: nn.Module,
+    query_or_mix: Tensor,
+    rank: int | None = None,
+    progress: Progress | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Baked:
     """Fold one analogy into a plain LoRA; the transformer is not changed.
 
     `query_or_mix` is one query [Q] or [1, Q], or one mix [L, N] or [1, L, N]. Without `rank` the result has rank N*r
     and is exact; with it, it is the best approximation of that rank (SVD), padded with zeros where a layer has less.
     So all layers have one rank, which is what hot-swapping wants. `progress(done, layers)` is called after each layer.
+    A 16-bit `dtype` halves the file; the errors then are of the factors as they are after rounding.
 
     Raises:
-        ValueError: more than one analogy, a shape that fits neither, internal queries, or rank < 1.
+        ValueError: more than one analogy, a shape that fits neither, internal queries, rank < 1, or a value that is not
+            finite in `dtype`.
     """
     if rank is not None and rank < 1:
         raise ValueError(f"rank is {rank}; give a positive rank, or None for the exact one")
@@ -46,6 +52,10 @@ def bake(
             A_RI, B_OR, lost_here, norm_here = A_KI, B_OK, 0.0, 0.0
         else:
             A_RI, B_OR, lost_here, norm_here = truncate(A_KI, B_OK, rank)
+        if dtype != torch.float32:
+            A_RI, B_OR = rounded(A_RI, dtype, f"{name}.A"), rounded(B_OR, dtype, f"{name}.B")
+            norm_here = square_norm(A_KI, B_OK)
+            lost_here = square_norm(torch.cat([A_KI, A_RI.float()]), torch.cat([B_OK, -B_OR.float()], dim=1))
         state_dict[f"{PREFIX}{name}.lora_A.weight"] = A_RI.contiguous()
         state_dict[f"{PREFIX}{name}.lora_B.weight"] = B_OR.contiguous()
         errors[name] = (lost_here / norm_here) ** 0.5 if norm_here else 0.0
@@ -96,6 +106,22 @@ def truncate(A_KI: Tensor, B_OK: Tensor, rank: int) -> tuple[Tensor, Tensor, flo
     A_RI[:kept] = _reflect(Qa, Vh[:kept].T * root).T.to(A_RI)
     B_OR[:, :kept] = _reflect(Qb, U[:, :kept] * root).to(B_OR)
     return A_RI, B_OR, float(s[kept:].square().sum()), float(s.square().sum())
+
+
+def square_norm(A_KI: Tensor, B_OK: Tensor) -> float:
+    """|B A|^2 in the Frobenius norm, from K x K products in float64: tr(A^T B^T B A) = sum of (B^T B) * (A A^T)."""
+    A, B = A_KI.double(), B_OK.double()
+    return max(0.0, float(((B.T @ B) * (A @ A.T)).sum()))
+
+
+def rounded(factor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """A factor in another dtype. Raises ValueError where a value is not finite in it."""
+    cast = factor.to(dtype)
+    if not bool(cast.isfinite().all()):
+        raise ValueError(
+            f"{name} reaches {float(factor.abs().max()):g}, which is not finite as {dtype}; use bfloat16 or float32"
+        )
+    return cast
 
 
 def _householder(W: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:

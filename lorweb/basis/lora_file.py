@@ -26,7 +26,8 @@ class Baked:
 
     `state_dict` holds `transformer.<layer>.lora_A.weight` [R, I] and `.lora_B.weight` [O, R]; alpha = rank, so its
     scale is 1. `errors` is |dW - dW_R| / |dW| in the Frobenius norm for each layer, `total_error` the same over all
-    layers together; both are 0 for the exact bake. `mix` is the hash of the coefficients, as `mix_hash` gives it.
+    layers together; both are 0 for the exact bake in float32. `mix` is the hash of the coefficients, as
+    `mix_hash` gives it.
     """
 
     state_dict: dict[str, Tensor]

@@ -29,6 +29,11 @@ class MixFile:
     basis_sha256: str
     facts: dict[str, Any]
 
+    @property
+    def base(self) -> dict[str, str]:
+        """{"base": its name} where the facts say which base the coefficients are for, else {}."""
+        return {"base": str(self.facts["base"])} if "base" in self.facts else {}
+
     def save(self, path: Path) -> None:
         """Write it; equal content is equal bytes. Atomic. Raises OSError if it cannot be written."""
         assert self.mix_LN.ndim == 2, tuple(self.mix_LN.shape)
