@@ -61,10 +61,15 @@ def show(row: Row) -> Row:
     """Print a row as soon as it is known."""
     print(
         f"{row['name']:<78} / {row['rival']:<20} {row['ratio']:6.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        f"  target <= {row['target']:<5} {'met' if row['met'] else 'MISSED':<6}  {row['ms']:.4g} ms, n {row['n']}",
+        f"  target <= {row['target']:<5} {verdict(row):<6}  {row['ms']:.4g} ms, n {row['n']}",
         flush=True,
     )
     return row
+
+
+def verdict(row: Row) -> str:
+    """Whether the target is met, in a word; one or two rounds do not tell."""
+    return "n < 3" if row["n"] < 3 else "met" if row["met"] else "MISSED"
 
 
 def write(rows: list[Row], given: argparse.Namespace) -> None:
