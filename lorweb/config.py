@@ -95,13 +95,31 @@ class Assemble(Section):
         return self
 
 
+class Views(Section):
+    """Random views of training images, encoded beside the whole images (lorweb.kontext.geometry)."""
+
+    count: Annotated[int, Field(ge=0)]
+    smallest: Annotated[float, Field(gt=0.0, le=1.0)]
+    flips: Share
+
+
 class Encode(Section):
     base: str  # "tiny", a diffusers folder, or a hub id
     quadrant: Annotated[int, Field(ge=32, multiple_of=16)]
     encoder: str
     query_mode: str
     grid_analogies: Annotated[int, Field(ge=0)]
+    views: Views
     pool: Pool
+
+    @model_validator(mode="after")
+    def _views_are_of_single_images(self) -> Self:
+        if self.views.count and self.grid_analogies:
+            raise ValueError(
+                f"views.count {self.views.count} and grid_analogies {self.grid_analogies} are both set, but grids are "
+                "encoded of whole images only; set one of them to 0"
+            )
+        return self
 
 
 class InternalQuery(Section):

@@ -89,7 +89,7 @@ TRAIN_PAIR: Final = pa.schema(
 # data/encoded: shards of images, text/ and grids/, and pairs.parquet. The blobs are safetensors files.
 ENCODED_IMAGE: Final = pa.schema(
     [
-        pa.field("image", pa.string(), nullable=False),  # sha256 of the PNG bytes
+        pa.field("image", pa.string(), nullable=False),  # sha256 of the PNG bytes; with "~k" behind it, view k of it
         pa.field("tensors", pa.large_binary(), nullable=False),  # `latents` [C, h, w] and `features` [D], float16
     ]
 )

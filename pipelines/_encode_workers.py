@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from lorweb.config import Encode
 from lorweb.data.decode import decode_rgb
 from lorweb.data.shards import RowReader
+from lorweb.kontext.geometry import ViewRule, draw_view
 from lorweb.records import PAIR
 from pipelines._rows import Item, Result
 
@@ -29,11 +30,12 @@ class EncodeImages:
         self.rows = RowReader(Path(pairs), PAIR, ["before", "after"])
         self.base = frozen_base(cfg)
         self.encoder, self.mode = load_encoder(cfg.encoder, str(self.base.device)), cfg.query_mode
+        self.rule = ViewRule(cfg.views.smallest, cfg.views.flips)
 
     def __call__(self, items: list[Item]) -> list[Result]:
-        return [{"image": item["id"], "tensors": self._encode(*item["at"])} for item in items]
+        return [{"image": item["id"], "tensors": self._encode(*item["at"], item["view"])} for item in items]
 
-    def _encode(self, place: list[int], side: str) -> bytes:
+    def _encode(self, place: list[int], side: str, view: int) -> bytes:
         import torch
         from safetensors.torch import save
 
@@ -41,7 +43,10 @@ class EncodeImages:
         from lorweb.kontext.codec import encode_image
         from lorweb.kontext.grid import fit_image
 
-        image, _ = fit_image(decode_rgb(self.rows(place)[side], MAX_PIXELS), self.size, "crop")
+        image = decode_rgb(self.rows(place)[side], MAX_PIXELS)
+        if view:
+            image = draw_view(self.rule, 0, 0, view).apply(image)
+        image, _ = fit_image(image, self.size, "crop")
         latents, features = encode_image(self.base, [image])[0], encode(self.encoder, self.mode, [image])[0]
         both = {"latents": latents, "features": features}
         return save({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in both.items()})

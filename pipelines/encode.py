@@ -1,6 +1,7 @@
 """Latents, text embeddings and encoder features, each computed once -> data/encoded."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from lorweb.records import (
     TRAIN_PAIR,
     stable_id,
 )
-from lorweb.training.dataset import grid_key, load_train_pairs
+from lorweb.training.dataset import grid_key, load_train_pairs, view_key
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
 from pipelines._rows import Execute, Item, RowJob, run_rows
@@ -31,24 +32,41 @@ VERSION: Final = 1
 OUT, PAIRS, ANALOGIES = Path("data/encoded"), Path("data/pairs"), Path("data/analogies")
 
 
-def used_pairs() -> tuple[set[str], set[str]]:
-    """(ids of the pairs, instructions) that training or evaluation will ask for; "" is the prompt that says nothing."""
+@dataclass(frozen=True)
+class Used:
+    """What training or evaluation will ask for; the instruction "" is the prompt that says nothing."""
+
+    pairs: set[str]
+    trained: set[str]  # the pairs that training draws from
+    texts: set[str]
+
+
+def used() -> Used:
+    """Pairs and instructions of data/analogies."""
     train = read_table(ANALOGIES / "train", TRAIN_PAIR, ["pair", "instruction"]).to_pylist()
     listed = read_table(ANALOGIES, ANALOGY, ["exemplar", "query", "instruction"]).to_pylist()
-    pairs = {r["pair"] for r in train} | {r["exemplar"] for r in listed} | {r["query"] for r in listed}
-    return pairs, {""} | {r["instruction"] for r in train} | {r["instruction"] for r in listed}
+    trained = {r["pair"] for r in train}
+    listed_pairs = {r["exemplar"] for r in listed} | {r["query"] for r in listed}
+    texts = {""} | {r["instruction"] for r in train} | {r["instruction"] for r in listed}
+    return Used(trained | listed_pairs, trained, texts)
 
 
-def distinct_images(pairs: set[str]) -> tuple[list[Item], list[dict[str, str]]]:
-    """Items of the images to encode, each once by content, and the rows of `records.ENCODED_PAIR`."""
+def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str, str]]]:
+    """Items of the images to encode, each once by content and view, and the rows of `records.ENCODED_PAIR`.
+
+    View 0 is the whole image; the others, `views` in number, are of the images that training draws from.
+    """
     images: dict[str, Item] = {}
     links = []
     for row in read_index(PAIRS, PAIR, ["id"], digests=["before", "after"]):
-        if row["id"] in pairs:
-            for side in ("before", "after"):
-                name = row[f"{side}_sha256"]
-                images.setdefault(name, {"id": name, "at": [row["at"], side]})
-            links.append({"pair": row["id"], "before": row["before_sha256"], "after": row["after_sha256"]})
+        if row["id"] not in asked.pairs:
+            continue
+        names = {side: row[f"{side}_sha256"] for side in ("before", "after")}
+        for side, sha256 in names.items():
+            for view in range(1 + views if row["id"] in asked.trained else 1):
+                name = view_key(sha256, view)
+                images.setdefault(name, {"id": name, "at": [row["at"], side], "view": view})
+        links.append({"pair": row["id"], **names})
     return list(images.values()), links
 
 
@@ -105,11 +123,13 @@ def main(execute: Execute | None = None) -> None:
     params = load_params()
     cfg = params.encode
     with stage("encode") as metrics:
-        pairs, texts = used_pairs()
-        images, links = distinct_images(pairs)
+        asked = used()
+        texts = asked.texts
+        images, links = distinct_images(asked, cfg.views.count)
         known = revisions(cfg)
         where = str(PAIRS.resolve())
-        seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels)
+        views = (cfg.views.smallest, cfg.views.flips) if cfg.views.count else ()
+        seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels, *views)
         image_job = row_job(cfg, "images", EncodeImages, (cfg, where), seen)
         text_job = row_job(cfg, "texts", EncodeTexts, (cfg,), (known["base"],))
         grids = grid_items(cfg, images, links)
@@ -135,7 +155,9 @@ def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...],
 
 def manifest(cfg: Encode, known: Mapping[str, str], rows: int) -> Manifest:
     """What training and the checkpoint have to know about the encoded data."""
-    recipe = cfg.model_dump(mode="json", include={"base", "quadrant", "encoder", "query_mode", "grid_analogies"})
+    recipe = cfg.model_dump(
+        mode="json", include={"base", "quadrant", "encoder", "query_mode", "grid_analogies", "views"}
+    )
     recipe |= {"base_revision": known["base"], "encoder_revision": known["encoder"]}
     recipe["catalogue_sha256"] = read_manifest(ANALOGIES)["params"]["catalogue_sha256"]
     inputs = {"pairs": fingerprint(PAIRS), "analogies": fingerprint(ANALOGIES)}

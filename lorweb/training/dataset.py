@@ -26,11 +26,12 @@ from lorweb.training.sampler import TrainPair
 
 @dataclass(frozen=True)
 class Triple:
-    """An analogy by pair ids: `exemplar` gives a and a', `query` gives b and the true b'."""
+    """An analogy by pair ids: `exemplar` gives a and a', `query` gives b and the true b'; all four in one view."""
 
     exemplar: str
     query: str
     instruction: str
+    view: int = 0  # the whole images; others only of pairs that training draws from
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Encoded:
     latents_MChw: Tensor
     features_MD: Tensor
     pairs: dict[str, tuple[int, int]]  # pair id -> rows of its before and after image
+    viewed: dict[tuple[str, int], tuple[int, int]]  # the same of (pair id, view), views from 1 on
     texts: dict[str, TextEmbedding]  # one row each
     grids: dict[str, Tensor]  # `grid_key` -> features [D] of the mode's view; {} for modes that see single images
     images: tuple[str, ...]  # names of the M images
@@ -72,10 +74,16 @@ class Encoded:
         images = _tensors(read_table(folder, ENCODED_IMAGE))
         rows = {name: row for row, name in enumerate(images)}
         pairs: dict[str, tuple[int, int]] = {}
+        viewed: dict[tuple[str, int], tuple[int, int]] = {}
+        manifest = read_manifest(folder)
         for row in pq.read_table(folder / "pairs.parquet", schema=ENCODED_PAIR).to_pylist():
             if row["before"] not in rows or row["after"] not in rows:
                 raise ValueError(f"pair {row['pair']} in {folder} names an image that is not there; encode again")
             pairs[row["pair"]] = rows[row["before"]], rows[row["after"]]
+            for view in range(1, 1 + _views(manifest)):
+                before, after = (view_key(row[side], view) for side in ("before", "after"))
+                if before in rows and after in rows:
+                    viewed[row["pair"], view] = rows[before], rows[after]
         texts = {
             text: TextEmbedding(found["prompt_embeds"].float()[None], found["pooled"].float()[None])
             for text, found in _tensors(read_table(folder / "text", ENCODED_TEXT)).items()
@@ -85,10 +93,11 @@ class Encoded:
             torch.stack([found["latents"] for found in images.values()]),
             torch.stack([found["features"] for found in images.values()]),
             pairs,
+            viewed,
             texts,
             {key: found["features"] for key, found in grids.items()},
             tuple(images),
-            read_manifest(folder),
+            manifest,
         )
 
     @property
@@ -112,7 +121,7 @@ class Encoded:
 
     def grid_batch(self, triples: Sequence[Triple]) -> Batch:
         """Grids, queries and text of some analogies, in their order."""
-        rows = torch.tensor([self.pairs[t.exemplar] + self.pairs[t.query] for t in triples])
+        rows = torch.tensor([self._rows(t.exemplar, t.view) + self._rows(t.query, t.view) for t in triples])
         a, a2, b, b2 = (self.latents_MChw[rows[:, i]].float() for i in range(4))
         texts = [self.texts[t.instruction] for t in triples]
         return Batch(
@@ -136,6 +145,9 @@ class Encoded:
         columns = {"a": 0, "a2": 1, "b": 2}
         return combine(self.query_mode, {view: self.features_MD[rows_B3[:, columns[view]]].float() for view in seen})
 
+    def _rows(self, pair: str, view: int) -> tuple[int, int]:
+        return self.viewed[pair, view] if view else self.pairs[pair]
+
     def _grid(self, a: int, a2: int, b: int) -> Tensor:
         key = grid_key(self.images[a], self.images[a2], self.images[b])
         if key not in self.grids:
@@ -155,16 +167,30 @@ class Encoded:
         """How many training analogies were encoded as grids; 0: the mode needs none, all may be drawn."""
         return int(self.manifest["params"].get("grid_analogies", 0))
 
+    @property
+    def views(self) -> int:
+        """How many random views each training image has besides the whole one."""
+        return _views(self.manifest)
+
 
 def grid_key(a: str, a2: str, b: str) -> str:
     """Name of a grid in records.ENCODED_GRID, from the names of its images."""
     return f"{a},{a2},{b}"
 
 
+def view_key(image: str, view: int) -> str:
+    """Name of a view in records.ENCODED_IMAGE; view 0 is the whole image, and has the image's own name."""
+    return f"{image}~{view}" if view else image
+
+
 def load_train_pairs(analogies: Path) -> list[TrainPair]:
     """Rows of records.TRAIN_PAIR below data/analogies."""
     rows = read_table(analogies / "train", TRAIN_PAIR).to_pylist()
     return [TrainPair(row["task"], row["subject"], row["pair"], row["instruction"]) for row in rows]
+
+
+def _views(manifest: dict[str, Any]) -> int:
+    return int(manifest["params"].get("views", {}).get("count", 0))
 
 
 def _tensors(table: pa.Table) -> dict[str, dict[str, Tensor]]:

@@ -55,6 +55,11 @@ def other_exemplar(analogy: Mapping[str, Any], others: Sequence[Mapping[str, Any
     return None
 
 
+def slot_view(seed: int, step: int, slot: int, views: int) -> int:
+    """Which view one slot of a step is shown in: 0, the whole images, or one of `views` random ones, all alike."""
+    return stable_seed("view", seed, step, slot) % (1 + views)
+
+
 def rank_slots(batch_size: int, rank: int, world: int) -> range:
     """The slots of the global batch that one rank computes."""
     return range(rank, batch_size, world)

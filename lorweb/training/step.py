@@ -20,7 +20,7 @@ from lorweb.kontext.tokens import pack, positions, unpack
 from lorweb.training import reduce
 from lorweb.training.dataset import Batch, Encoded, Triple
 from lorweb.training.optimizer import schedule_factor, set_learning_rate
-from lorweb.training.sampler import AnalogySampler
+from lorweb.training.sampler import AnalogySampler, slot_view
 from lorweb.training.variants import Variant
 
 
@@ -88,7 +88,9 @@ def take_step(run: Run, step: int) -> StepResult:
     config = run.config
     drawn = run.sampler.batch(step, rank, workers)
     slots = [analogy.slot for analogy in drawn]
-    batch = run.encoded.grid_batch([Triple(d.exemplar, d.query, d.instruction) for d in drawn]).to(run.device)
+    views = [slot_view(run.sampler.seed, step, slot, run.encoded.views) for slot in slots]
+    triples = [Triple(d.exemplar, d.query, d.instruction, view) for d, view in zip(drawn, views, strict=True)]
+    batch = run.encoded.grid_batch(triples).to(run.device)
     noised = Noised(
         flow.draw_noise(tuple(batch.x0_BCHW.shape[1:]), run.sampler.seed, step, slots).to(run.device),
         flow.draw_timesteps(config.timesteps, run.sampler.seed, step, slots).to(run.device),

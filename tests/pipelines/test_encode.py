@@ -11,11 +11,13 @@ from PIL import Image
 from safetensors.torch import load
 
 from lorweb.basis.encoders import load_encoder
+from lorweb.basis.query import combine
 from lorweb.data.manifest import Manifest, read_manifest, write_manifest
 from lorweb.data.shards import read_table, write_rows
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
 from lorweb.kontext.codec import encode_image
-from lorweb.kontext.grid import Size, fit_image
+from lorweb.kontext.geometry import ViewRule, draw_view
+from lorweb.kontext.grid import Size, compose_latents, fit_image
 from lorweb.kontext.load import load_base
 from lorweb.kontext.query import query_of
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_TEXT, PAIR, TRAIN_PAIR
@@ -106,19 +108,57 @@ def test_other_batches_give_the_same_bytes_and_a_rerun_encodes_nothing(encoded, 
     assert {name: tensor.dtype for name, tensor in saved.items()} == dict.fromkeys(saved, torch.float16)
 
 
-def as_grids(encoded, tmp_path, mode, analogies):
-    """A copy of the project, encoded for a mode that looks at the grid."""
+def copy_with(encoded, tmp_path, **keys):
+    """A copy of the project, with other parameters of the stage."""
     folder = tmp_path / "project"
     shutil.copytree(encoded, folder)
     sections = changes(encoded / "base")
-    sections["encode"] |= {"query_mode": mode, "grid_analogies": analogies}
+    sections["encode"] |= keys
     write_params(folder, sections)
     return folder
 
 
+def test_training_images_are_encoded_in_random_views_too(encoded, tmp_path, monkeypatch):
+    views = {"count": 2, "smallest": 0.5, "flips": 0.5}
+    monkeypatch.chdir(copy_with(encoded, tmp_path, views=views))
+    encode.main(in_process)
+    data, plain = Encoded.load(Path("data/encoded")), Encoded.load(encoded / "data/encoded")
+    trained = [row.pair for row in load_train_pairs(Path("data/analogies"))]
+    assert data.views == 2 and set(data.viewed) == {(pair, view) for pair in trained for view in (1, 2)}
+    assert 0 < len(trained) < len(data.pairs) and data.pairs.keys() == plain.pairs.keys()
+    pairs = {row["id"]: row for row in read_table(Path("data/pairs"), PAIR).to_pylist()}
+    base, encoder = (
+        load_base(str(encoded / "base"), torch.float32, "cpu"),
+        load_encoder(plain.manifest["params"]["encoder"]),
+    )
+    exemplar, query = next((a, b) for a in trained for b in trained if a != b)
+    for view in (0, 1, 2):
+        batch = data.grid_batch([Triple(exemplar, query, "", view)])
+        quadrants, features = [], []
+        for pair, side in ((exemplar, "before"), (exemplar, "after"), (query, "before"), (query, "after")):
+            image = Image.open(io.BytesIO(pairs[pair][side])).convert("RGB")
+            shown = draw_view(ViewRule(0.5, 0.5), 0, 0, view).apply(image) if view else image
+            shown = fit_image(shown, Size(32, 32), "crop")[0]
+            quadrants.append(encode_image(base, [shown])[0].half().float())
+            features.append(encoder([shown]).half().float())
+        assert torch.equal(batch.x0_BCHW[0], compose_latents(*quadrants))
+        found = dict(zip(("a", "a2", "b"), features[:3], strict=True))
+        assert torch.equal(batch.query_BQ, combine(data.query_mode, found))
+    grids = [data.grid_batch([Triple(exemplar, query, "", view)]).x0_BCHW for view in (0, 1, 2)]
+    assert not torch.equal(grids[0], grids[1]) and not torch.equal(grids[1], grids[2])
+    assert torch.equal(grids[0], plain.grid_batch([Triple(exemplar, query, "")]).x0_BCHW)
+
+
+def test_views_and_grids_exclude_each_other(encoded, tmp_path, monkeypatch):
+    views = {"count": 1, "smallest": 0.5, "flips": 0.0}
+    monkeypatch.chdir(copy_with(encoded, tmp_path, query_mode="caa'b", grid_analogies=3, views=views))
+    with pytest.raises(ValueError, match=r"encode: views.count 1 and grid_analogies 3 are both set"):
+        encode.main(in_process)
+
+
 @pytest.mark.parametrize("mode", ["caa'", "caa'b", "caa'bb'"])
 def test_grids_of_every_analogy_that_may_be_asked_are_those_of_apply(encoded, tmp_path, monkeypatch, mode):
-    monkeypatch.chdir(as_grids(encoded, tmp_path, mode, 10))
+    monkeypatch.chdir(copy_with(encoded, tmp_path, query_mode=mode, grid_analogies=10))
     encode.main(in_process)
     data = Encoded.load(Path("data/encoded"))
     assert data.pool == 10 and 10 < len(data.grids) == json.loads(Path("metrics/encode.json").read_text())["grids"]
@@ -141,7 +181,7 @@ def test_grids_of_every_analogy_that_may_be_asked_are_those_of_apply(encoded, tm
 
 
 def test_grids_are_asked_for_exactly_where_the_mode_looks_at_them(encoded, tmp_path, monkeypatch):
-    monkeypatch.chdir(as_grids(encoded, tmp_path, "caa'b", 0))
+    monkeypatch.chdir(copy_with(encoded, tmp_path))
     for mode, analogies, words in (("caa'b", 0, "looks at grids; set it to how many"), ("ca'-ca", 3, "set it to 0")):
         sections = changes(encoded / "base")
         sections["encode"] |= {"query_mode": mode, "grid_analogies": analogies}

@@ -20,7 +20,7 @@ from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.shards import write_rows
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
 from lorweb.training.baseline import new_variant
-from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.dataset import Encoded, Triple, load_train_pairs, view_key
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.step import Run
@@ -66,7 +66,7 @@ class Folders:
     analogies: Path
 
 
-def write_data(root: Path, tasks: int = 6, subjects: int = 6, held_out: int = 2) -> Folders:
+def write_data(root: Path, tasks: int = 6, subjects: int = 6, held_out: int = 2, views: int = 0) -> Folders:
     """Images, pairs, text, training pairs, validation analogies; the last `held_out` tasks are never trained."""
     generator = torch.Generator().manual_seed(7)
     images: dict[str, torch.Tensor] = {
@@ -84,6 +84,7 @@ def write_data(root: Path, tasks: int = 6, subjects: int = 6, held_out: int = 2)
                 analogies.append(_analogy(task, subjects, s, "edit" if unseen else "none"))
             elif not unseen:
                 train.append(row)
+    images |= {view_key(name, view): z + view for name, z in images.items() for view in range(1, 1 + views)}
     folders = Folders(root / "data" / "encoded", root / "data" / "analogies")
     blobs = {name: {"latents": z.half(), "features": z.mean((1, 2)).half()} for name, z in images.items()}
     write_rows([{"image": n, "tensors": save(t)} for n, t in blobs.items()], folders.encoded, ENCODED_IMAGE)
@@ -93,7 +94,8 @@ def write_data(root: Path, tasks: int = 6, subjects: int = 6, held_out: int = 2)
     pq.write_table(pa.Table.from_pylist(pairs, ENCODED_PAIR), folders.encoded / "pairs.parquet")
     write_rows(analogies, folders.analogies, ANALOGY)
     write_rows(train, folders.analogies / "train", TRAIN_PAIR)
-    write_manifest(folders.encoded, Manifest(len(images), {}, {"query_mode": "cat-aa'b"}, {}))
+    recipe = {"query_mode": "cat-aa'b", "views": {"count": views, "smallest": 0.5, "flips": 0.5}}
+    write_manifest(folders.encoded, Manifest(len(images), {}, recipe, {}))
     write_manifest(folders.analogies, Manifest(len(analogies), {}, {}, {}))
     return folders
 

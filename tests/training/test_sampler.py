@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lorweb.training.sampler import AnalogySampler, TrainPair, rank_slots, stable_seed
+from lorweb.training.sampler import AnalogySampler, TrainPair, rank_slots, slot_view, stable_seed
 
 PAIRS = [
     TrainPair(f"t{t}", f"s{s}", f"p{t}-{s}-{k}", f"do {t}") for t in range(5) for s in range(4) for k in range(t + 1)
@@ -68,6 +68,15 @@ def test_every_ordered_pair_of_subjects_comes_up():
 def test_captions_are_dropped_at_the_rate_that_was_asked_for(dropout, low, high):
     drawn = [d.instruction for step in range(400) for d in sampler(caption_dropout=dropout).batch(step)]
     assert low <= drawn.count("") / len(drawn) <= high
+
+
+def test_each_view_comes_up_as_often_and_hangs_on_the_slot_alone():
+    drawn = [slot_view(0, step, slot, 3) for step in range(250) for slot in range(8)]
+    assert [abs(drawn.count(view) - 500) < 80 for view in range(4)] == [True] * 4 and len(drawn) == 2000
+    assert (
+        drawn[:8] == [slot_view(0, 0, slot, 3) for slot in range(8)] != [slot_view(1, 0, slot, 3) for slot in range(8)]
+    )
+    assert {slot_view(0, step, 0, 0) for step in range(50)} == {0}
 
 
 def test_tasks_with_one_subject_are_left_out_by_name():

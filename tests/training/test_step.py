@@ -5,6 +5,7 @@ import torch
 
 from lorweb.kontext import flow
 from lorweb.training.dataset import Triple
+from lorweb.training.sampler import slot_view
 from lorweb.training.step import Noised, NonFiniteError, predict, take_step
 from tests.training.made import equal, make_run, train_section, weights, write_data
 
@@ -20,6 +21,12 @@ def folders(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def viewed(tmp_path_factory):
+    """The same with two random views of every image."""
+    return write_data(tmp_path_factory.mktemp("viewed"), views=2)
+
+
 @pytest.mark.parametrize("name", GOLDEN)
 def test_ten_steps_have_their_golden_losses(folders, name):
     run = make_run(folders, train_section(), name)
@@ -32,11 +39,16 @@ def test_every_variant_starts_from_the_bare_base(folders):
     assert first[0] == first[1]
 
 
-def test_the_loss_is_equation_one(folders):
+@pytest.mark.parametrize("data", ["folders", "viewed"])
+def test_the_loss_is_equation_one(data, request):
     """By hand from the parts: the bare base on z_t = (1 - t) x0 + t x1, weighted, mean over the batch."""
-    run = make_run(folders, train_section())
+    run = make_run(request.getfixturevalue(data), train_section())
     drawn = run.sampler.batch(0)
-    batch = run.encoded.grid_batch([Triple(d.exemplar, d.query, d.instruction) for d in drawn])
+    views = [slot_view(run.sampler.seed, 0, d.slot, run.encoded.views) for d in drawn]
+    assert any(views) == (data == "viewed")
+    batch = run.encoded.grid_batch(
+        [Triple(d.exemplar, d.query, d.instruction, view) for d, view in zip(drawn, views, strict=True)]
+    )
     x1 = flow.draw_noise(tuple(batch.x0_BCHW.shape[1:]), 0, 0, [0, 1, 2, 3])
     t_B = flow.draw_timesteps("uniform", 0, 0, [0, 1, 2, 3])
     with torch.no_grad():
