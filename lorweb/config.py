@@ -82,6 +82,11 @@ class Assemble(Section):
     train_subjects: tuple[str, ...]  # patterns of subjects that always train
     min_pairs_per_task: Annotated[int, Field(ge=2)]
     max_pairs_per_task: Annotated[int, Field(ge=2)]
+    max_pairs_per_source: Positive
+    near_evaluation: Annotated[int, Field(ge=0, le=32)]  # bits
+    inverse: tuple[str, ...]  # patterns of trained tasks
+    composed: Annotated[int, Field(ge=0)]  # tasks
+    balance: Literal["task", "edit_type", "pairs", "sqrt"]
     test_per_task: Positive
     val_per_task: Positive
 

@@ -14,6 +14,7 @@ from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_man
 from lorweb.data.shards import read_index, read_table, write_shards
 from lorweb.records import (
     ANALOGY,
+    DERIVED,
     ENCODED_GRID,
     ENCODED_IMAGE,
     ENCODED_PAIR,
@@ -37,18 +38,21 @@ class Used:
     """What training or evaluation will ask for; the instruction "" is the prompt that says nothing."""
 
     pairs: set[str]
-    trained: set[str]  # the pairs that training draws from
+    trained: set[str]  # the pairs whose images training sees
+    derived: dict[str, dict[str, str]]  # further pairs, made of sides of those: rows of `records.DERIVED`
     texts: set[str]
 
 
 def used() -> Used:
     """Pairs and instructions of data/analogies."""
     train = read_table(ANALOGIES / "train", TRAIN_PAIR, ["pair", "instruction"]).to_pylist()
+    derived = {row.pop("pair"): row for row in read_table(ANALOGIES / "derived", DERIVED).to_pylist()}
     listed = read_table(ANALOGIES, ANALOGY, ["exemplar", "query", "instruction"]).to_pylist()
-    trained = {r["pair"] for r in train}
+    trained = {r["pair"] for r in train} - set(derived)
+    trained |= {row[f"{side}_pair"] for row in derived.values() for side in ("before", "after")}
     listed_pairs = {r["exemplar"] for r in listed} | {r["query"] for r in listed}
     texts = {""} | {r["instruction"] for r in train} | {r["instruction"] for r in listed}
-    return Used(trained | listed_pairs, trained, texts)
+    return Used(trained | listed_pairs, trained, derived, texts)
 
 
 def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str, str]]]:
@@ -57,7 +61,7 @@ def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str,
     View 0 is the whole image; the others, `views` in number, are of the images that training draws from.
     """
     images: dict[str, Item] = {}
-    links = []
+    links: dict[str, dict[str, str]] = {}
     for row in read_index(PAIRS, PAIR, ["id"], digests=["before", "after"]):
         if row["id"] not in asked.pairs:
             continue
@@ -66,8 +70,10 @@ def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str,
             for view in range(1 + views if row["id"] in asked.trained else 1):
                 name = view_key(sha256, view)
                 images.setdefault(name, {"id": name, "at": [row["at"], side], "view": view})
-        links.append({"pair": row["id"], **names})
-    return list(images.values()), links
+        links[row["id"]] = names
+    for pair, of in asked.derived.items():
+        links[pair] = {side: links[of[f"{side}_pair"]][of[f"{side}_side"]] for side in ("before", "after")}
+    return list(images.values()), [{"pair": pair, **names} for pair, names in links.items()]
 
 
 def wanted_grids(cfg: Encode) -> list[tuple[str, str]]:

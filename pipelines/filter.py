@@ -19,7 +19,7 @@ from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.scores import SafetyNet, score_pairs
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
-from lorweb.records import PAIR, REJECT, dump_scores, load_scores
+from lorweb.records import LOOK, PAIR, REJECT, dump_scores, load_scores
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import count, publishing, stage, write_text
 
@@ -84,6 +84,11 @@ def kept_pairs(scores: Mapping[str, dict[str, float]], gone: Mapping[str, Any]) 
         yield kept.set_column(place, PAIR.field(place), filled)
 
 
+def look_of(pair: HashedPair) -> dict[str, str]:
+    """A row of `records.LOOK`."""
+    return {"id": pair.id, "before_hash": f"{pair.before:016x}", "after_hash": f"{pair.after:016x}"}
+
+
 Scored = tuple[dict[str, dict[str, float]], list[HashedPair], list[dict[str, Any]]]
 
 
@@ -109,7 +114,14 @@ def scored(cfg: Filter, items: list[Item], execute: Execute | None) -> Scored:
 
     agrees = agreement(directions)
     rows = results.index(["id", "scores", "before_hash", "after_hash"])
-    scores = {row["id"]: {**load_scores(row["scores"]), "direction": agrees[row["id"]]} for row in rows}
+    scores = {
+        row["id"]: {
+            **load_scores(row["scores"]),
+            "direction": agrees[row["id"]].direction,
+            "magnitude": agrees[row["id"]].magnitude,
+        }
+        for row in rows
+    }
     hashed = [HashedPair(r["id"], task[r["id"]], int(r["before_hash"], 16), int(r["after_hash"], 16)) for r in rows]
     return scores, hashed, results.rejects
 
@@ -128,6 +140,7 @@ def main(execute: Execute | None = None) -> None:
         with publishing(OUT, "filter") as folder:
             rows = write_shards(kept_pairs(scores, gone), folder, PAIR)
             write_rows(rejects, folder / "rejects", REJECT)
+            write_rows([look_of(pair) for pair in hashed if pair.id not in gone], folder / "look", LOOK)
             recipe = cfg.model_dump(mode="json", include={"checks", "duplicate_distance"})
             write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, {"score": VERSION}))
         curve = survival(((facts[name]["edit_type"], own) for name, own in scores.items()), cfg.checks)
