@@ -88,7 +88,7 @@ def semantic_duplicates(
         held: pairs held in memory at once; tasks are worked off in as many passes as that takes.
     """
     found: dict[str, str] = {}
-    for names in _batches(group, held):
+    for names in task_batches(group, held):
         rows: dict[str, list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]] = defaultdict(list)
         for name, before_D, after_D in vectors():
             if group.get(name) in names:
@@ -98,7 +98,7 @@ def semantic_duplicates(
     return found
 
 
-def _batches(group: Mapping[str, str], held: int) -> Iterator[Collection[str]]:
+def task_batches(group: Mapping[str, str], held: int) -> Iterator[Collection[str]]:
     """Tasks in order, as many at a time as have `held` pairs together, and at least one."""
     sizes: dict[str, int] = defaultdict(int)
     for task in group.values():
