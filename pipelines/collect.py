@@ -10,8 +10,9 @@ from lorweb.data.readers import Location, ReaderConfig, build_reader
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import REJECT, SOURCE, stable_id
+from pipelines._metrics import count
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import count, publishing, stage
+from pipelines._stage import publishing, stage
 
 VERSION: Final = 1  # goes up when the same parameters would give other sources
 OUT: Final = Path("data/sources")
@@ -96,7 +97,7 @@ def main(execute: Execute | None = None) -> None:
             rows = write_shards(results.tables(without=twice), folder, SOURCE)
             write_rows(rejects, folder / "rejects", REJECT)
             write_manifest(folder, Manifest(rows, {}, recipe, {"read": VERSION}))
-        metrics.update(count(len(items), rows, rejects))
+        metrics.update(count(len(items), rows, rejects, {"read": results.pace}))
 
 
 if __name__ == "__main__":

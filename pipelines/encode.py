@@ -26,8 +26,9 @@ from lorweb.records import (
 from lorweb.training.dataset import grid_key, load_train_pairs, view_key
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
+from pipelines._metrics import count
 from pipelines._rows import Execute, Item, RowJob, run_rows
-from pipelines._stage import count, publishing, stage
+from pipelines._stage import publishing, stage
 
 VERSION: Final = 1
 OUT, PAIRS, ANALOGIES = Path("data/encoded"), Path("data/pairs"), Path("data/analogies")
@@ -150,7 +151,9 @@ def main(execute: Execute | None = None) -> None:
                 write_shards(grid_rows.tables(), folder / "grids", ENCODED_GRID)
             pq.write_table(pa.Table.from_pylist(links, ENCODED_PAIR), folder / "pairs.parquet")
             write_manifest(folder, manifest(cfg, known, rows))
-        metrics.update(count(len(images), rows, []), texts=len(text_rows), pairs=len(links), grids=len(grids))
+        paces = {"images": image_rows.pace, "texts": text_rows.pace}
+        paces |= {"grids": grid_rows.pace} if grid_rows is not None else {}
+        metrics.update(count(len(images), rows, [], paces), texts=len(text_rows), pairs=len(links), grids=len(grids))
 
 
 def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...], identity: tuple[Any, ...]) -> RowJob:

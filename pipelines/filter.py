@@ -20,8 +20,9 @@ from lorweb.data.rejects import Rejected
 from lorweb.data.scores import SafetyNet, score_pairs
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.records import LOOK, PAIR, REJECT, dump_scores, load_scores
+from pipelines._metrics import count
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import count, publishing, stage, write_text
+from pipelines._stage import publishing, stage, write_text
 
 VERSION: Final = 1
 OUT, CANDIDATES, SURVIVAL = Path("data/pairs"), Path("data/candidates"), Path("metrics/filter_survival.csv")
@@ -89,7 +90,7 @@ def look_of(pair: HashedPair) -> dict[str, str]:
     return {"id": pair.id, "before_hash": f"{pair.before:016x}", "after_hash": f"{pair.after:016x}"}
 
 
-Scored = tuple[dict[str, dict[str, float]], list[HashedPair], list[dict[str, Any]]]
+Scored = tuple[dict[str, dict[str, float]], list[HashedPair], list[dict[str, Any]], dict[str, Any]]
 
 
 def scored(cfg: Filter, items: list[Item], execute: Execute | None) -> Scored:
@@ -123,7 +124,7 @@ def scored(cfg: Filter, items: list[Item], execute: Execute | None) -> Scored:
         for row in rows
     }
     hashed = [HashedPair(r["id"], task[r["id"]], int(r["before_hash"], 16), int(r["after_hash"], 16)) for r in rows]
-    return scores, hashed, results.rejects
+    return scores, hashed, results.rejects, results.pace
 
 
 def main(execute: Execute | None = None) -> None:
@@ -134,7 +135,7 @@ def main(execute: Execute | None = None) -> None:
         items = read_index(CANDIDATES, PAIR, ["id", "task", "edit_type"], digests=["before", "after"])
         items.sort(key=lambda item: item["before_sha256"])  # edits of one image side by side: it is scored once
         facts = {item["id"]: item for item in items}
-        scores, hashed, unscored = scored(cfg, items, execute)
+        scores, hashed, unscored, pace = scored(cfg, items, execute)
         gone = decide(cfg, facts, scores, hashed)
         rejects = unscored + [reject(Refusal(name, "filter", scores[name]), why) for name, why in gone.items()]
         with publishing(OUT, "filter") as folder:
@@ -148,7 +149,7 @@ def main(execute: Execute | None = None) -> None:
         by_type: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rejects:
             by_type[row["check"]][facts[row["id"]]["edit_type"]] += 1
-        metrics.update(count(len(items), rows, rejects), rejected_by_edit_type=by_type)
+        metrics.update(count(len(items), rows, rejects, {"score": pace}), rejected_by_edit_type=by_type)
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

@@ -15,8 +15,9 @@ from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import RowReader, read_index, write_rows, write_shards
 from lorweb.records import PAIR, REJECT, SOURCE, stable_id
+from pipelines._metrics import count
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import StageFailed, count, publishing, seed_of, stage
+from pipelines._stage import StageFailed, publishing, seed_of, stage
 
 VERSION: Final = 1
 OUT, SOURCES = Path("data/candidates"), Path("data/sources")
@@ -118,7 +119,11 @@ def main(execute: Execute | None = None) -> None:
             write_manifest(folder, Manifest(rows, inputs, {"seed": params.seed, **recipe}, {"edit": VERSION}))
         unused = sorted(set(tasks) - {item["task"] for item in items})
         kinds = Counter(tasks[item["task"]].edit_type for item in items)
-        metrics.update(count(len(items), rows, results.rejects), asked_by_edit_type=kinds, tasks_without_source=unused)
+        metrics.update(
+            count(len(items), rows, results.rejects, {"edit": results.pace}),
+            asked_by_edit_type=kinds,
+            tasks_without_source=unused,
+        )
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ PLUMBING = [
 ]
 PLUMBING += [f"lorweb/data/{name}.py" for name in ("manifest", "shards", "rejects", "catalogue_rules")]
 PLUMBING += ["lorweb/data/readers", "lorweb/data/avatars.py"]  # types of the params section; collect lists them
-PLUMBING += [f"pipelines/_{name}.py" for name in ("rows", "journal", "stage", "lineage", "mlflow_run")]
+PLUMBING += [
+    f"pipelines/_{name}.py"
+    for name in ("rows", "journal", "batches", "results", "pace", "metrics", "stage", "lineage", "mlflow_run")
+]
 PLUMBING += [f"pipelines/_train_{name}.py" for name in ("driver", "log", "plan")]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.
 NAMES_ONLY = {

@@ -8,7 +8,6 @@ import sys
 import time
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from lorweb.data.catalogue import load_catalogue
@@ -17,6 +16,7 @@ from lorweb.data.editors import EmbeddedEditor
 from lorweb.data.shards import read_table
 from lorweb.records import PAIR, SOURCE, stable_id
 from pipelines import generate
+from pipelines._results import read_batch
 from pipelines._rows import in_process
 from tests.pipelines.projects import POOL, ROOT, contents, write_params
 
@@ -24,7 +24,7 @@ OUT = "data/candidates"
 
 
 def journalled(folder):
-    return {p: pq.read_metadata(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+    return {p: read_batch(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.arrow")}
 
 
 def test_a_pair_is_its_source_and_the_editors_answer(project):
@@ -79,7 +79,7 @@ def start(folder, address):
 
 
 def journalled_names(folder):
-    return {p.name for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+    return {p.name for p in (folder / ".work/generate").rglob("rows-*.arrow")}
 
 
 def wait_for_rows(folder, driver, number):
