@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import load_params
-from lorweb.data.catalogue import load_catalogue
 from lorweb.data.leaks import find_leaks
-from lorweb.data.manifest import Manifest, fingerprint, write_manifest
+from lorweb.data.manifest import Manifest, file_sha256, fingerprint, write_manifest
 from lorweb.data.shards import read_index, write_rows
 from lorweb.data.splits import Counts, PairFacts, Shares, evaluation_analogies, split_subjects, training_pairs
+from lorweb.data.tasks import TASKS, holdouts, read_tasks
 from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
@@ -55,12 +55,11 @@ def main() -> None:
     cfg = params.assemble
     with stage("assemble") as metrics:
         everything = read_facts()
-        catalogue = load_catalogue()
-        holdout = {task.id: task.holdout for task in catalogue.tasks}
+        holdout = holdouts(read_tasks(PAIRS), cfg.holdout_tasks, params.seed)
         unknown = sorted({pair.task for pair in everything} - set(holdout))
         if unknown:
             raise StageFailed(
-                f"{len(unknown)} tasks of data/pairs, as {unknown[0]}, left the catalogue; generate again"
+                f"{len(unknown)} tasks of data/pairs, as {unknown[0]}, are not in its {TASKS}; generate again"
             )
         rare = rare_tasks(everything, cfg.min_pairs_per_task)
         pairs = [pair for pair in everything if pair.task not in rare]
@@ -70,7 +69,7 @@ def main() -> None:
         refuse_leaks(pairs, train, analogies, holdout)
         if not train:
             raise StageFailed(f"no pair is left to train on, of {len(everything)}; see metrics/filter.json for why")
-        recipe = {"seed": params.seed, "catalogue_sha256": catalogue.sha256, **cfg.model_dump(mode="json")}
+        recipe = {"seed": params.seed, "catalogue_sha256": file_sha256(PAIRS / TASKS), **cfg.model_dump(mode="json")}
         publish(recipe, split, train, analogies)
         metrics.update(
             rows_in=len(everything),
