@@ -9,30 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lorweb.config_errors import sentence
+from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
+from lorweb.sections import Pool, Positive, Section, Share
 
-Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 EDIT_TYPES = ("style", "colour", "weather", "object", "geometry", "attribute")
 EditType = Literal["style", "colour", "weather", "object", "geometry", "attribute"]
-
-
-class Section(BaseModel):
-    """A group of parameters: frozen, and closed to unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Pool(Section):
-    """Resources of one Ray actor pool. They change speed, never results."""
-
-    actors: Positive
-    cpus: Annotated[float, Field(gt=0)]  # per actor; fractions share a core
-    gpus: Annotated[float, Field(ge=0)]  # per actor
-    batch_size: Positive  # rows
 
 
 class Collect(Section):
@@ -44,12 +29,26 @@ class Collect(Section):
 
 
 class Generate(Section):
-    editor: Literal["embedded"]
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)]  # patterns of task ids
+    instructions: InstructionsConfig
+    editors: Annotated[tuple[EditorConfig, ...], Field(min_length=1)]
     sources_per_task: Positive
     seeds_per_pair: Positive
     max_error_rate: Share
-    pool: Pool
+
+    @model_validator(mode="after")
+    def _invented_tasks_find_an_editor(self) -> Self:
+        kinds = [entry.editor for entry in self.editors]
+        if self.instructions.source == "llm" and "embedded" in kinds:
+            raise ValueError(
+                "editor 'embedded' knows the named edits of the catalogue and cannot follow the instructions of a "
+                "language model; use kontext, diffusers or python, or set instructions to {source: catalogue}"
+            )
+        if self.instructions.source == "llm" and not {"kontext", "diffusers", "python"} & set(kinds):
+            raise ValueError(
+                f"nobody would follow the instructions of the language model: editors are {', '.join(kinds)}; add "
+                "kontext, diffusers or python, or set instructions to {source: catalogue}"
+            )
+        return self
 
 
 class Check(Section):
@@ -95,6 +94,7 @@ class Filter(Section):
 class Assemble(Section):
     test_subjects: Share
     val_subjects: Share
+    holdout_tasks: Share  # of the tasks that declare no hold-out themselves
     train_subjects: tuple[str, ...]  # patterns of subjects that always train
     min_pairs_per_task: Annotated[int, Field(ge=2)]
     max_pairs_per_task: Annotated[int, Field(ge=2)]

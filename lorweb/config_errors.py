@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+TAGS = ("reader", "editor", "source")  # keys that say which entry of a list of kinds this is
+
 
 def sentence(fault: Any, root: type[BaseModel]) -> str:
     """One pydantic fault as a sentence: where, what was found, what would be right."""
@@ -47,7 +49,7 @@ def _is_field(model: Any, part: Any) -> bool:
 
 
 def _tag(model: Any) -> str | None:
-    field = model.model_fields.get("reader")
+    field = next((model.model_fields[name] for name in TAGS if name in model.model_fields), None)
     return field.annotation.__args__[0] if field is not None and hasattr(field.annotation, "__args__") else None
 
 

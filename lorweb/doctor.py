@@ -67,9 +67,8 @@ def _python() -> Iterator[Finding]:
 
 
 def _gpu(params: Params) -> Iterator[Finding]:
-    wanted = max(
-        params.train.gpus_per_worker, params.generate.pool.gpus, params.encode.pool.gpus, params.evaluate.pool.gpus
-    )
+    pools = [params.encode.pool, params.evaluate.pool, *(entry.pool for entry in params.generate.editors)]
+    wanted = max(params.train.gpus_per_worker, *(pool.gpus for pool in pools))
     try:
         import torch
     except ImportError:

@@ -31,10 +31,22 @@ SOURCE: Final = pa.schema(
     ]
 )
 
+# Pairs that exist: the image that a reader of pairs brought beside a source. data/sources/given.
+GIVEN: Final = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),  # id of the SOURCE row, its before image
+        pa.field("task", pa.string(), nullable=False),
+        pa.field("edit_type", pa.string(), nullable=False),
+        pa.field("instruction", pa.string(), nullable=False),
+        pa.field("after", pa.large_binary(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),  # of `after`
+    ]
+)
+
 PAIR: Final = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),  # first 16 hex digits of sha256(task | source id | seed)
-        pa.field("task", pa.string(), nullable=False),  # id in the task catalogue
+        pa.field("task", pa.string(), nullable=False),  # id in tasks.json beside the shards
         pa.field("edit_type", pa.string(), nullable=False),  # family of the task
         pa.field("instruction", pa.string(), nullable=False),
         pa.field("source_id", pa.string(), nullable=False),

@@ -145,7 +145,7 @@ def _set_of(kept: Keys, rejects: Collection[int]) -> set[int]:
 def _merge(found: list[tuple[Keys, Any, Any, pa.Array]], paths: list[Path]) -> tuple[Keys, Places]:
     """Each key once (the first file that has it), and the places in the order of their ids."""
     if not found:
-        return np.empty(0, np.uint64), Places(paths, np.empty(0, np.int64), np.empty(0, np.int64))
+        return np.empty(0, np.uint64), Places(paths, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, object))
     keys, files, rows = (np.concatenate([part[i] for part in found]) for i in range(3))
     ids = np.asarray(pa.chunked_array([part[3] for part in found]).to_numpy(zero_copy_only=False), dtype=object)
     kept, first = np.unique(keys, return_index=True)

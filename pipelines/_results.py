@@ -1,7 +1,7 @@
 """Finished rows of a journal, merged in the order of their ids and read only when asked for."""
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,7 @@ class Places:
     paths: list[Path]
     file: NDArray[np.int64]
     row: NDArray[np.int64]
-    ids: NDArray[np.object_] | tuple[()] = ()
+    ids: NDArray[np.object_]
 
 
 class Results:
@@ -62,3 +62,14 @@ class Results:
                 files.move_to_end(number)
                 slices.append(files[number].slice(int(self.places.row[i]), 1))
             yield pa.concat_tables(slices).combine_chunks().cast(schema)
+
+
+def merged(parts: Sequence[Results], schema: pa.Schema) -> Results:
+    """The rows of several functions in the order of their ids; rejects stay with the parts."""
+    places = [part.places for part in parts]
+    shifts = np.cumsum([0, *(len(own.paths) for own in places)])[:-1]
+    file = np.concatenate([own.file + shift for own, shift in zip(places, shifts, strict=True)])
+    row, ids = (np.concatenate([getattr(own, name) for own in places]) for name in ("row", "ids"))
+    order = np.argsort(ids, kind="stable")
+    paths = [path for own in places for path in own.paths]
+    return Results(Places(paths, file[order], row[order], ids[order]), [], schema, {})

@@ -9,11 +9,10 @@ from typing import Any, Final
 
 from lorweb.config import Assemble, load_params
 from lorweb.data.balance import Balance, Kind, task_weights
-from lorweb.data.catalogue import load_catalogue
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.derived import Derived, composed_pairs, inverse_pairs
 from lorweb.data.leaks import find_leaks
-from lorweb.data.manifest import Manifest, fingerprint, write_manifest
+from lorweb.data.manifest import Manifest, file_sha256, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import read_index, read_table, write_rows
 from lorweb.data.splits import (
@@ -27,6 +26,7 @@ from lorweb.data.splits import (
     split_subjects,
     training_pairs,
 )
+from lorweb.data.tasks import TASKS, holdouts, read_tasks
 from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
@@ -70,12 +70,11 @@ def main() -> None:
     cfg = params.assemble
     with stage("assemble") as metrics:
         everything = read_facts()
-        catalogue = load_catalogue()
-        holdout = {task.id: task.holdout for task in catalogue.tasks}
+        holdout = holdouts(read_tasks(PAIRS), cfg.holdout_tasks, params.seed)
         unknown = sorted({pair.task for pair in everything} - set(holdout))
         if unknown:
             raise StageFailed(
-                f"{len(unknown)} tasks of data/pairs, as {unknown[0]}, left the catalogue; generate again"
+                f"{len(unknown)} tasks of data/pairs, as {unknown[0]}, are not in its {TASKS}; generate again"
             )
         rare = rare_tasks(everything, cfg.min_pairs_per_task)
         pairs = [pair for pair in everything if pair.task not in rare]
@@ -88,7 +87,7 @@ def main() -> None:
         if not train:
             raise StageFailed(f"no pair is left to train on, of {len(everything)}; see metrics/filter.json for why")
         derived = [*inverse_pairs(train, cfg.inverse), *composed_pairs(train, cfg.composed, params.seed)]
-        recipe = {"seed": params.seed, "catalogue_sha256": catalogue.sha256, **cfg.model_dump(mode="json")}
+        recipe = {"seed": params.seed, "catalogue_sha256": file_sha256(PAIRS / TASKS), **cfg.model_dump(mode="json")}
         result = Assembled(split, analogies, train_rows(train, derived, cfg.balance), derived, rejects_of(close, cfg))
         publish(recipe, result)
         metrics.update(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.scores import SafetyNet, score_pairs
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
+from lorweb.data.tasks import TASKS, read_tasks
 from lorweb.records import LOOK, PAIR, REJECT, dump_scores, load_scores
 from pipelines._metrics import count
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
@@ -132,6 +134,7 @@ def main(execute: Execute | None = None) -> None:
     params = load_params()
     cfg = params.filter
     with stage("filter") as metrics:
+        read_tasks(CANDIDATES)  # before hours of scoring: they go on with the pairs
         items = read_index(CANDIDATES, PAIR, ["id", "task", "edit_type"], digests=["before", "after"])
         items.sort(key=lambda item: item["before_sha256"])  # edits of one image side by side: it is scored once
         facts = {item["id"]: item for item in items}
@@ -142,6 +145,7 @@ def main(execute: Execute | None = None) -> None:
             rows = write_shards(kept_pairs(scores, gone), folder, PAIR)
             write_rows(rejects, folder / "rejects", REJECT)
             write_rows([look_of(pair) for pair in hashed if pair.id not in gone], folder / "look", LOOK)
+            shutil.copyfile(CANDIDATES / TASKS, folder / TASKS)
             recipe = cfg.model_dump(mode="json", include={"checks", "duplicate_distance"})
             write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, {"score": VERSION}))
         curve = survival(((facts[name]["edit_type"], own) for name, own in scores.items()), cfg.checks)

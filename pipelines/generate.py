@@ -1,23 +1,30 @@
-"""Sources x tasks through the editor -> data/candidates: pairs (a, a')."""
+"""Sources x tasks through the editors -> data/candidates: pairs (a, a'), and the tasks they were made of."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.config import Generate, load_params
-from lorweb.data.catalogue import Task, load_catalogue
-from lorweb.data.choice import choose_sources, recipe_of
+from lorweb.config import load_params
+from lorweb.data.catalogue import Task, facts_of
+from lorweb.data.checks import Refusal, reject
 from lorweb.data.decode import encode_png
-from lorweb.data.editors import EmbeddedEditor
+from lorweb.data.editors.base import EditorFacts, EditRequest, SourceFacts, checked
+from lorweb.data.editors.build import build_editor
+from lorweb.data.editors.entries import EditorConfig
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import RowReader, read_index, write_rows, write_shards
+from lorweb.data.tasks import write_tasks
 from lorweb.records import PAIR, REJECT, SOURCE, stable_id
+from pipelines._generate_instruct import Drafted, draft_tasks
+from pipelines._generate_plan import SOURCE_FACTS, Plan, plan_editors
+from pipelines._generate_sheet import write_sheets
+from pipelines._journal import KEPT_JOURNALS
 from pipelines._metrics import count
+from pipelines._results import Results, merged
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import StageFailed, publishing, seed_of, stage
+from pipelines._stage import StageFailed, publishing, stage
 
 VERSION: Final = 1
 OUT, SOURCES = Path("data/candidates"), Path("data/sources")
@@ -27,67 +34,69 @@ COPIED: Final = ("subject", "category", "licence")  # facts of a source that its
 class EditSources:
     """The worker: (task, source, seed) -> pair."""
 
-    def __init__(self, sources: str, tasks: Mapping[str, Task]) -> None:
-        self.rows = RowReader(Path(sources), SOURCE, ["image", "origin", "category"])
-        self.tasks = tasks
-        self.editor = EmbeddedEditor()
+    def __init__(self, sources: str, tasks: Mapping[str, Task], entry: EditorConfig, facts: EditorFacts) -> None:
+        self.rows = RowReader(Path(sources), SOURCE, ["image"])
+        self.tasks, self.facts = tasks, facts
+        self.editor = build_editor(entry, Path(sources))
 
     def __call__(self, items: list[Item]) -> list[Result]:
-        return [self._edit(item) for item in items]
+        requests = [self._request(item) for item in items]
+        answers = checked(self.editor(requests), requests)
+        return [self._pair(*row) for row in zip(items, requests, answers, strict=True)]
 
-    def _edit(self, item: Item) -> Result:
-        task, source = self.tasks[item["task"]], self.rows(item["at"])
-        try:
-            after = self.editor.edit(task, source, item["seed"])
-        except Rejected as why:
-            return why
+    def _request(self, item: Item) -> EditRequest:
+        image = self.rows(item["at"])["image"]
+        source = SourceFacts(item["source_id"], image, item["origin"], item["category"], item["caption"])
+        return EditRequest(self.tasks[item["task"]], source, item["instruction"], item["seed"])
+
+    def _pair(self, item: Item, request: EditRequest, answer: Any) -> Result:
+        if isinstance(answer, Rejected):
+            return answer
         return {
             "id": item["id"],
-            "task": task.id,
-            "edit_type": task.edit_type,
+            "task": request.task.id,
+            "edit_type": request.task.edit_type,
             "instruction": item["instruction"],
             "source_id": item["source_id"],
             **{name: item[name] for name in COPIED},
-            "before": source["image"],
-            "after": encode_png(after),
+            "before": request.source.image,
+            "after": encode_png(answer),
             "seed": item["seed"],
-            "editor": self.editor.name,
-            "editor_revision": self.editor.revision,
+            "editor": self.facts.name,
+            "editor_revision": self.facts.revision,
             "scores": "{}",
         }
 
 
-def chosen_tasks(tasks: Sequence[Task], patterns: Sequence[str]) -> dict[str, Task]:
-    """Tasks whose id matches a pattern. Raises ValueError for a pattern that matches none."""
-    for pattern in patterns:
-        if not any(fnmatchcase(task.id, pattern) for task in tasks):
-            raise ValueError(f"generate.tasks: no task of the catalogue matches '{pattern}'; correct or drop it")
-    return {task.id: task for task in tasks if any(fnmatchcase(task.id, pattern) for pattern in patterns)}
+def job_of(plan: Plan, max_error_rate: float) -> RowJob:
+    """The row job of one entry; its function is named by what the entry loads, so that its journals are its own."""
+    entry = plan.entry.model_dump(
+        mode="json", include={"model", "prompt", "loras", "class_", "options"}, by_alias=False
+    )
+    return RowJob(
+        stage="generate",
+        function=f"edit_{plan.facts.name}_{stable_id(sorted(entry.items()))[:8]}",
+        worker=EditSources,
+        arguments=(str(SOURCES.resolve()), plan.tasks, plan.entry, plan.facts),
+        identity=(VERSION, plan.facts.name, plan.facts.revision),
+        schema=PAIR,
+        pool=plan.entry.pool,
+        max_error_rate=max_error_rate,
+    )
 
 
-def plan(cfg: Generate, tasks: Mapping[str, Task], sources: Sequence[Mapping[str, Any]], seed: int) -> list[Item]:
-    """One item per pair to make. The seed is the task's: an exemplar shows the pattern its query will get."""
-    items = []
-    for task in tasks.values():
-        for source in choose_sources(task, sources, cfg.sources_per_task, seed):
-            for turn in range(cfg.seeds_per_pair):
-                drawn = seed_of("edit", seed, task.id, turn)
-                wording = seed_of("instruction", task.id, source["id"], turn) % len(task.instructions)
-                facts = {name: source[name] for name in COPIED}
-                items.append(
-                    {
-                        "id": stable_id(task.id, source["id"], drawn),
-                        "task": task.id,
-                        "recipe": recipe_of(task),
-                        "instruction": task.instructions[wording],
-                        "source_id": source["id"],
-                        "source_sha256": source["sha256"],
-                        "seed": drawn,
-                        **facts,
-                        "at": source["at"],
-                    }
-                )
-    return items
+def run_plans(plans: Sequence[Plan], max_error_rate: float, execute: Execute | None) -> list[Results]:
+    """Every entry on its own actors, one after another. Raises StageFailed, also where nothing is to do."""
+    if not any(plan.items for plan in plans):
+        raise StageFailed("no source fits any task; see metrics/collect.json for what was collected")
+    jobs = [job_of(plan, max_error_rate) for plan in plans]
+    for function, times in Counter(job.function for job in jobs).items():
+        if times > KEPT_JOURNALS:
+            raise StageFailed(
+                f"{times} entries of generate.editors differ in numbers alone ({function}), of which the work of "
+                f"{KEPT_JOURNALS} is kept; run them one after another"
+            )
+    return [run_rows(job, plan.items, execute) for job, plan in zip(jobs, plans, strict=True)]
 
 
 def main(execute: Execute | None = None) -> None:
@@ -95,35 +104,48 @@ def main(execute: Execute | None = None) -> None:
     params = load_params()
     cfg = params.generate
     with stage("generate") as metrics:
-        tasks = chosen_tasks(load_catalogue().tasks, cfg.tasks)
-        sources = read_index(SOURCES, SOURCE, ["id", "sha256", *COPIED])
-        items = plan(cfg, tasks, sources, params.seed)
-        if not items:
-            raise StageFailed("no source fits any task; see metrics/collect.json for what was collected")
-        job = RowJob(
-            stage="generate",
-            function="edit",
-            worker=EditSources,
-            arguments=(str(SOURCES.resolve()), tasks),
-            identity=(VERSION, EmbeddedEditor.name, EmbeddedEditor().revision),
-            schema=PAIR,
-            pool=cfg.pool,
-            max_error_rate=cfg.max_error_rate,
-        )
-        results = run_rows(job, items, execute)
-        recipe = cfg.model_dump(mode="json", include={"editor", "tasks", "sources_per_task", "seeds_per_pair"})
+        drafted = draft_tasks(cfg, params.seed, execute)
+        sources = read_index(SOURCES, SOURCE, SOURCE_FACTS)
+        plans = plan_editors(cfg, drafted.tasks, sources, params.seed, SOURCES)
+        results = run_plans(plans, cfg.max_error_rate, execute)
+        refused = [[reject(Refusal(i, "generate", {}), why) for i, why in plan.refused] for plan in plans]
+        rejects = [row for own, early in zip(results, refused, strict=True) for row in [*own.rejects, *early]]
+        pairs = merged(results, PAIR)
+        recipe = cfg.model_dump(mode="json", exclude={"editors": {"__all__": {"pool"}}, "instructions": {"pool"}})
         with publishing(OUT, "generate") as folder:
-            rows = write_shards(results.tables(), folder, PAIR)
-            write_rows(results.rejects, folder / "rejects", REJECT)
+            rows = write_shards(pairs.tables(), folder, PAIR)
+            write_rows([*rejects, *drafted.rejects], folder / "rejects", REJECT)
+            write_tasks(folder, facts_of(task for plan in plans for task in plan.used))
+            recipe.pop("max_error_rate")
             inputs = {"sources": fingerprint(SOURCES)}
             write_manifest(folder, Manifest(rows, inputs, {"seed": params.seed, **recipe}, {"edit": VERSION}))
-        unused = sorted(set(tasks) - {item["task"] for item in items})
-        kinds = Counter(tasks[item["task"]].edit_type for item in items)
-        metrics.update(
-            count(len(items), rows, results.rejects, {"edit": results.pace}),
-            asked_by_edit_type=kinds,
-            tasks_without_source=unused,
-        )
+        metrics.update(told(plans, results, drafted), sheets=write_sheets(OUT))
+        functions = {
+            f"edit_{number}_{plan.facts.name}": own.pace
+            for number, (plan, own) in enumerate(zip(plans, results, strict=True))
+        }
+        asked = sum(len(plan.items) + len(plan.refused) for plan in plans)
+        metrics.update(count(asked, rows, rejects, functions))
+
+
+def told(plans: Sequence[Plan], results: Sequence[Results], drafted: Drafted) -> dict[str, Any]:
+    """What metrics say beside the counts: by type, by editor, and of instructions."""
+    asked = Counter(plan.tasks[item["task"]].edit_type for plan in plans for item in plan.items)
+    unused = {name for plan in plans for name in plan.tasks} - {task.id for plan in plans for task in plan.used}
+    editors = [
+        {
+            "editor": plan.facts.name,
+            "revision": plan.facts.revision,
+            **count(len(plan.items), len(own), own.rejects, {"edit": own.pace}),
+        }
+        for plan, own in zip(plans, results, strict=True)
+    ]
+    return {
+        "asked_by_edit_type": asked,
+        "tasks_without_source": sorted(unused),
+        "editors": editors,
+        "instructions": drafted.metrics,
+    }
 
 
 if __name__ == "__main__":

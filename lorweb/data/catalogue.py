@@ -2,7 +2,7 @@
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +10,9 @@ from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lorweb.data.tasks import TaskFacts
+from lorweb.records import stable_id
 
 PACKAGED: Final = Path(__file__).with_name("catalogue.yaml")
 
@@ -43,7 +46,8 @@ class Task:
 
     Attributes:
         fits: patterns of source categories (`fnmatch`) that it can be applied to.
-        holdout: "none" if it may be trained, else what about it training never sees.
+        steps: what the embedded editor does; none for tasks that only an instruction or given images describe.
+        holdout: "none" if it may be trained, else what about it training never sees; None is decided at assembling.
     """
 
     id: str
@@ -51,15 +55,31 @@ class Task:
     steps: tuple[Step, ...]
     instructions: tuple[str, ...]
     fits: tuple[str, ...]
-    holdout: Holdout
+    holdout: Holdout | None
 
     @property
     def trained(self) -> bool:
         return self.holdout == "none"
 
+    @property
+    def recipe(self) -> str:
+        """Hash of what the task does, not of what it is called or told: pairs are made again when this changes."""
+        steps = (f"{step.edit} {sorted(step.params.items())}" for step in self.steps)
+        return stable_id(self.edit_type, *steps)
+
     def fits_category(self, category: str) -> bool:
         """True if the task can be applied to sources of a category."""
         return any(fnmatchcase(category, pattern) for pattern in self.fits)
+
+
+def facts_of(tasks: Iterable[Task]) -> dict[str, TaskFacts]:
+    """What pairs carry on of their tasks, by id. Raises ValueError if two sources mean different things by one id."""
+    found: dict[str, TaskFacts] = {}
+    for task in tasks:
+        facts = TaskFacts(task.edit_type, task.holdout, task.instructions, task.recipe)
+        if found.setdefault(task.id, facts) != facts:
+            raise ValueError(f"two sources of tasks give the task '{task.id}', and not the same; rename one of them")
+    return found
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,3 @@ def _turns(subjects: Mapping[str, list[Mapping[str, Any]]], task: str, seed: int
 
 def _interleave(lists: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[Mapping[str, Any]]:
     return (row for row in chain.from_iterable(zip_longest(*lists)) if row is not None)
-
-
-def recipe_of(task: Task) -> str:
-    """Hash of what a task does, not of what it is called or told: pairs are made again when this changes."""
-    steps = (f"{step.edit} {sorted(step.params.items())}" for step in task.steps)
-    return stable_id(task.edit_type, *steps)

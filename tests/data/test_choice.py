@@ -3,7 +3,7 @@
 from collections import Counter
 
 from lorweb.data.catalogue import Step, Task
-from lorweb.data.choice import choose_sources, recipe_of
+from lorweb.data.choice import choose_sources
 
 ALL = Task("colour/x", "colour", (Step("hue", {"degrees": 60.0}),), ("turn",), ("*",), "none")
 
@@ -34,9 +34,3 @@ def test_order_of_sources_does_not_matter_but_seed_and_task_do():
 def test_only_fitting_categories_are_taken():
     photos = Task("colour/y", "colour", ALL.steps, ("turn",), ("photo",), "none")
     assert {r["category"] for r in choose_sources(photos, sources(), 50, 0)} == {"photo"}
-
-
-def test_a_recipe_is_what_is_done_not_how_it_is_called():
-    renamed = Task("colour/z", "colour", ALL.steps, ("spin",), ("photo",), "value")
-    stronger = Task("colour/x", "colour", (Step("hue", {"degrees": 90.0}),), ("turn",), ("*",), "none")
-    assert recipe_of(renamed) == recipe_of(ALL) != recipe_of(stronger)

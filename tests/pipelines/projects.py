@@ -20,7 +20,10 @@ SMALL: dict[str, Any] = {
         ],
         "pool": POOL,
     },
-    "generate": {"tasks": ["colour/hue-*", "geometry/mirror"], "sources_per_task": 6, "pool": POOL},
+    "generate": {
+        "editors": [{"editor": "embedded", "tasks": ["colour/hue-*", "geometry/mirror"], "pool": POOL}],
+        "sources_per_task": 6,
+    },
     "filter": {"pool": POOL},
     "assemble": {"test_per_task": 1, "val_per_task": 1},
     "encode": {"pool": POOL},

@@ -1,6 +1,8 @@
 """Assemble: real pairs into splits and analogies; what would leak stops the stage."""
 
+import hashlib
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -21,6 +23,7 @@ def paired(project):
     rows = read_table(project / "data/candidates", PAIR).to_pylist()
     write_rows(rows, project / "data/pairs", PAIR)
     write_rows([look(row, number) for number, row in enumerate(rows)], project / "data/pairs/look", LOOK)
+    shutil.copy(project / "data/candidates/tasks.json", project / "data/pairs")
     write_manifest(project / "data/pairs", Manifest(len(rows), {}, {}, {}))
     write_params(project, {"assemble": CHANGES})
     return project
@@ -29,6 +32,10 @@ def paired(project):
 def look(row, number):
     """Hashes that are far from each other."""
     return {"id": row["id"], "before_hash": f"{number * 0x0F0F0F0F0F0F % 2**64:016x}", "after_hash": f"{number:016x}"}
+
+
+def tasks_sha256(folder):
+    return hashlib.sha256((folder / "data/pairs/tasks.json").read_bytes()).hexdigest()
 
 
 def test_training_and_evaluation_never_meet(paired):
@@ -47,7 +54,7 @@ def test_training_and_evaluation_never_meet(paired):
         assert sides == {"train" if row["subject_seen"] else row["split"]}
     metrics = json.loads((paired / "metrics/assemble.json").read_text())
     assert metrics["train_pairs"] == len(train) and sum(metrics["cells"].values()) == len(analogies)
-    assert read_manifest(paired / "data/analogies")["params"]["catalogue_sha256"] == load_catalogue().sha256
+    assert read_manifest(paired / "data/analogies")["params"]["catalogue_sha256"] == tasks_sha256(paired)
 
 
 def test_again_the_same_bytes(paired):

@@ -23,6 +23,13 @@ from tests.pipelines.projects import POOL, ROOT, contents, write_params
 OUT = "data/candidates"
 
 
+def editor(*tasks, batch_size=4):
+    """The embedded editor alone."""
+    pool = {**POOL, "batch_size": batch_size}
+    entry = {"editor": "embedded", "tasks": tasks or ["colour/hue-*", "geometry/mirror"], "pool": pool}
+    return {"editors": [{**entry, "tasks": list(entry["tasks"])}]}
+
+
 def journalled(folder):
     return {p: read_batch(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.arrow")}
 
@@ -55,7 +62,7 @@ def test_a_task_has_one_seed_so_that_an_exemplar_shows_its_pattern(project):
 def test_a_changed_param_redoes_only_what_it_touches(project):
     before = contents(project / OUT)
     known = journalled(project)
-    write_params(project, {"generate": {"sources_per_task": 8, "pool": {"batch_size": 3}}})
+    write_params(project, {"generate": {"sources_per_task": 8, **editor(batch_size=3)}})
     generate.main(in_process)
     tasks = sum(known.values()) // 6
     assert sum(n for path, n in journalled(project).items() if path not in known) == 2 * tasks
@@ -66,8 +73,10 @@ def test_a_changed_param_redoes_only_what_it_touches(project):
 
 
 def test_a_pattern_without_a_task_is_named(project):
-    write_params(project, {"generate": {"tasks": ["colour/*", "color/*"]}})
-    with pytest.raises(SystemExit, match="no task of the catalogue matches 'color/\\*'"):
+    write_params(project, {"generate": editor("colour/*", "color/*")})
+    with pytest.raises(
+        SystemExit, match=r"editors.0 \(embedded\): no task matches 'color/\*' \(the nearest is 'colour/"
+    ):
         generate.main(in_process)
 
 
@@ -105,7 +114,7 @@ def fresh(project):
     calm = contents(project / OUT)
     shutil.rmtree(project / ".work")
     shutil.rmtree(project / OUT)
-    write_params(project, {"generate": {"pool": {**POOL, "batch_size": 1}}})
+    write_params(project, {"generate": editor(batch_size=1)})
     return project, calm
 
 

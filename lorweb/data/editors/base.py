@@ -1,15 +1,104 @@
-"""What an edit is: a named pure function of an image, its own checked parameters, and a seeded generator."""
+"""What an editor is: requests in, images out. And what a named edit is: a pure function of an image, its own checked
+parameters, and a seeded generator.
+"""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, Protocol
 
 import numpy as np
 from PIL import Image
 
-from lorweb.data.catalogue import Value
+from lorweb.data.catalogue import Task, Value
+from lorweb.data.decode import decode_rgb
+from lorweb.data.rejects import Rejected
 
 FAMILIES: Final = ("style", "colour", "weather", "object", "geometry", "attribute")
+SeedBy = Literal["task", "pair"]
+"""task: one seed for all sources of a task, so that an exemplar shows its query's pattern. pair: each its own."""
+_MAX_PIXELS: Final = 1 << 28  # sources were decoded under the run's own limit already
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """A source as editors see it: fields of `records.SOURCE`; `image` are the bytes of a PNG."""
+
+    id: str
+    image: bytes
+    origin: str
+    category: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """One edit to make. `instruction` is one of the task's; `seed`, in [0, 2**32), is all the chance there is."""
+
+    task: Task
+    source: SourceFacts
+    instruction: str
+    seed: int
+
+    def image(self) -> Image.Image:
+        """The source, RGB. Raises `Rejected` for bytes that do not decode."""
+        return decode_rgb(self.source.image, _MAX_PIXELS)
+
+
+class Editor(Protocol):
+    """Makes after-images. Constructing it loads what it needs; it then lives as long as its worker.
+
+    Attributes:
+        name: what pairs record as their editor.
+        revision: changes whenever the same request would give other pixels.
+        seed_by: how seeds are drawn.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def revision(self) -> str: ...
+
+    @property
+    def seed_by(self) -> SeedBy: ...
+
+    def __call__(self, batch: Sequence[EditRequest]) -> Sequence[Image.Image | Rejected]:
+        """One answer for each request, in order: RGB of the source's size, or why there is none.
+
+        The answer to a request depends on that request alone. An exception costs the rows that raise it, no others.
+        """
+
+
+@dataclass(frozen=True)
+class EditorFacts:
+    """What is known of an editor before it is loaded; `revision` covers all of its parameters."""
+
+    name: str
+    revision: str
+    seed_by: SeedBy
+
+
+def checked(answers: Sequence[object], batch: Sequence[EditRequest]) -> list[Image.Image | Rejected]:
+    """Answers that keep the promise of `Editor`; one that does not becomes `Rejected` (check `bad_answer`).
+
+    Raises:
+        ValueError: the number of answers is not that of the requests, so that nobody knows whose they are.
+    """
+    if len(answers) != len(batch):
+        raise ValueError(f"the editor gave {len(answers)} answers to {len(batch)} requests; it must give one for each")
+    return [_checked(answer, request) for answer, request in zip(answers, batch, strict=True)]
+
+
+def _checked(answer: object, request: EditRequest) -> Image.Image | Rejected:
+    if isinstance(answer, Rejected):
+        return answer
+    if not isinstance(answer, Image.Image):
+        return Rejected("bad_answer", f"the editor gave a {type(answer).__name__}, not an image")
+    size = request.image().size
+    if answer.mode != "RGB" or answer.size != size:
+        got = f"{answer.mode} of {answer.width} x {answer.height}"
+        return Rejected("bad_answer", f"the editor gave {got} pixels for RGB of {size[0]} x {size[1]}")
+    return answer
 
 
 @dataclass(frozen=True)

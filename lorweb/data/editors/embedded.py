@@ -1,6 +1,7 @@
 """Tasks applied: the editor of the embedded default."""
 
 import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from lorweb.data.catalogue import Task
 from lorweb.data.decode import decode_rgb
-from lorweb.data.editors.base import Args, SourceInfo
+from lorweb.data.editors.base import Args, EditRequest, SeedBy, SourceInfo
 from lorweb.data.editors.registry import EDITS
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
@@ -51,13 +52,26 @@ class EmbeddedEditor:
     Attributes:
         name: what pairs record as their editor.
         revision: hash of the version constant and of the versions of the packages that draw.
+        seed_by: patterns belong to the task, so that an exemplar can show them.
     """
 
-    name: Final = "embedded"
+    name = "embedded"
+    seed_by: SeedBy = "task"
 
     def __init__(self) -> None:
         parts = [f"{package}=={version(package)}" for package in _PACKAGES]
         self.revision = hashlib.sha256("\n".join([str(VERSION), *parts]).encode()).hexdigest()[:16]
+
+    def __call__(self, batch: Sequence[EditRequest]) -> list[Image.Image | Rejected]:
+        """The after-image of every request, or why there is none."""
+        return [self._answer(request) for request in batch]
+
+    def _answer(self, request: EditRequest) -> Image.Image | Rejected:
+        try:
+            info = SourceInfo(request.source.origin, request.source.category)
+            return apply_task(request.image(), request.task, info, request.seed)
+        except Rejected as why:
+            return why
 
     def edit(self, task: Task, source: dict[str, Any], seed: int) -> Image.Image:
         """The after-image of one source row (`records.SOURCE`). Raises `Rejected`."""
