@@ -145,6 +145,13 @@ def test_numbers_that_contradict_each_other_are_refused(folder):
         stock(folder, prompt="make it nice")
 
 
+def test_latents_that_are_no_numbers_are_refused(folder):
+    editor = build_editor(kontext(folder), folder)
+    editor.base.transformer.proj_out.weight.data[0, 0] = float("inf")
+    (answer,) = editor([request(1)])
+    assert isinstance(answer, Rejected) and answer.check == "not_finite"
+
+
 def test_a_bad_source_costs_itself_alone(folder):
     broken = request(1)
     object.__setattr__(broken.source, "image", b"GIF89a")

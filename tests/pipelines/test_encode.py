@@ -39,6 +39,7 @@ def encoded(generated, tmp_path_factory):
     tasks = sorted({row["task"] for row in rows})[:2]
     rows = [row for row in rows if row["task"] in tasks]
     write_rows(rows, folder / "data/pairs", PAIR)
+    shutil.copy(folder / "data/candidates/tasks.json", folder / "data/pairs")
     write_manifest(folder / "data/pairs", Manifest(len(rows), {}, {}, {}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

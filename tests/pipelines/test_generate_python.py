@@ -8,10 +8,10 @@ from PIL import Image, ImageOps
 
 from lorweb.data.decode import decode_rgb
 from lorweb.data.shards import read_table
-from lorweb.records import PAIR
+from lorweb.records import PAIR, REJECT
 from pipelines import generate
 from pipelines._rows import in_process
-from tests.pipelines.projects import ROOT, contents, write_params
+from tests.pipelines.projects import POOL, ROOT, contents, write_params
 
 GUIDE = (ROOT / "docs/data_editors.md").read_text(encoding="utf-8")
 
@@ -61,6 +61,43 @@ def test_the_guides_language_model_entry_is_valid(project):
     (entry,) = [yaml.safe_load(block) for block in blocks("yaml")[1:]]
     write_params(project, {"generate": {**yaml.safe_load(blocks("yaml")[0])["generate"], **entry}})
     assert load_params().generate.instructions.source == "llm"
+
+
+MOODY = """
+class Moody:
+    name, revision, seed_by = "moody", "1", "pair"
+
+    def __init__(self, options):
+        self.bad = options["bad"]
+
+    def __call__(self, batch):
+        for request in batch:
+            if request.source.origin in self.bad:
+                raise RuntimeError(f"I do not like {request.source.origin}")
+        return [request.image() for request in batch]
+"""
+
+
+def moody(folder, **options):
+    (folder / "moody_editors.py").write_text(MOODY)
+    entry = {"editor": "python", "tasks": ["geometry/mirror"], "class": "moody_editors:Moody", "pool": POOL}
+    return {"generate": {"editors": [{**entry, "options": options}], "sources_per_task": 8, "max_error_rate": 0.3}}
+
+
+def test_an_exception_costs_its_row_and_no_other(project):
+    write_params(project, moody(project, bad=["photos:chelsea:0", "photos:coffee:0"]))
+    generate.main(in_process)
+    pairs = read_table(project / "data/candidates", PAIR).to_pylist()
+    rejects = read_table(project / "data/candidates/rejects", REJECT).to_pylist()
+    assert len(pairs) + len(rejects) == 8 and 0 < len(rejects) <= 2
+    assert all(r["check"] == "error" and "RuntimeError: I do not like photos:" in r["reason"] for r in rejects)
+
+
+def test_an_editor_that_cannot_be_made_says_why(project):
+    write_params(project, moody(project))
+    words = r"max_error_rate = 0.3.*error: .*could not be made with options {}: KeyError: 'bad'"
+    with pytest.raises(SystemExit, match=rf"(?s){words}"):
+        generate.main(in_process)
 
 
 def test_a_class_that_is_not_there_ends_the_stage_with_a_sentence(guided):
