@@ -1,6 +1,7 @@
 """Editors that do not diffuse: twins of emoji, given pairs, the user's own classes, and what every answer must be."""
 
 import hashlib
+import io
 import json
 import shutil
 
@@ -63,6 +64,8 @@ def test_a_twin_is_the_other_sets_drawing_of_the_same_name(tmp_path):
     reader = FluentReader(FluentConfig(reader="fluent", drawing="flat", limit=9, cache=str(tmp_path)))
     rows = {place.origin: reader.read(place, 64, 10**6) for place in reader.locations()}
     assert set(rows) == {f"fluent:flat:{name}" for name in ("ball", "box", "only-flat")}
+    wide = Image.open(io.BytesIO(rows["fluent:flat:only-flat"]["image"]))  # 64 x 32 units, a circle round (16, 16)
+    assert wide.size == (64, 64) and wide.getpixel((16, 32)) == (0, 0, 0) and wide.getpixel((16, 12)) == (255, 255, 255)
     to_noto = emoji_tasks()["emoji/flat-to-noto"]
     asked = [request(task=to_noto, origin=origin) for origin in sorted(rows)]
     ball, box, lonely = checked(editor(asked), asked)

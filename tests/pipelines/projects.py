@@ -55,7 +55,7 @@ def write_icons(cache: Path) -> None:
         icons = {icon: {"body": body.format("navy" if icon == "crate" else colour)} for icon, body in shapes.items()}
         aliases = {"box": {"parent": "crate"}, "turned": {"parent": "crate", "rotate": 1}} if name == "noto" else {}
         if name == "fluent-flat":
-            icons["only-flat"] = {"body": circle.format("black"), "width": 64}
+            icons["only-flat"] = {"body": circle.format("black"), "width": 64}  # not square
         content = {"prefix": name, "icons": icons, "aliases": aliases, "width": 32, "height": 32}
         cache.mkdir(parents=True, exist_ok=True)
         (cache / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
