@@ -14,6 +14,7 @@ from lorweb.data.checks import Refusal, reject
 from lorweb.data.editors.entries import LlmInstructions
 from lorweb.data.instructions import VERSION, ReplyReader, prompt_for
 from lorweb.data.llm import LanguageModel, Sampled, check_model_folder
+from lorweb.data.rejects import Rejected
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import StageFailed, seed_of
 
@@ -32,10 +33,16 @@ class Instruct:
         import torch
 
         device = "cuda" if cfg.pool.gpus > 0 and torch.cuda.is_available() else "cpu"
-        self.model = LanguageModel(Path(cfg.model).expanduser(), cfg.dtype, device)
+        self.model, self.fault = None, ""
+        try:
+            self.model = LanguageModel(Path(cfg.model).expanduser(), cfg.dtype, device)
+        except (ValueError, OSError) as error:  # told row by row, as editors tell theirs
+            self.fault = str(error)
         self.how = Sampled(cfg.max_new_tokens, cfg.temperature)
 
     def __call__(self, items: list[Item]) -> list[Result]:
+        if self.model is None:
+            return [Rejected("error", self.fault) for _ in items]
         return [{"id": i["id"], "reply": self.model(i["prompt"], i["seed"], self.how)} for i in items]
 
 

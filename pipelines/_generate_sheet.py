@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lorweb.data.shards import RowReader, read_index
 from lorweb.records import PAIR, stable_id
@@ -56,7 +56,7 @@ def draw_sheet(pairs: Sequence[Mapping[str, Any]]) -> Image.Image:
         left, top = place // lines * width + _GAP, place % lines * height + _GAP
         for offset, side in ((0, "before"), (_SIDE + _GAP, "after")):
             image = Image.open(io.BytesIO(pair[side])).convert("RGB")
-            image.thumbnail((_SIDE, _SIDE))
+            image = ImageOps.contain(image, (_SIDE, _SIDE))
             sheet.paste(image, (left + offset, top))
         text_left = left + 2 * (_SIDE + _GAP)
         draw.text((text_left, top), pair["task"], fill="grey", font=font)

@@ -37,9 +37,15 @@ class EditSources:
     def __init__(self, sources: str, tasks: Mapping[str, Task], entry: EditorConfig, facts: EditorFacts) -> None:
         self.rows = RowReader(Path(sources), SOURCE, ["image"])
         self.tasks, self.facts = tasks, facts
-        self.editor = build_editor(entry, Path(sources))
+        self.editor, self.fault = None, ""
+        try:
+            self.editor = build_editor(entry, Path(sources))
+        except (ValueError, OSError) as error:  # told row by row: what an actor raises while it is made is hard to read
+            self.fault = str(error)
 
     def __call__(self, items: list[Item]) -> list[Result]:
+        if self.editor is None:
+            return [Rejected("error", self.fault) for _ in items]
         requests = [self._request(item) for item in items]
         answers = checked(self.editor(requests), requests)
         return [self._pair(*row) for row in zip(items, requests, answers, strict=True)]

@@ -50,10 +50,11 @@ def draw_icon(path: Path, name: str, size: int) -> Image.Image:
     content = _content(str(path))
     try:
         icon = content["icons"][name if name in content["icons"] else _parent(content, name)]
-        left, top = icon.get("left", 0), icon.get("top", 0)
         width = icon.get("width", content.get("width", _SIDE))
         height = icon.get("height", content.get("height", _SIDE))
-        box = f"viewBox='{left} {top} {width} {height}'"
+        side = max(width, height)  # flags and the like are not square: centred, never stretched
+        left, top = icon.get("left", 0) - (side - width) / 2, icon.get("top", 0) - (side - height) / 2
+        box = f"viewBox='{left} {top} {side} {side}'"
         glyph = rasterise(f"<svg xmlns='http://www.w3.org/2000/svg' {box}>{icon['body']}</svg>", size).convert("RGBA")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Rejected("unreadable", f"emoji '{name}' of {path.name} cannot be drawn: {error}") from error

@@ -24,6 +24,7 @@ def encode_project(generated: Path, folder: Path) -> None:
     write_rows(rows, folder / "data/pairs", PAIR)
     looks = [{"id": row["id"], "before_hash": row["id"], "after_hash": row["id"]} for row in rows]  # 16 hex digits
     write_rows(looks, folder / "data/pairs/look", LOOK)
+    shutil.copy(folder / "data/candidates/tasks.json", folder / "data/pairs")
     write_manifest(folder / "data/pairs", Manifest(len(rows), {}, {}, {}))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

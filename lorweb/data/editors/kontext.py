@@ -51,7 +51,7 @@ class KontextEditor:
         return describe_kontext(self.cfg).revision
 
     def __call__(self, batch: Sequence[EditRequest]) -> list[Image.Image | Rejected]:
-        """The edited sources, in their own sizes; row by row the same whatever the batch."""
+        """The edited sources, in their own sizes, or why there is none (checks of `decode_rgb`, `not_finite`)."""
         try:
             return edited(batch, self.cfg.side, self._edit)
         finally:
@@ -61,6 +61,8 @@ class KontextEditor:
         text: TextEmbedding = self.text(prompt_of(self.cfg, request))
         control_1CHW = encode_image(self.base, [image])
         z_1CHW = denoise_grids(self.base, control_1CHW, text, [request.seed], self.sampling)
+        if not torch.isfinite(z_1CHW).all():  # float16 overflows in some layers of some bases
+            raise Rejected("not_finite", f"the latents are not finite numbers in {self.cfg.dtype}; use bfloat16")
         after: Image.Image = decode_latents(self.base, z_1CHW)[0]
         return after
 
