@@ -19,9 +19,9 @@ class ModelMetadata:
     """Fields without meaning to `AnalogyPipeline` (dataset hash, seed, ...) travel in `extra` and are kept."""
 
     base: str  # as `load_base` takes it
-    base_revision: str  # `Base.revision` at training time
-    encoder: str  # a row of the encoder table
-    encoder_revision: str
+    base_revision: str  # `Base.revision` at training time; "" where nobody knows it, and then it is not checked
+    encoder: str  # a row of the encoder table; "" for internal queries
+    encoder_revision: str  # as for the base
     quadrant: int  # px, side of one quadrant in training
     num_inference_steps: int
     guidance_scale: float
@@ -49,6 +49,8 @@ def read_metadata(folder: Path) -> ModelMetadata:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); train again or restore the file") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {str(found)[:40]!r}, not an object; train again or restore the file")
     names = [field.name for field in fields(ModelMetadata)]
     for fault, keys in (("lacks", set(names) - set(found)), ("has the unknown key", set(found) - set(names))):
         if keys:

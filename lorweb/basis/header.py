@@ -1,0 +1,59 @@
+"""What our own checkpoint says of itself: the JSON object under `lorweb` in the metadata of its safetensors file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lorweb.basis.config import BasisConfig
+from lorweb.config_errors import sentence
+
+FORMAT: Final = "lorweb-basis"
+SCHEMA: Final = 1
+LAYER: Final = r"^[^.\s]+(\.[^.\s]+)*$"  # a module path: names with single dots between them
+
+
+class Header(BaseModel):
+    """Everything that the tensors do not say.
+
+    Raises:
+        ValueError (pydantic's ValidationError): a missing or unknown field, or a value of another type.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    format: Literal["lorweb-basis"] = "lorweb-basis"
+    schema_: Literal[1] = Field(1, alias="schema")
+    config: Annotated[BasisConfig, Field(strict=False)]
+    layers: Annotated[list[Annotated[str, Field(pattern=LAYER)]], Field(min_length=1)]  # in the order of the model
+    sha256: str  # of the tensors, as `lorweb.basis.checkpoint` counts them
+    extra: dict[str, str]  # facts of the caller: base revision, catalogue hash, encoder, ...
+
+    def text(self) -> str:
+        """Canonical JSON: equal headers are equal bytes."""
+        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True)
+
+
+def read_header(path: Path, metadata: Mapping[str, str]) -> Header:
+    """The header in the metadata of a file, which messages call `path`.
+
+    Raises:
+        ValueError: no lorweb checkpoint, of another schema, or damaged; one sentence with the first fault.
+    """
+    try:
+        found: Any = json.loads(metadata.get("lorweb", "{}"))
+    except (ValueError, RecursionError) as error:
+        why = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{path}: the metadata is no JSON ({why}); use another copy") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: the metadata is {str(found)[:40]!r}, not an object; use another copy")
+    if found.get("format") != FORMAT:
+        raise ValueError(f"{path} is no lorweb checkpoint; for the official format use load_official, or convert it")
+    if found.get("schema") != SCHEMA:
+        raise ValueError(f"{path} has schema {found.get('schema')!r}, this version reads {SCHEMA}; update lorweb")
+    try:
+        return Header.model_validate(found)
+    except ValidationError as error:
+        raise ValueError(f"{path}: {sentence(error.errors()[0], Header)}; use another copy") from error

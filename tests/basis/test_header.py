@@ -1,0 +1,82 @@
+"""Odd headers of our own files: one sentence with the file's name, never a traceback of another kind."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from lorweb.basis.bare import load_bare
+from lorweb.basis.checkpoint import load, read_config, save
+from lorweb.basis.files import read_metadata
+from lorweb.basis.header import read_header
+from tests.basis.cases import config, trained
+from tests.tiny import tiny_transformer
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = tiny_transformer(0)
+    trained(model, config())
+    path = tmp_path_factory.mktemp("good") / "b.safetensors"
+    save(model, path, {"seed": "3"})
+    return path
+
+
+def header(good: Path) -> dict:
+    found: dict = json.loads(read_metadata(good)["lorweb"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ({"extra": 5}, "extra is 5: input should be a valid dictionary"),
+        ({"extra": {"seed": 3}}, "extra.seed is 3: input should be a valid string"),
+        ({"layers": 5}, "layers is 5: input should be a valid list"),
+        ({"layers": []}, "layers is []: list should have at least 1 item"),
+        ({"layers": ["a..b"]}, "layers.0 is 'a..b': string should match pattern"),
+        ({"sha256": None}, "sha256 is None: input should be a valid string"),
+        ({"schema": "1"}, "has schema '1', this version reads 1"),
+        ({"more": 1}, "unknown key 'more'"),
+        ({"config": {}}, "missing key 'config.n_loras'"),
+        ({"config": 5}, "config is 5"),
+    ],
+)
+def test_a_header_of_odd_values_is_named_with_its_field(good: Path, tmp_path: Path, edit: dict, words: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(load_file(good), path, {"lorweb": json.dumps(header(good) | edit)})
+    for read in (load_bare, read_config, lambda p: load(tiny_transformer(0), p)):
+        with pytest.raises(ValueError) as refused:
+            read(path)
+        text = str(refused.value)
+        assert words in text and str(path) in text and len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["[]", "5", "null", '"x"', "[" * 200_000, "{", ""])
+def test_a_header_that_is_no_object_is_no_checkpoint(good: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"not an object|no JSON|is no lorweb checkpoint"):
+        read_header(good, {"lorweb": text})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.dictionaries(
+        st.sampled_from(["format", "schema", "config", "layers", "sha256", "extra", "x"]),
+        st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists),
+    )
+)
+def test_whatever_it_holds_only_a_sentence_comes_out(tmp_path_factory: pytest.TempPathFactory, edit: dict) -> None:
+    whole = {"format": "lorweb-basis", "schema": 1, "config": config().model_dump(mode="json")}
+    whole |= {"layers": ["a.b"], "sha256": "0", "extra": {}}
+    try:
+        read_header(Path("some.safetensors"), {"lorweb": json.dumps(whole | edit)})
+    except ValueError as error:
+        assert str(error).startswith("some.safetensors") and "\n" not in str(error)
+
+
+def test_equal_headers_are_equal_bytes(good: Path) -> None:
+    text = read_metadata(good)["lorweb"]
+    assert read_header(good, {"lorweb": text}).text() == text
