@@ -4,10 +4,9 @@ What one format has no place for travels inside the other: the official config.y
 our facts and metadata.json in a section of config.yaml. No base is loaded: its shapes are enough, or not even they.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 import yaml
@@ -16,16 +15,25 @@ from torch import Tensor
 from lorweb.basis import checkpoint
 from lorweb.basis.bare import load_bare
 from lorweb.basis.config import BasisConfig
-from lorweb.basis.files import read_safetensors, write_safetensors, write_text
+from lorweb.basis.files import write_safetensors, write_text
 from lorweb.basis.lora_file import DTYPES, known_dtype
 from lorweb.basis.official import find_weights, official_state
-from lorweb.basis.official_config import our_section, read_facts, read_yaml, unread_settings, yaml_tree
-from lorweb.convert_metadata import metadata_text, named_in
-from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, read_metadata
+from lorweb.basis.official_config import (
+    config_of,
+    our_section,
+    read_facts,
+    unread_settings,
+    yaml_tree,
+)
+from lorweb.basis.yaml_tree import parse_tree, read_utf8
+from lorweb.convert_facts import CameAs, look_at, parse_came_as
+from lorweb.convert_metadata import metadata_text, named_in, their_name
+from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, parse_metadata, read_metadata
 from lorweb.sizes import meta_transformer
 
 Format = Literal["official", "lorweb"]
-MARK = "\n# What follows is read by lorweb alone.\n"
+MARK: Final = "\n# What follows is read by lorweb alone.\n"
+THEIR_TEXT: Final = "config.yaml"  # fact that holds their file where ours cannot be appended to it
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Conversion:
     def __post_init__(self) -> None:
         if self.to not in ("official", "lorweb"):
             raise ValueError(f"--to is '{self.to}'; use 'official' or 'lorweb'")
+        if self.to == "official" and (self.base or self.encoder):
+            raise ValueError("--base and --encoder say what an official checkpoint needs; leave them out here")
         if self.dtype is not None and self.to == "lorweb":
             raise ValueError("--dtype is of official weights; our format keeps what they have, leave it out")
         if self.dtype is not None and self.dtype not in DTYPES:
@@ -65,8 +75,10 @@ def convert(source: Path, out: Path, how: Conversion) -> Converted:
 
     Raises:
         FileNotFoundError: no weights or no config there, or no base of that name.
-        ValueError: weights that do not fit config or base, a base or encoder that nothing names.
+        ValueError: weights that do not fit config or base, a base or encoder that nothing names, or `out` is a file.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"the output {out} is a file; give a folder")
     return _to_official(source, out, how) if how.to == "official" else _to_ours(source, out, how)
 
 
@@ -74,33 +86,26 @@ def _to_official(source: Path, out: Path, how: Conversion) -> Converted:
     file = source / BASIS_FILE if source.is_dir() else source
     basis = load_bare(file)
     config, facts = checkpoint.read_config(file)
-    came_as: dict[str, Any] = json.loads(facts.pop("official", "{}"))
+    came_as = parse_came_as(facts.pop("official", None), file)
     encoder = None
-    if file.with_name(METADATA_FILE).is_file():
-        metadata = file.with_name(METADATA_FILE).read_text(encoding="utf-8")
-        encoder = read_metadata(file.parent).encoder or None
-        if metadata != came_as.get("metadata"):  # else it says nothing that their files do not
+    beside = file.with_name(METADATA_FILE)
+    if beside.is_file():
+        encoder = their_name(read_metadata(file.parent).encoder)
+        metadata = read_utf8(beside)
+        if metadata != came_as.metadata:  # else it says nothing that their files do not
             facts["metadata"] = metadata
-    weights, settings = out / f"{came_as.get('name', 'lorweb')}.safetensors", out / "config.yaml"
+    weights, settings = out / f"{came_as.name}.safetensors", out / "config.yaml"
     tensors, notes = _cast(official_state(basis), came_as, how.dtype)
-    write_safetensors(weights, tensors, came_as.get("header", {"format": "pt"}))
-    kept = "config" in came_as and _still_true(came_as["config"], config, settings)
-    if kept:
-        section = our_section(config, facts or None) if facts else {}
-        ours = MARK + yaml.safe_dump(section, sort_keys=False, allow_unicode=True) if section else ""
-        write_text(settings, came_as["config"] + ours)
-    else:
-        tree = yaml_tree(config, encoder, facts)
-        write_text(settings, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
+    write_safetensors(weights, tensors, dict(came_as.header))
+    text = None if came_as.config is None else _with_ours(came_as.config, config, facts)
+    write_text(settings, text or _yaml(yaml_tree(config, encoder, facts)))
     return Converted([weights, settings], notes)
 
 
-def _cast(
-    tensors: dict[str, Tensor], came_as: dict[str, Any], asked: str | None
-) -> tuple[dict[str, Tensor], list[str]]:
+def _cast(tensors: dict[str, Tensor], came_as: CameAs, asked: str | None) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors in the asked dtype, or each in the one it came in; and a note where that rounds."""
-    usual = known_dtype(asked or came_as.get("dtype", "float16"))
-    own = {} if asked else {key: known_dtype(name) for key, name in came_as.get("dtypes", {}).items()}
+    usual = known_dtype(asked or came_as.dtype)
+    own = {} if asked else {key: known_dtype(name) for key, name in came_as.dtypes.items()}
     cast: dict[str, Tensor] = {}
     worst, where = 0.0, ""
     for key, value in tensors.items():
@@ -116,51 +121,61 @@ def _cast(
     return cast, [f"rounded to {cast[where].dtype}: by at most {worst:.3g} ({where}); --dtype float32 keeps all digits"]
 
 
-def _still_true(text: str, config: BasisConfig, place: Path) -> bool:
-    """Whether their config.yaml still says of the basis what it is."""
+def _with_ours(theirs: str, config: BasisConfig, facts: dict[str, str]) -> str | None:
+    """Their config.yaml with our section behind it; None where it does not say any more what the basis is."""
+    tree = parse_tree(theirs, "the config.yaml it came with")
     sizes = {name: getattr(config, name) for name in ("n_loras", "rank", "key_dim", "query_dim")}
-    probe = place.with_name(".config.yaml.lorweb")
-    write_text(probe, text)
+    section = our_section(config, facts or None) if facts else {}
     try:
-        return read_yaml(probe, sizes) == config
-    finally:
-        probe.unlink()
+        if config_of(tree | section, "config.yaml", sizes) != config:
+            return None
+    except ValueError:
+        return None
+    if not section:
+        return theirs
+    joined = f"{theirs}{MARK}{_yaml(section)}"
+    try:
+        appended = parse_tree(joined, "")
+    except ValueError:
+        appended = {}
+    if appended == tree | section:
+        return joined
+    # in flow style or with an end mark nothing can follow: their text goes inside
+    return _yaml(tree | our_section(config, {**facts, THEIR_TEXT: theirs}))
+
+
+def _yaml(tree: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def _to_ours(source: Path, out: Path, how: Conversion) -> Converted:
     settings = how.config or (source if source.is_dir() else source.parent) / "config.yaml"
     weights = find_weights(source)
-    facts = read_facts(settings)
-    text, _, section = settings.read_text(encoding="utf-8").partition(MARK)
-    foreign = facts is None or bool(section)  # another program wrote it: remember how
-    named = named_in(settings, facts or {}, how.base, how.encoder)
+    found = read_facts(settings)
+    text, _, section = read_utf8(settings).partition(MARK)
+    facts = dict(found or {})
+    text = facts.pop(THEIR_TEXT, text)
+    metadata = facts.pop("metadata", None)
+    own = None if metadata is None else parse_metadata(metadata, f"{settings}: the fact 'metadata'")
+    named = named_in(settings, own, how.base, how.encoder)
     transformer = shapes_of(named.base)
     config = checkpoint.load_official(transformer, weights, settings)
-    facts = dict(facts or {})
-    metadata = facts.pop("metadata", None)
-    derived = metadata_text(named, config.internal) if metadata is None else None
-    written = derived if metadata is None else metadata
-    if foreign:
-        facts["official"] = json.dumps(_came_as(weights, text, derived), sort_keys=True)
+    written = metadata_text(named, config.internal) if metadata is None else metadata
+    if found is None or section or THEIR_TEXT in found:  # another program wrote it: remember how
+        asked = how.base is not None or how.encoder is not None  # which their files do not say
+        facts["official"] = look_at(weights, text, None if asked or metadata is not None else written).text()
     checkpoint.save(transformer, out / BASIS_FILE, facts)
-    paths = [out / BASIS_FILE]
+    paths, notes = [out / BASIS_FILE], []
     if written is not None:
         write_text(out / METADATA_FILE, written)
         paths.append(out / METADATA_FILE)
+    else:
+        notes.append(f"{settings} does not name a known encoder; give it as --encoder, so that apply can load it")
     unread = unread_settings(settings)
-    notes = [f"{settings} has settings that mean nothing here: {', '.join(unread)}"] if unread else []
-    return Converted(paths, [*notes, *named.notes])
-
-
-def _came_as(weights: Path, config: str, metadata: str | None) -> dict[str, Any]:
-    """What writing these files again needs besides the basis."""
-    tensors, header = read_safetensors(weights)
-    dtypes = {key: str(tensor.dtype).removeprefix("torch.") for key, tensor in tensors.items()}
-    usual = max(set(dtypes.values()), key=lambda name: (known_dtype(name).itemsize, name))
-    others = {key: name for key, name in dtypes.items() if name != usual}
-    facts: dict[str, Any] = {"name": weights.stem, "dtype": usual, "config": config, "header": header}
-    facts |= {"dtypes": others} if others else {}
-    return facts | ({"metadata": metadata} if metadata is not None else {})
+    if unread:
+        notes.append(f"{settings} has settings that mean nothing here: {', '.join(unread)}")
+    return Converted(paths, notes)
 
 
 def shapes_of(base: str) -> Any:

@@ -1,15 +1,21 @@
 """metadata.json for a checkpoint that another program trained: which base and which encoder it needs."""
 
 import json
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from lorweb.basis.encoders import PACKAGED
 from lorweb.basis.official_config import named_base, named_encoder
 from lorweb.basis.vision import READERS
+from lorweb.config_errors import parsed_json
+from lorweb.hub import is_hub_id
 from lorweb.kontext.load import Defaults, read_defaults, resolve
 from lorweb.kontext.metadata import ModelMetadata
 from lorweb.sizes import KONTEXT
+
+_FAMILIES: Final = {"clip": "clip", "siglip": "siglip2", "siglip2": "siglip2"}  # word in a model's name -> our reader
 
 
 @dataclass(frozen=True)
@@ -18,34 +24,37 @@ class Named:
 
     base: str
     encoder: str | None
-    notes: list[str] = field(default_factory=list)
 
 
-def named_in(config: Path, facts: dict[str, str], base: str | None, encoder: str | None) -> Named:
+def named_in(config: Path, own: ModelMetadata | None, base: str | None, encoder: str | None) -> Named:
     """Base and encoder of an official checkpoint: as asked, else as our own metadata in it say, else its config.yaml.
 
     Raises:
         ValueError: no base is named.
     """
-    own = json.loads(facts.get("metadata", "{}"))
-    base = base or own.get("base") or named_base(config)
+    base = base or (own.base if own else named_base(config))
     if base is None:
         raise ValueError(f"{config} does not name the base it was trained on; give it as --base, for example {KONTEXT}")
-    encoder = encoder or own.get("encoder") or _encoder_of(named_encoder(config))
-    notes = (
-        [] if encoder else [f"{config} does not name a known encoder; give it as --encoder, so that apply can load it"]
-    )
-    return Named(base, encoder, notes)
+    return Named(base, encoder or (own.encoder if own else _our_name(named_encoder(config))))
 
 
-def _encoder_of(model: str | None) -> str | None:
-    """Their name of an encoder as ours: the family is read from it; None where it cannot be."""
-    if model is None:
-        return None
-    kind = model.partition(":")[0]
-    if model == PACKAGED or kind in READERS:
+def their_name(encoder: str) -> str | None:
+    """Our name of an encoder as other programs know it: a hub id without its family; None for ""."""
+    kind, _, rest = encoder.partition(":")
+    return rest if kind in READERS and is_hub_id(rest) and not Path(rest).exists() else encoder or None
+
+
+def _our_name(model: str | None) -> str | None:
+    """Their name of an encoder as ours; the family is what its folder says, or a word of its name. None if neither."""
+    if model is None or model == PACKAGED or model.partition(":")[0] in READERS:
         return model
-    family = next((kind for kind in sorted(READERS, reverse=True) if kind in model.lower()), None)
+    settings = Path(model) / "config.json"
+    if settings.is_file():
+        found = parsed_json(settings.read_text(encoding="utf-8"), str(settings))
+        words = [str(found.get("model_type", "")).split("_")[0]] if isinstance(found, dict) else []
+    else:
+        words = re.split(r"[^a-z0-9]+", model.lower())
+    family = next((_FAMILIES[word] for word in words if word in _FAMILIES), None)
     return None if family is None else f"{family}:{model}"
 
 
@@ -61,7 +70,7 @@ def metadata_text(named: Named, internal: bool) -> str | None:
     found = ModelMetadata(
         base=named.base,
         base_revision="",
-        encoder=named.encoder or "",
+        encoder="" if internal else named.encoder or "",
         encoder_revision="",
         quadrant=usual.quadrant,
         num_inference_steps=usual.num_inference_steps,

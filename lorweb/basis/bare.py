@@ -33,6 +33,11 @@ def load_bare(path: Path) -> nn.Module:
     for name, (in_features, out_features) in _sizes(path, header.layers).items():
         parent = tree
         *folders, last = name.split(".")
+        for part in (*folders, last):
+            if hasattr(nn.Module, part) or part in tree.__dict__:
+                raise ValueError(
+                    f"{path}: layer '{name}' has a part '{part}' that no module can have; use another copy"
+                )
         for folder in folders:
             if folder not in parent._modules:
                 parent.add_module(folder, nn.Module())

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lorweb.basis.config import BasisConfig
-from lorweb.config_errors import sentence
+from lorweb.config_errors import parsed_json, sentence, shortened
 
 FORMAT: Final = "lorweb-basis"
 SCHEMA: Final = 1
@@ -26,7 +26,7 @@ class Header(BaseModel):
 
     format: Literal["lorweb-basis"] = "lorweb-basis"
     schema_: Literal[1] = Field(1, alias="schema")
-    config: Annotated[BasisConfig, Field(strict=False)]
+    config: BasisConfig
     layers: Annotated[list[Annotated[str, Field(pattern=LAYER)]], Field(min_length=1)]  # in the order of the model
     sha256: str  # of the tensors, as `lorweb.basis.checkpoint` counts them
     extra: dict[str, str]  # facts of the caller: base revision, catalogue hash, encoder, ...
@@ -42,18 +42,17 @@ def read_header(path: Path, metadata: Mapping[str, str]) -> Header:
     Raises:
         ValueError: no lorweb checkpoint, of another schema, or damaged; one sentence with the first fault.
     """
-    try:
-        found: Any = json.loads(metadata.get("lorweb", "{}"))
-    except (ValueError, RecursionError) as error:
-        why = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ValueError(f"{path}: the metadata is no JSON ({why}); use another copy") from error
+    text = metadata.get("lorweb", "{}")
+    found = parsed_json(text, f"{path}: the metadata")
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: the metadata is {str(found)[:40]!r}, not an object; use another copy")
+        raise ValueError(f"{path}: the metadata is {shortened(found)}, not an object; use another copy")
     if found.get("format") != FORMAT:
         raise ValueError(f"{path} is no lorweb checkpoint; for the official format use load_official, or convert it")
-    if found.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has schema {found.get('schema')!r}, this version reads {SCHEMA}; update lorweb")
+    if found.get("schema") != SCHEMA or found["schema"] is True:
+        raise ValueError(
+            f"{path} has schema {shortened(found.get('schema'))}, this version reads {SCHEMA}; update lorweb"
+        )
     try:
-        return Header.model_validate(found)
+        return Header.model_validate_json(text)  # as JSON: a list there is a tuple here
     except ValidationError as error:
         raise ValueError(f"{path}: {sentence(error.errors()[0], Header)}; use another copy") from error

@@ -1,16 +1,16 @@
 """config.yaml of the published format: the settings that its weights file does not hold."""
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from lorweb.basis.config import BLOCK_LINEARS, BasisConfig
-from lorweb.config_errors import sentence
+from lorweb.basis.yaml_tree import read_tree
+from lorweb.config_errors import shortened, validated
 
-Model = TypeVar("Model", bound=BaseModel)
 OURS: Final = "lorweb"  # top-level section of config.yaml that only we read
 REQUIRED: Final = (
     "lora_heads",
@@ -59,7 +59,11 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
         ValueError: not UTF-8 or not YAML, no network section, a setting that is missing or wrong, or sizes that
             disagree.
     """
-    tree = read_tree(path)
+    return config_of(read_tree(path), str(path), sizes)
+
+
+def config_of(tree: Mapping[str, Any], path: str, sizes: Mapping[str, int]) -> BasisConfig:
+    """As `read_yaml`, of a tree; `path` is what messages call it."""
     network, kwargs, ours = _section(tree, path), _kwargs(tree, path), _ours(tree, path)
     stated = {"n_loras": kwargs.loras_num, "rank": network.get("linear"), "key_dim": kwargs.lora_keys_dim}
     for field, value in stated.items():
@@ -81,7 +85,7 @@ def read_yaml(path: Path, sizes: Mapping[str, int]) -> BasisConfig:
         "pooling": kwargs.pooling_type if internal else None,  # it has no effect on external queries
         "targets": ours.targets,
     }
-    return _validated(BasisConfig, settings, f"{path}: ")
+    return validated(BasisConfig, settings, f"{path}: ")
 
 
 def yaml_tree(config: BasisConfig, encoder: str | None, facts: Mapping[str, str] | None) -> dict[str, Any]:
@@ -116,17 +120,17 @@ def our_section(config: BasisConfig, facts: Mapping[str, str] | None) -> dict[st
 
 def read_facts(path: Path) -> dict[str, str] | None:
     """The facts that `yaml_tree` was given; None for a file that another program wrote. Raises as `read_yaml` does."""
-    return _ours(read_tree(path), path).facts
+    return _ours(read_tree(path), str(path)).facts
 
 
 def unread_settings(path: Path) -> list[str]:
     """Names in `network_kwargs` that mean nothing to us, and that conversion can only carry along."""
-    return sorted(_kwargs(read_tree(path), path).model_extra or {})
+    return sorted(_kwargs(read_tree(path), str(path)).model_extra or {})
 
 
 def named_encoder(path: Path) -> str | None:
     """`external_query_model`, or None where the file does not name the encoder."""
-    return _kwargs(read_tree(path), path).external_query_model
+    return _kwargs(read_tree(path), str(path)).external_query_model
 
 
 def named_base(path: Path) -> str | None:
@@ -137,27 +141,7 @@ def named_base(path: Path) -> str | None:
     return name if isinstance(name, str) and name else None
 
 
-def read_tree(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not UTF-8, not YAML, or not a mapping.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"no config at {path}; the published weights are useless without their config.yaml")
-    try:
-        tree = yaml.safe_load(path.read_bytes().decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}; use another copy") from error
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path} holds {str(tree)[:40]!r}, not a mapping; is it the config.yaml beside the weights?")
-    return tree
-
-
-def _section(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def _section(tree: Mapping[str, Any], path: str) -> dict[str, Any]:
     try:
         network: Any = tree["config"]["process"][0]["network"]
     except (KeyError, IndexError, TypeError) as error:
@@ -165,14 +149,14 @@ def _section(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
             f"{path} has no config.process[0].network; is it the config.yaml beside the published weights?"
         ) from error
     if not isinstance(network, dict):
-        raise ValueError(f"{path}: config.process[0].network is {network!r}, not a mapping")
+        raise ValueError(f"{path}: config.process[0].network is {shortened(network)}, not a mapping")
     return network
 
 
-def _kwargs(tree: Mapping[str, Any], path: Path) -> _Network:
+def _kwargs(tree: Mapping[str, Any], path: str) -> _Network:
     kwargs = _section(tree, path).get("network_kwargs") or {}
     if not isinstance(kwargs, dict):
-        raise ValueError(f"{path}: network_kwargs is {kwargs!r}, not a mapping")
+        raise ValueError(f"{path}: network_kwargs is {shortened(kwargs)}, not a mapping")
     internal = not kwargs.get("external_query", True)
     required = (*REQUIRED, "pooling_type") if internal else REQUIRED
     absent = [key for key in required if kwargs.get(key) is None]
@@ -181,18 +165,13 @@ def _kwargs(tree: Mapping[str, Any], path: Path) -> _Network:
             f"{path}: network_kwargs lacks {', '.join(absent)}, which the weights do not hold; "
             "add them, or pass a BasisConfig"
         )
-    return _validated(_Network, {str(key): value for key, value in kwargs.items()}, f"{path}: network_kwargs.")
+    known = list(_Network.model_fields)
+    for key in sorted(str(key) for key in set(kwargs) - set(known)):
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
+        if near:
+            raise ValueError(f"{path}: unknown key '{key}' in network_kwargs; did you mean '{near[0]}'?")
+    return validated(_Network, {str(key): value for key, value in kwargs.items()}, f"{path}: network_kwargs.")
 
 
-def _ours(tree: Mapping[str, Any], path: Path) -> _Ours:
-    return _validated(_Ours, tree.get(OURS) or {}, f"{path}: {OURS}.")
-
-
-def _validated(model: type[Model], found: Any, where: str) -> Model:
-    """The model of some values. Raises ValueError: one sentence on the first fault, with `where` before it."""
-    if not isinstance(found, dict):
-        raise ValueError(f"{where.rstrip('.')} is {found!r}, not a mapping")
-    try:
-        return model.model_validate(found)
-    except ValidationError as error:
-        raise ValueError(f"{where}{sentence(error.errors()[0], model).removeprefix(': ')}") from error
+def _ours(tree: Mapping[str, Any], path: str) -> _Ours:
+    return validated(_Ours, tree.get(OURS, {}), f"{path}: {OURS}.")

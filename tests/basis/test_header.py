@@ -33,9 +33,9 @@ def header(good: Path) -> dict:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        ({"extra": 5}, "extra is 5: input should be a valid dictionary"),
+        ({"extra": 5}, "extra is 5: input should be an object"),
         ({"extra": {"seed": 3}}, "extra.seed is 3: input should be a valid string"),
-        ({"layers": 5}, "layers is 5: input should be a valid list"),
+        ({"layers": 5}, "layers is 5: input should be a valid array"),
         ({"layers": []}, "layers is []: list should have at least 1 item"),
         ({"layers": ["a..b"]}, "layers.0 is 'a..b': string should match pattern"),
         ({"sha256": None}, "sha256 is None: input should be a valid string"),
@@ -80,3 +80,21 @@ def test_whatever_it_holds_only_a_sentence_comes_out(tmp_path_factory: pytest.Te
 def test_equal_headers_are_equal_bytes(good: Path) -> None:
     text = read_metadata(good)["lorweb"]
     assert read_header(good, {"lorweb": text}).text() == text
+
+
+@pytest.mark.parametrize("name", ["forward", "training", "x.forward", "_modules", "blocks.add_module"])
+def test_a_layer_with_a_name_that_no_module_can_have_is_refused(good: Path, tmp_path: Path, name: str) -> None:
+    tensors = load_file(good)
+    first = header(good)["layers"][0]
+    own = f"{first}."
+    renamed = {f"{name}.{key.removeprefix(own)}" if key.startswith(own) else key: v for key, v in tensors.items()}
+    layers = [name, *header(good)["layers"][1:]]
+    save_file(renamed, tmp_path / "odd.safetensors", {"lorweb": json.dumps(header(good) | {"layers": layers})})
+    with pytest.raises(ValueError, match=r"has a part '.*' that no module can have"):
+        load_bare(tmp_path / "odd.safetensors")
+
+
+def test_long_values_are_shortened(good: Path) -> None:
+    with pytest.raises(ValueError, match=r"config is \[0, 0.* \.\.\. ") as refused:
+        read_header(good, {"lorweb": json.dumps(header(good) | {"config": [0] * 100_000})})
+    assert len(str(refused.value)) < 400
