@@ -8,7 +8,6 @@ from tests.basis.cases import INTERNAL, config, trained
 from tests.tiny import grid_ids, tiny_inputs, tiny_transformer
 
 SETTINGS = config(**INTERNAL)
-
 ROWS, COLUMNS = 4, 6  # tokens of one grid: not square, so that rows and columns cannot be confused
 
 

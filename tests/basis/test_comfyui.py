@@ -14,7 +14,6 @@ from tests.basis.cases import baked_lora, run
 from tests.tiny import tiny_transformer
 
 WIDTH = 32  # of tests.tiny's transformer
-
 # Black Forest Labs' modules, by the names of diffusers for the rows of each, in order; {i} is the block
 FUSED = {
     "double_blocks.{i}.img_attn.qkv": [f"transformer_blocks.{{i}}.attn.to_{x}" for x in "qkv"],

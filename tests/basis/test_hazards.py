@@ -16,9 +16,7 @@ from tests.basis.internal_cases import internal
 from tests.tiny import grid_ids, tiny_inputs, tiny_transformer
 
 SETTINGS = config()
-
 LAYER = config(targets=("*",))
-
 FIRST, SECOND = queries(2, SETTINGS, 1), queries(2, SETTINGS, 2)
 
 
