@@ -9,8 +9,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
+from lorweb.kontext.canvas import CanvasRule
+from lorweb.kontext.grid import Size
 from lorweb.kontext.load import Base, load_base
-from tests.kontext_tiny import save_tiny_kontext
+from lorweb.kontext.pipeline import AnalogyPipeline
+from tests.kontext.made import CONFIG, train
+from tests.kontext_tiny import PixelEncoder, save_tiny_kontext
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +32,13 @@ def frozen_base(base_folder: Path) -> Base:
 def base(base_folder: Path) -> Base:
     """A copy to add a basis to."""
     return load_base(str(base_folder), torch.float32, "cpu")
+
+
+@pytest.fixture
+def pipe(base: Base) -> AnalogyPipeline:
+    """A pipeline of its own, with a basis that does something and quadrants of 32 px."""
+    train(base)
+    return AnalogyPipeline(base, PixelEncoder(), CONFIG, CanvasRule(Size(32, 32)))
 
 
 @pytest.fixture
