@@ -13,7 +13,7 @@ from lorweb.config import Filter
 from lorweb.data.best import Draw, not_best
 from lorweb.data.checks import first_failure
 from lorweb.data.dedup import HashedPair, Vectors, duplicates, semantic_duplicates
-from lorweb.data.directions import agreement, standing
+from lorweb.data.directions import Changes, agreement, standing
 from lorweb.data.rejects import Rejected
 from lorweb.data.subjects import Place, own_subject
 
@@ -63,8 +63,7 @@ def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: I
     found: Scores = {name: dict(own) for name, own in evidence.scores.items()}
     for number, (encoder, change) in enumerate(evidence.changes.items()):
         suffix = "" if number == 0 else f".{encoder}"
-        own = agreement(lambda change=change: ((n, places[n].task, v) for n, v in change() if n in found))  # type: ignore[misc]
-        for name, agrees in own.items():
+        for name, agrees in agreement(_with_tasks(change, places)).items():
             found[name][f"direction{suffix}"] = agrees.direction
             found[name][f"magnitude{suffix}"] = agrees.magnitude
     if evidence.layout is not None:
@@ -79,6 +78,10 @@ def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: I
         for name, z in standing({name: own[score] for name, own in found.items()}, task).items():
             found[name][f"{score}.standing"] = z
     return found
+
+
+def _with_tasks(change: Change, places: Mapping[str, PairPlace]) -> Changes:
+    return lambda: ((name, places[name].task, vector_D) for name, vector_D in change())
 
 
 def decide(cfg: Filter, evidence: Evidence, places: Mapping[str, PairPlace], scores: Scores) -> dict[str, Rejected]:

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lorweb.data.dedup import ROWS_HELD, Vectors, task_batches
-from lorweb.records import stable_id
 
 LEAST_GROUP: Final = 4  # pairs; the mean of fewer is mostly the pair itself
 
@@ -72,19 +71,3 @@ def _centred(values_PD: NDArray[np.float32]) -> NDArray[np.float64]:
     lengths = np.linalg.norm(v, axis=1, keepdims=True)
     centred: NDArray[np.float64] = v / np.maximum(lengths, 1e-12)
     return centred
-
-
-@dataclass(frozen=True)
-class Projection:
-    """A fixed random projection, so that spatial features of any size take the same room and keep their cosines.
-
-    The matrix is drawn from `name` and the sizes alone: features of two runs can be compared.
-    """
-
-    name: str
-    width: int
-
-    def matrix(self, features: int) -> NDArray[np.float32]:
-        """[features, width], entries of variance 1 / width."""
-        rng = np.random.default_rng(int(stable_id("projection", self.name, features, self.width), 16))
-        return np.asarray(rng.standard_normal((features, self.width)) / np.sqrt(self.width), dtype=np.float32)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from lorweb.data.subjects import Place, Projection, own_subject
+from lorweb.data.projection import Projection
+from lorweb.data.subjects import Place, own_subject
 
 
 def made(seed, count, strength=3.0, noise=0.3):

@@ -32,7 +32,7 @@ def pairs_of(folder, where=OUT):
 
 
 def journalled(folder):
-    return set((folder / ".work/generate").glob("edit_embedded_*/rows-*.parquet"))
+    return set((folder / ".work/generate").glob("edit_embedded_*/rows-*.arrow"))
 
 
 def metrics_of(folder, name):
