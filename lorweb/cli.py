@@ -159,6 +159,7 @@ def doctor(
 
 app.command()(cli_mix.bake)
 app.command()(cli_mix.mix)
+app.command()(cli_inspect.calibrate)
 app.command()(cli_inspect.health)
 app.command()(cli_inspect.plan)
 

@@ -95,7 +95,9 @@ def test_a_changed_threshold_reads_no_feature_again(evidence):
 
 
 def test_unknown_scores_are_named(evidence):
-    with pytest.raises(ValueError, match=r"filter\.relative names the score 'chnage'; there are only change, direction"):
+    with pytest.raises(
+        ValueError, match=r"filter\.relative names the score 'chnage'; there are only change, direction"
+    ):
         run(cfg(relative=("chnage",)), evidence)
     with pytest.raises(ValueError, match=r"filter\.best names the score 'quality'; there are only"):
         run(cfg(best=Best(keep=1, score="quality")), evidence)
