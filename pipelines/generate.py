@@ -96,7 +96,7 @@ def run_plans(plans: Sequence[Plan], max_error_rate: float, execute: Execute | N
     if not any(plan.items for plan in plans):
         raise StageFailed("no source fits any task; see metrics/collect.json for what was collected")
     jobs = [job_of(plan, max_error_rate) for plan in plans]
-    for function, times in Counter(job.function for job in jobs).items():
+    for function, times in Counter(name for name, _ in {(job.function, job.identity) for job in jobs}).items():
         if times > KEPT_JOURNALS:
             raise StageFailed(
                 f"{times} entries of generate.editors differ in numbers alone ({function}), of which the work of "

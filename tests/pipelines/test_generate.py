@@ -18,6 +18,7 @@ from lorweb.records import PAIR, SOURCE, stable_id
 from pipelines import generate
 from pipelines._results import read_batch
 from pipelines._rows import in_process
+from pipelines._stage import seed_of
 from tests.pipelines.projects import POOL, ROOT, contents, write_params
 
 OUT = "data/candidates"
@@ -57,6 +58,7 @@ def test_a_task_has_one_seed_so_that_an_exemplar_shows_its_pattern(project):
         seeds.setdefault(pair["task"], set()).add(pair["seed"])
     assert len(seeds) > 5 and all(len(own) == 1 for own in seeds.values())
     assert len(set.union(*seeds.values())) == len(seeds)
+    assert seeds["geometry/mirror"] == {seed_of("edit", 0, "geometry/mirror", 0)}, "pairs keep their names"
 
 
 def test_a_changed_param_redoes_only_what_it_touches(project):
