@@ -68,9 +68,7 @@ def read_samples(data: Path, labels: Path) -> list[Sample]:
     try:
         kinds = {str(row["id"]): str(row["kind"]) for row in json.loads(labels.read_text(encoding="utf-8"))}
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f'{labels} is no JSON list of {{"id", "kind"}} ({error}); name the bad pairs in one'
-        ) from error
+        raise ValueError(f'{labels} is no JSON list of {{"id", "kind"}} ({error}); name the bad ones so') from error
     types = {
         row["id"]: row["edit_type"]
         for table in iter_tables(data / "candidates", PAIR, ["id", "edit_type"])
@@ -92,8 +90,10 @@ def read_samples(data: Path, labels: Path) -> list[Sample]:
 def calibrate(samples: Sequence[Sample], checks: Sequence[Check], loss: float) -> list[Bound]:
     """Each bound of each check at the threshold that loses `loss` (0..1) of the good pairs it applies to.
 
+    Bounds on edit types of which there is no good pair are left out.
+
     Raises:
-        ValueError: `loss` is not in [0, 1), or no good pair has the score.
+        ValueError: `loss` is not in [0, 1), or no bound is left.
     """
     if not 0 <= loss < 1:
         raise ValueError(f"--loss is {loss}; it is a share of the good pairs, from 0 and below 1")
@@ -102,12 +102,8 @@ def calibrate(samples: Sequence[Sample], checks: Sequence[Check], loss: float) -
         own = [s for s in samples if applies(check, s.edit_type) and check.score in s.scores]
         good = np.array([s.scores[check.score] for s in own if s.kind == GOOD])
         for side, old in (("min", check.min), ("max", check.max)):
-            if old is None:
+            if old is None or not len(good):  # nothing says where a bound on absent edit types should lie
                 continue
-            if not len(good):
-                raise ValueError(
-                    f"filter.checks.{number}: no good pair of its edit types has the score '{check.score}'"
-                )
             new = rounded(float(np.quantile(good, loss if side == "min" else 1 - loss)), down=side == "min")
             caught = {
                 kind: share(np.array([s.scores[check.score] for s in own if s.kind == kind]), side, new)
@@ -115,6 +111,8 @@ def calibrate(samples: Sequence[Sample], checks: Sequence[Check], loss: float) -
             }
             lost = share(good, side, new)
             bounds.append(Bound(number, check.score, side, check.edit_types, old, new, lost, caught))
+    if not bounds:
+        raise ValueError("no good pair has a score that filter.checks name; score them with the filter stage first")
     return bounds
 
 

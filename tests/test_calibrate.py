@@ -1,4 +1,4 @@
-"""Calibration: thresholds from stored scores, against counting by hand; the parameter file keeps all but the numbers."""
+"""Calibration: thresholds from stored scores, against counting by hand; a parameter file keeps all but its numbers."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,8 @@ def test_a_bound_loses_the_share_it_may_and_no_more():
         assert bound.caught == {"no_op": np.mean([refused(s.scores["change"]) for s in bad])}
     assert low.lost > 0.015 and low.caught["no_op"] > 0.4 and high.caught["no_op"] == 0
     assert (low.old, low.side, high.old, high.side) == (0.5, "min", 0.9, "max")
-    with pytest.raises(ValueError, match="no good pair of its edit types has the score 'nsfw'"):
+    assert calibrate(good, [check("nsfw", None, 0.5), check("change", 0.5, None)], 0.02)[0].check == 1
+    with pytest.raises(ValueError, match=r"no good pair has a score that filter\.checks name"):
         calibrate(good, [check("nsfw", None, 0.5)], 0.01)
     with pytest.raises(ValueError, match="--loss is 1"):
         calibrate(good, [check("change", 0.1, None)], 1)
@@ -76,45 +77,15 @@ def project(tmp_path, monkeypatch):
     """Scored candidates: 40 good ones, 8 without change of which the present threshold misses half."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text((REPO / "params.yaml").read_text())
-    pair = dict.fromkeys(PAIR.names, "") | {
-        "edit_type": "colour",
-        "task": "colour/x",
-        "before": b"",
-        "after": b"",
-        "seed": 0,
-    }
+    pair = dict.fromkeys(PAIR.names, "") | {"edit_type": "colour", "before": b"", "after": b"", "seed": 0}
     checks = load_params(Path("params.yaml")).filter.checks
     fixed = dict.fromkeys({c.score for c in checks} | {"change"}, 0.3)
-    rows = [
-        {
-            **pair,
-            "id": f"p{i:02d}",
-            "scores": dump_scores(fixed | {"change": 0.1 + 0.005 * i if i < 40 else 0.002 * i - 0.08}),
-        }
-        for i in range(48)
-    ]
-    refused = [row for row in rows if json.loads(row["scores"])["change"] < 0.01]
-    rejects = [
-        {
-            "id": r["id"],
-            "stage": "filter",
-            "check": "change_min",
-            "reason": "x",
-            "value": 0.0,
-            "threshold": 0.01,
-            "scores": r["scores"],
-        }
-        for r in refused
-    ]
-    unscored = {
-        "id": "broken",
-        "stage": "filter",
-        "check": "truncated",
-        "reason": "x",
-        "value": None,
-        "threshold": None,
-        "scores": "{}",
-    }
+    changes = [0.1 + 0.005 * i if i < 40 else 0.002 * i - 0.08 for i in range(48)]
+    rows = [{**pair, "id": f"p{i:02d}", "scores": dump_scores(fixed | {"change": v})} for i, v in enumerate(changes)]
+    refused = [row for row, v in zip(rows, changes, strict=True) if v < 0.01]
+    why = {"stage": "filter", "check": "change_min", "reason": "x", "value": 0.0, "threshold": 0.01}
+    rejects = [{**why, "id": row["id"], "scores": row["scores"]} for row in refused]
+    unscored = {**why, "id": "broken", "check": "truncated", "scores": "{}"}
     kept = [row for row in rows if row not in refused]
     assert 0 < len(refused) < 8
     for folder, content, schema in (
