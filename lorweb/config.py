@@ -14,10 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
-from lorweb.sections import Pool, Positive, Section, Share
-
-EDIT_TYPES = ("style", "colour", "weather", "object", "geometry", "attribute")
-EditType = Literal["style", "colour", "weather", "object", "geometry", "attribute"]
+from lorweb.sections import EditType, Pool, Positive, Section, Share
 
 
 class Collect(Section):

@@ -3,7 +3,7 @@
 import io
 import struct
 import warnings
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +13,12 @@ from lorweb.data.rejects import Rejected
 # Plain raster formats with a signature. Pillow also knows some that start helper programs (EPS), hold documents (PDF)
 # or claim any bytes (TGA).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
+_ENDS: Final = {
+    b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82",
+    b"\xff\xd8\xff": b"\xff\xd9",
+    b"GIF87a": b";",
+    b"GIF89a": b";",
+}
 _PALETTE_ALPHA: Final = "transparency"
 
 
@@ -48,10 +54,12 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Rejected("too_large", str(error), pixels, max_pixels) from error
     except (OSError, SyntaxError) as error:
-        check = "truncated" if "truncated" in str(error).lower() or "premature" in str(error).lower() else "unreadable"
+        said = str(error).lower()
+        check = "truncated" if "truncated" in said or "premature" in said or _cut_off(data) else "unreadable"
         raise Rejected(check, f"the {image.format} data does not decode: {error}") from error
     except Exception as error:  # a hostile file can raise anything from a decoder; the run must go on
-        raise Rejected("unreadable", f"the {image.format} decoder failed: {type(error).__name__}: {error}") from error
+        check = "truncated" if _cut_off(data) else "unreadable"
+        raise Rejected(check, f"the {image.format} decoder failed: {type(error).__name__}: {error}") from error
 
 
 def _open(data: bytes) -> Image.Image:
@@ -61,9 +69,27 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Rejected("too_large", str(error)) from error
     except UnidentifiedImageError as error:
+        if _cut_off(data):
+            raise Rejected("truncated", f"the file ends within its header, after {len(data)} bytes") from error
         raise Rejected("not_an_image", f"none of {', '.join(FORMATS)} begins like this file") from error
     except Exception as error:  # as above: header parsers fail in their own ways
+        if _cut_off(data):
+            raise Rejected("truncated", f"the file ends within its header, after {len(data)} bytes") from error
         raise Rejected("unreadable", f"the header does not parse: {type(error).__name__}: {error}") from error
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether a file that does not decode begins as an image of its format does, but lacks that format's end."""
+    for begin, end in _ENDS.items():
+        if data.startswith(begin):
+            return not data.rstrip(b"\0").endswith(end)
+    if data.startswith(b"RIFF") and b"WEBP".startswith(data[8:12]):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith((b"II*\0", b"MM\0*")):
+        order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+        tags = int.from_bytes(data[4:8], order)  # where the list of tags begins, often behind the pixels
+        return len(data) < tags + 2 + 12 * int.from_bytes(data[tags : tags + 2], order)
+    return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -91,6 +117,14 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 65535.0 if v.max() > 255 else 255.0
     scaled = (v - low) / max(high - low, 1e-12)
     return np.asarray(np.clip(scaled * 255 + 0.5, 0, 255), np.uint8)
+
+
+def large_enough(image: Image.Image, size: int) -> Image.Image:
+    """The image itself. Raises `Rejected` (check `too_small`) where its short side is under `size` / 4."""
+    short = min(image.size)
+    if short < size / 4:
+        raise Rejected("too_small", f"{image.width} x {image.height} pixels for size {size}", short, size / 4)
+    return image
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

@@ -52,7 +52,7 @@ def poisoned(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     for name, data in {**POISON, **GOOD}.items():
         (tmp_path / "images" / name).write_bytes(data)
-    reader = {"reader": "folder", "path": "images", "licence": "CC0-1.0"}
+    reader = {"reader": "folder", "name": "mine", "path": "images", "licence": "CC0-1.0", "captions": "none"}
     write_params(tmp_path, {"collect": {"readers": [reader], "max_error_rate": 0.9}})
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -114,7 +114,7 @@ def test_a_replaced_file_alone_is_read_again(poisoned):
 
 
 def test_two_readers_of_one_source_are_refused(poisoned):
-    reader = {"reader": "folder", "path": "images", "licence": "CC0-1.0"}
+    reader = {"reader": "folder", "name": "mine", "path": "images", "licence": "CC0-1.0", "captions": "none"}
     write_params(poisoned, {"collect": {"readers": [reader, reader]}})
     with pytest.raises(SystemExit, match=r"two entries of collect\.readers give the source 'folder:"):
         collect.main(in_process)
