@@ -88,7 +88,7 @@ def _cut_off(data: bytes) -> bool:
     if data.startswith((b"II*\0", b"MM\0*")):
         order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
         tags = int.from_bytes(data[4:8], order)  # where the list of tags begins, often behind the pixels
-        return len(data) < tags + 2 + 12 * int.from_bytes(data[tags : tags + 2], order)
+        return len(data) < tags + 2 + 12 * int.from_bytes(data[tags : tags + 2], order) + 4  # and where the next lies
     return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
 
 
