@@ -19,6 +19,7 @@ _ENDS: Final = {
     b"GIF87a": b";",
     b"GIF89a": b";",
 }
+_TIFF_SIZES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value by its type; else 1
 _PALETTE_ALPHA: Final = "transparency"
 
 
@@ -86,10 +87,21 @@ def _cut_off(data: bytes) -> bool:
     if data.startswith(b"RIFF") and b"WEBP".startswith(data[8:12]):
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if data.startswith((b"II*\0", b"MM\0*")):
-        order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
-        tags = int.from_bytes(data[4:8], order)  # where the list of tags begins, often behind the pixels
-        return len(data) < tags + 2 + 12 * int.from_bytes(data[tags : tags + 2], order) + 4  # and where the next lies
+        return len(data) < _tiff_needs(data)
     return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
+
+
+def _tiff_needs(data: bytes) -> int:
+    """Bytes that the first list of tags of a TIFF claims, with the values that do not fit into it."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    at = int.from_bytes(data[4:8], order)  # where the list begins, often behind the pixels
+    count = int.from_bytes(data[at : at + 2], order)
+    need = at + 2 + 12 * count + 4  # the last four say where the next list lies
+    for number in range(count if need <= len(data) else 0):
+        tag = data[at + 2 + 12 * number : at + 14 + 12 * number]
+        size = _TIFF_SIZES.get(int.from_bytes(tag[2:4], order), 1) * int.from_bytes(tag[4:8], order)
+        need = max(need, int.from_bytes(tag[8:12], order) + size if size > 4 else 0)
+    return need
 
 
 def _upright(image: Image.Image) -> Image.Image:
