@@ -26,6 +26,7 @@ from typing import Any
 import psutil
 
 from pipelines._results import read_batch
+from pipelines._stage import start_ray
 from tests.pipelines.projects import ROOT, contents, write_params
 
 OUTS = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
@@ -54,39 +55,17 @@ class Told:
     faults: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Head:
-    """A Ray head of our own: its address, and the folder by which its processes are known."""
-
-    address: str
-    folder: Path
-
-    def processes(self) -> list[psutil.Process]:
-        """Everything it has started, and nothing of any other Ray on this machine."""
-        found: dict[int, psutil.Process] = {}
-        for process in psutil.process_iter(["cmdline"]):
-            if str(self.folder) in " ".join(process.info["cmdline"] or []):
-                found[process.pid] = process
-                found |= {child.pid: child for child in process.children(recursive=True)}
-        return list(found.values())
-
-
 @contextmanager
-def ray_head() -> Iterator[Head]:
-    """A Ray head of its own on this machine, gone at the end."""
-    port = random.SystemRandom().randint(20000, 29999)
-    folder = Path(tempfile.mkdtemp(prefix="soak"))  # short: Ray puts sockets below it
-    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", f"--port={port}", "--num-cpus=4"]
-    command += [f"--temp-dir={folder}", "--include-dashboard=false", "--disable-usage-stats"]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"})
-    head = Head(f"127.0.0.1:{port}", folder)
+def ray_head() -> Iterator[str]:
+    """A local Ray below this process; yields the address that drivers attach to."""
+    import ray
+
+    os.environ["PYTHONPATH"] = str(ROOT)  # workers inherit it: stages run in other folders
+    start_ray()
     try:
-        yield head
+        yield ray.get_runtime_context().gcs_address
     finally:
-        for process in head.processes():
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+        ray.shutdown()
 
 
 def start(stage: str, folder: Path, address: str | None) -> subprocess.Popen[bytes]:
@@ -96,21 +75,21 @@ def start(stage: str, folder: Path, address: str | None) -> subprocess.Popen[byt
         return subprocess.Popen([sys.executable, "-m", f"pipelines.{stage}"], cwd=folder, env=environment, stderr=log)
 
 
-def victims(kind: str, driver: subprocess.Popen[bytes], head: Head) -> list[psutil.Process]:
-    """Living processes of one kind: those of Ray are found by what it calls them."""
+def victims(kind: str, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Living processes of one kind: those of our own Ray are below us, and are known by what it calls them."""
     if kind == "driver":
         return [psutil.Process(driver.pid)]
     mark, found = "MapWorker" if kind == "actor" else "ray::IDLE", []
-    for process in head.processes():
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             if mark in " ".join(process.cmdline()):
                 found.append(process)
     return sorted(found, key=lambda process: process.pid)
 
 
-def disturbed(stage: str, folder: Path, head: Head, kills: int, draw: random.Random, told: Told) -> None:
+def disturbed(stage: str, folder: Path, address: str, kills: int, draw: random.Random, told: Told) -> None:
     """Run a stage from nothing to its end while processes die; up to `kills` of them."""
-    driver, killed, begun = start(stage, folder, head.address), 0, time.monotonic()
+    driver, killed, begun = start(stage, folder, address), 0, time.monotonic()
     told.starts += 1
     while True:
         if time.monotonic() - begun > PATIENCE:
@@ -124,12 +103,12 @@ def disturbed(stage: str, folder: Path, head: Head, kills: int, draw: random.Ran
         if code == 0:
             return
         if code is not None:  # it died, by our hand or because Ray lost too much: people start it again
-            driver = start(stage, folder, head.address)
+            driver = start(stage, folder, address)
             told.starts += 1
             continue
         if killed < kills:
             kind = draw.choice(["driver", "actor", "actor", "worker"])
-            alive = victims(kind, driver, head)
+            alive = victims(kind, driver)
             if alive:
                 with suppress(psutil.NoSuchProcess):
                     draw.choice(alive).kill()
@@ -150,14 +129,14 @@ def campaign(stage: str, project: Path, kills: int, draw: random.Random) -> Told
     told, begun = Told(), time.monotonic()
     calm = contents(project / OUTS[stage])
     told.rows = sum(journal(project, stage).values())
-    with ray_head() as head:
+    with ray_head() as address:
         while sum(told.kills.values()) < kills:
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place) / "project"
                 shutil.copytree(project, folder)
                 shutil.rmtree(folder / OUTS[stage])
                 shutil.rmtree(folder / ".work" / stage)
-                disturbed(stage, folder, head, min(4, kills - sum(told.kills.values())), draw, told)
+                disturbed(stage, folder, address, min(4, kills - sum(told.kills.values())), draw, told)
                 told.rounds += 1
                 if contents(folder / OUTS[stage]) != calm:
                     told.faults.append(f"round {told.rounds}: other bytes than undisturbed")
