@@ -105,6 +105,8 @@ def test_width_and_height_are_not_confused() -> None:
     assert crop.corners == (20, 0, 60, 40)
     pad = placement(Size(40, 80), Size(20, 20), "pad").target
     assert pad.corners == (0, 5, 20, 15)
+    odd = placement(Size(15, 20), Size(20, 20), "pad").target, placement(Size(20, 15), Size(20, 20), "pad").target
+    assert [box.corners for box in odd] == [(0, 2, 20, 17), (2, 0, 17, 20)], "of an odd margin the larger part is last"
     fitted, where = fit_image(wide, Size(20, 20), "pad")
     rows = np.asarray(fitted)
     assert (rows[:5] == rows[5]).all() and (rows[15:] == rows[14]).all(), "padding repeats the edge"
@@ -119,6 +121,7 @@ def test_an_unknown_fit_is_refused() -> None:
 
 def test_an_exemplar_of_two_aspects_is_refused_with_both_sizes() -> None:
     check_exemplar(Size(100, 100), Size(300, 297), 0.05)
+    check_exemplar(Size(20, 10), Size(40, 20), 0.0)
     with pytest.raises(ValueError, match=r"a has 200x100 px and a' has 100x200 px.*factor of 4\.00"):
         check_exemplar(Size(100, 200), Size(200, 100), 0.05)
 
