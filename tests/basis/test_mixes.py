@@ -62,6 +62,7 @@ def test_scaling_is_multiplication_and_negation_its_own_inverse(e: Tensor, x: fl
     assert not weighted_sum([e, e], [x, -x]).any()
 
 
+@settings(deadline=None)
 @given(mixes(), st.floats(-4, 4))
 def test_a_product_is_rounded_once(e: Tensor, factor: float) -> None:
     np.testing.assert_array_equal(scale(e, factor).numpy(), (e.numpy().astype(np.float64) * factor).astype(np.float32))

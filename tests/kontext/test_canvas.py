@@ -83,6 +83,7 @@ def test_a_and_a2_of_two_aspects_are_refused_unless_stretching_is_asked_for() ->
     ("change", "message"),
     [
         ({"quadrant": Size(40, 32)}, "quadrant is 40x32 px; both sides must be multiples of 16"),
+        ({"quadrant": Size(32, 40)}, "quadrant is 32x40 px; both sides must be multiples of 16"),
         ({"fit": "squash"}, "fit is 'squash'; use one of crop, pad, stretch"),
         ({"shape": "round"}, "shape is 'round'"),
         ({"latents": "both"}, "latents is 'both'"),

@@ -34,6 +34,7 @@ def test_a_view_is_numpy_indexing(width: int, height: int, side: float, left: fl
         assert abs(at - exact) <= 0.5 or (at == last < exact), "to the nearest pixel, inside the image"
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 9), step=st.integers(0, 99), index=st.integers(0, 99), smallest=st.floats(0.01, 1))
 def test_drawn_views_lie_inside_and_keep_to_the_rule(seed: int, step: int, index: int, smallest: float) -> None:
     view = draw_view(ViewRule(smallest, 0.5), seed, step, index)

@@ -31,6 +31,7 @@ def noise(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
+@settings(deadline=None)
 @given(width=SIDES, height=SIDES)
 def test_composed_images_come_back_from_their_own_quadrant(width: int, height: int) -> None:
     images = [noise(width, height, seed) for seed in range(4)]
@@ -40,6 +41,7 @@ def test_composed_images_come_back_from_their_own_quadrant(width: int, height: i
         assert quadrant_of(grid, row, column).tobytes() == image.tobytes()
 
 
+@settings(deadline=None)
 @given(height=SIDES, width=SIDES, channels=st.integers(1, 3))
 def test_composed_latents_come_back_from_their_own_quadrant(height: int, width: int, channels: int) -> None:
     parts = [torch.randn(2, channels, height, width) for _ in range(4)]
@@ -80,6 +82,7 @@ def test_fit_fills_the_quadrant_and_padding_or_stretching_gives_the_size_back(w:
             assert back.width <= w and back.height <= h
 
 
+@settings(deadline=None)
 @given(w=st.integers(8, 400), h=st.integers(8, 400), W=st.integers(8, 64), H=st.integers(8, 64))
 def test_crop_and_pad_never_stretch(w: int, h: int, W: int, H: int) -> None:
     crop = placement(Size(h, w), Size(H, W), "crop")
@@ -114,6 +117,24 @@ def test_width_and_height_are_not_confused() -> None:
     assert difference < 12, "the picture comes back, blurred by the smaller quadrant"
 
 
+def test_images_are_resampled_by_lanczos_both_ways() -> None:
+    """Pillow on the cut out part is the oracle: nearest or bilinear pixels would be another training set."""
+    image = noise(80, 40, 3)
+    small = {
+        "pad": image.resize((20, 10), Image.Resampling.LANCZOS),
+        "stretch": image.resize((20, 20), Image.Resampling.LANCZOS),
+        "crop": image.crop((20, 0, 60, 40)).resize((20, 20), Image.Resampling.LANCZOS),
+    }
+    for fit in ("pad", "stretch"):
+        fitted, where = fit_image(image, Size(20, 20), fit)  # type: ignore[arg-type]
+        content = fitted.crop(tuple(int(v) for v in where.target.corners))
+        assert content.tobytes() == small[fit].tobytes()
+        assert restore(fitted, where).tobytes() == content.resize((80, 40), Image.Resampling.LANCZOS).tobytes()
+    cropped, _ = fit_image(image, Size(20, 20), "crop")
+    inner = (slice(2, -2), slice(2, -2))  # at its border the filter may see beyond the cut
+    np.testing.assert_allclose(np.asarray(cropped)[inner].astype(int), np.asarray(small["crop"])[inner], atol=1)
+
+
 def test_an_unknown_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="fit is 'squash'"):
         placement(Size(3, 4), Size(8, 8), "squash")  # type: ignore[arg-type]
@@ -126,6 +147,7 @@ def test_an_exemplar_of_two_aspects_is_refused_with_both_sizes() -> None:
         check_exemplar(Size(100, 200), Size(200, 100), 0.05)
 
 
+@settings(deadline=None)
 @given(w=st.integers(16, 1600), h=st.integers(16, 1600))
 def test_a_quadrant_like_b_has_its_orientation_and_whole_tokens(w: int, h: int) -> None:
     size = quadrant_like(Size(h, w), 512, 16)
