@@ -89,14 +89,16 @@ def test_norms_of_atoms_and_keys_are_those_of_each_layer() -> None:
         assert max(lengths) > 1.2 * min(lengths) and max(norms) > 1.1 * min(norms)
 
 
-def test_layers_with_doubled_atoms_are_looked_at_first() -> None:
+def test_layers_with_doubled_atoms_are_looked_at_before_static_ones() -> None:
     made = two_linears()
-    assert health(made, queries(20, SETTINGS)).worst(1) == ["1"], "the fault below has to make the difference"
+    router_of(made).keys.data[1] = 0
+    assert health(made, queries(20, SETTINGS)).worst(2) == ["1", "0"], "the fault below has to make the difference"
     layer = basis_layers(made)["0"]
     layer.A.data[4:6], layer.B.data[:, 4:6] = layer.A.data[0:2], layer.B.data[:, 0:2]
     report = health(made, queries(20, SETTINGS))
     assert report.layers["0"].dead == () and report.layers["0"].duplicates == ((0, 2),)
-    assert report.worst(1) == ["0"]
+    assert report.layers["1"].update_variation < 1e-9 < report.layers["0"].update_variation
+    assert report.worst(2) == ["0", "1"]
 
 
 @pytest.mark.parametrize("part", ["A", "B", "keys"])

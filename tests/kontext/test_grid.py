@@ -145,6 +145,8 @@ def test_an_exemplar_of_two_aspects_is_refused_with_both_sizes() -> None:
     check_exemplar(Size(20, 10), Size(40, 20), 0.0)
     with pytest.raises(ValueError, match=r"a has 200x100 px and a' has 100x200 px.*factor of 4\.00"):
         check_exemplar(Size(100, 200), Size(200, 100), 0.05)
+    with pytest.raises(ValueError, match=r"a has 100x200 px and a' has 200x100 px.*factor of 4\.00, at most 1\.05"):
+        check_exemplar(Size(200, 100), Size(100, 200), 0.05)
 
 
 @settings(deadline=None)
