@@ -62,6 +62,7 @@ def test_a_16_bit_weight_gets_the_sum_rounded_once(dtype: torch.dtype) -> None:
     assert 0.3 < float(update.norm() / W.norm()) < 30
     fold(made, query_BQ)
     apart = (layer.weight != (W + update).to(dtype)).double().mean()
+    assert layer.unfolded is not None and layer.unfolded.dtype == dtype, "twice the memory, not three times"
     assert layer.weight.dtype == dtype and float(apart) < 0.005, "float32 sums decide a few ties otherwise"
 
 
@@ -111,6 +112,38 @@ def test_a_tensor_of_another_kind_is_not_written_to() -> None:
     with pytest.raises(ValueError, match=r"1 has a quantised weight \(Packed, torch.float32\)"):
         fold(made, queries(1, LAYER))
     assert torch.equal(layer.weight, before) and not basis_layers(made)["0"].folded
+
+
+def test_a_weight_of_another_shape_is_not_written_to() -> None:
+    """Some linears keep their matrix transposed."""
+
+    class Transposed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.in_features, self.out_features, self.bias = 5, 4, None
+            self.weight = torch.nn.Parameter(torch.ones(5, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    made = torch.nn.Sequential(torch.nn.Linear(3, 5), Transposed())
+    trained(made, LAYER)
+    with pytest.raises(ValueError, match="cannot take an update; use"):
+        fold(made, queries(1, LAYER))
+    assert not any(layer.folded for layer in basis_layers(made).values())
+
+
+def test_a_fold_that_failed_half_way_can_be_undone() -> None:
+    made = two_linears()
+    layers = basis_layers(made)
+    before = {name: layer.weight.detach().clone() for name, layer in layers.items()}
+    whole, layers["1"].B.data = layers["1"].B.data, layers["1"].B.data[:3]
+    with pytest.raises(RuntimeError):
+        fold(made, queries(1, LAYER))
+    assert layers["0"].folded and not layers["1"].folded
+    unfold(made)
+    layers["1"].B.data = whole
+    assert all(torch.equal(layer.weight, before[name]) for name, layer in layers.items())
 
 
 def test_what_cannot_be_folded_is_refused(model: Any) -> None:

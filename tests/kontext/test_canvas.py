@@ -23,6 +23,10 @@ def canvas(rule: CanvasRule, *queries: Image.Image) -> Canvas:
     return Canvas.of(exemplar, list(queries), rule)
 
 
+def test_what_a_rule_does_unless_told_otherwise() -> None:
+    assert CanvasRule(Size(32, 48)) == CanvasRule(Size(32, 48), "crop", "fixed", 0.05, "quadrant")
+
+
 def test_every_quadrant_has_the_rules_size_and_b_keeps_all_of_itself() -> None:
     found = canvas(RULE, drawn_image(2, 100, 20), drawn_image(3, 10, 70))
     assert {image.size for image in (found.a, found.a2, *found.b)} == {(48, 32)}

@@ -73,6 +73,16 @@ def test_the_loss_is_the_weighted_mean_square_against_noise_minus_data() -> None
     assert flow.flow_loss(x1 - x0, x0, x1, weight).item() == 0
 
 
+def test_dtypes_follow_the_latents_and_losses_are_float32() -> None:
+    """The timesteps and weights of a batch are float32 whatever the latents are, or float64 from a table of numpy."""
+    x, t = torch.randn(3, 4), torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64)
+    for dtype in (torch.bfloat16, torch.float32):
+        z = flow.add_noise(x.to(dtype), 2 * x.to(dtype), t)
+        assert z.dtype == dtype
+        torch.testing.assert_close(z.float(), (1 + t[:, None].float()) * x, rtol=0.02, atol=0.02)
+        assert flow.flow_loss(z, z, z + 1, t).dtype == torch.float32
+
+
 def test_losses_of_16_bit_tensors_are_made_in_float32() -> None:
     v, x0, x1 = (torch.randn(4, 5, 6).bfloat16() for _ in range(3))
     rows, data, noise = (value.double().numpy().reshape(4, -1) for value in (v, x0, x1))

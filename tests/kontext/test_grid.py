@@ -163,3 +163,8 @@ def test_a_quadrant_like_b_has_its_orientation_and_whole_tokens(w: int, h: int) 
 def test_an_empty_size_is_refused(height: int, width: int) -> None:
     with pytest.raises(ValueError, match="at least 1x1"):
         Size(height, width)
+
+
+def test_a_size_is_height_and_width_of_an_image_and_of_four() -> None:
+    assert Size.of(noise(6, 4, 0)) == Size(height=4, width=6)
+    assert Size(4, 6).doubled == Size.of(control_grid(*[noise(6, 4, 0)] * 3)) == Size(height=8, width=12)
