@@ -3,8 +3,6 @@
 import io
 import json
 import struct
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -16,7 +14,7 @@ from lorweb.data.shards import read_table
 from lorweb.records import REJECT, SOURCE
 from pipelines import collect
 from pipelines._rows import in_process
-from tests.pipelines.projects import ROOT, contents, write_params
+from tests.pipelines.projects import contents, write_params
 
 
 def png(seed, size=(96, 80), mode="RGB", fmt="PNG"):
@@ -72,15 +70,6 @@ def check_poisoned(folder):
 
 def test_a_poisoned_folder_ends_as_rejects_with_reasons(poisoned):
     collect.main(in_process)
-    check_poisoned(poisoned)
-
-
-@pytest.mark.ray
-def test_a_poisoned_folder_through_the_real_stage(poisoned, ray_cluster, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = subprocess.run([sys.executable, "-m", "pipelines.collect"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     check_poisoned(poisoned)
 
 

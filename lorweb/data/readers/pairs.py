@@ -96,8 +96,8 @@ class PairsReader:
                 yield self._location(slots["said"].name, {}, ("no_image", why))
             return
         if len(there) == 1 and fault is None:
-            missing = SIDES[1 - SIDES.index(there[0])]
-            fault = (f"no_{missing}", f"{shown(slots[there[0]].name)} has no image '{missing}' of its name")
+            missing, check = ("after", "no_after") if there[0] == "before" else ("before", "no_before")
+            fault = (check, f"{shown(slots[there[0]].name)} has no image '{missing}' of its name")
         known: dict[str, Any] = {"task": printable(f"{self.cfg.name}/{folder}" if folder else self.cfg.name)}
         for side in there:
             known[side] = [slots[side].name, *slots[side].state]
