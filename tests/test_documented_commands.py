@@ -16,7 +16,8 @@ REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "lorweb").glob("cli*.py"))]
 SHOWN = re.compile(r"^ *(?:\"\"\".*)?(?:Example: |\$ )?(lorweb [a-z].*?)(?:\"\"\")?$", re.M)
 TAKES_MODEL = ("apply", "bake", "mix")
-ONLY_PARSED = ("demo", "doctor", "registry")  # serves until it is stopped; about this machine; has tests of its own
+# calibrate and registry have tests of their own, on scored data and a registry; demo serves until it is stopped
+ONLY_PARSED = ("calibrate", "demo", "doctor", "registry")
 
 
 def shown_commands() -> list[tuple[str, list[str]]]:
