@@ -52,6 +52,9 @@ def test_known_bad_pairs_are_measured_by_the_benchmark(project):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = {row["name"]: row for row in json.loads(Path("quality.json").read_text(encoding="utf-8"))}
-    assert set(found) == {"no_op", "wrong_edit", "wrong_subject", "swapped", "corrupted", "good pairs refused"}
-    assert found["no_op"]["recall"] == 1.0 and found["no_op"]["planted"] >= 3
-    assert all(f"{name} " in done.stdout for name in found)
+    kinds = ("no_op", "wrong_edit", "wrong_subject", "swapped", "corrupted")
+    shares = {f"{kind}: {what}" for kind in kinds for what in ("recall", "precision")}
+    assert set(found) == {*shares, "good pairs refused"}
+    assert found["no_op: recall"]["ratio"] == 1.0 and found["no_op: recall"]["n"] >= 3
+    assert all(row["low"] <= row["ratio"] <= row["high"] for row in found.values())
+    assert all(f"| {name} |" in done.stdout for name in found)
