@@ -1,5 +1,6 @@
 """Source images from packages, folders and data sets -> data/sources; pairs that exist -> data/sources/given too."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +12,7 @@ from lorweb.config import Collect, load_params
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.readers import GivenPair, Location, ReaderConfig, build_reader
+from lorweb.data.readers.files import printable
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
@@ -38,13 +40,13 @@ class ReadSources:
 
     def _read(self, item: Item) -> Result:
         number, uri = item["at"]
-        if item["fault"]:
-            return Rejected(*item["fault"])
         place = Location(item["origin"], uri, item["known"])
         try:
+            if item["fault"]:
+                raise Rejected(*item["fault"])
             row = self.readers[number].read(place, self.size, self.max_pixels)
-        except Rejected as why:
-            return why
+        except Rejected as why:  # names of files are in it: one line, of characters that can be stored
+            return Rejected(why.check, printable(why.reason), why.value, why.threshold)
         if not isinstance(row, GivenPair):
             return dict(row) | dict.fromkeys(_GIVEN)
         return dict(row.source) | {name: row.given[f.name] for name, f in _GIVEN.items()}  # type: ignore[literal-required]
@@ -57,16 +59,19 @@ def locate(cfg: Collect) -> Iterator[Item]:
     reader is a reject (check `duplicate_name`). Raises ValueError where two readers give one source.
     """
     seen: dict[str, int] = {}
+    turns: Counter[str] = Counter()
     for number, reader in enumerate(cfg.readers):
         decides = stable_id(reader.rows_depend_on())
         for place in build_reader(reader).locations():
-            origin, fault, turn = place.origin, place.fault, 1
-            if seen.get(stable_id(origin), number) != number:
+            origin, fault = place.origin, place.fault
+            name = stable_id(origin)
+            if seen.get(name, number) != number:
                 raise ValueError(f"two entries of collect.readers give the source '{origin}'; rename or drop one")
-            while (name := stable_id(origin)) in seen:
-                turn += 1
+            while name in seen:
+                turns[place.origin] += 1
                 fault = ("duplicate_name", f"'{place.origin}' comes more than once; the first stays")
-                origin = f"{place.origin} ({turn})"
+                origin = f"{place.origin} ({turns[place.origin] + 1})"
+                name = stable_id(origin)
             seen[name] = number
             known = dict(place.known) if "file" in place.known else {**place.known, "file": _state(place.uri)}
             facts = {"id": name, "origin": origin, "reader": decides, "known": known, "fault": fault}

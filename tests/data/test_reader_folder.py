@@ -90,7 +90,7 @@ def test_an_index_names_the_images_and_tells_of_them(mixed: Path, tmp_path_facto
         lines = ["file,words,who", *(f'{f},"{w}",{s or ""}' for f, w, s in INDEX), "short", "/etc/passwd,x,y"]
         write(path, "\ufeff" + "\r\n".join([*lines, "b/../../../up.png,x,y", "b/notes.md,x,y", "a.png,again,y"]))
     else:
-        odd = ["/etc/passwd", "b/../../../up.png", "b/notes.md", "a\0"]
+        odd = ["/etc/passwd", "b/../../../up.png", "b/notes.md", "a\0", "b"]
         rows = [*INDEX, (None, "w", "y"), *((name, "x", "y") for name in odd)]
         pq.write_table(pa.table(dict(zip(("file", "words", "who"), zip(*rows, strict=True), strict=True))), path)
     reader = folder(mixed, {"index": str(path), **COLUMNS, "subject": "who"})
@@ -110,6 +110,7 @@ def test_an_index_names_the_images_and_tells_of_them(mixed: Path, tmp_path_facto
         "mine/b/../../../up.png": "outside",
         "mine/b/notes.md": "not_an_image",
         "mine/a\\x00": "missing",
+        "mine/b": "not_a_file",
     }
 
 

@@ -79,6 +79,9 @@ def test_damaged_and_strange_parquet_shards(tmp_path: Path) -> None:
     write(tmp_path / "empty.parquet", b"")
     write(tmp_path / "README.md", "not a shard")
     (tmp_path / "gone.parquet").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    nothing = {name: pa.nulls(10**6, kind) for name, kind in (("image", pa.binary()), ("text", pa.string()))}
+    pq.write_table(pa.table(nothing | {"rights": nothing["text"]}), tmp_path / "hollow.parquet")
     whole = bytearray((tmp_path / "holed.parquet").read_bytes())
     place = pq.ParquetFile(tmp_path / "holed.parquet").metadata.row_group(1).column(0)
     whole[place.data_page_offset + 4 : place.data_page_offset + 2000] = bytes(1996)
@@ -92,6 +95,7 @@ def test_damaged_and_strange_parquet_shards(tmp_path: Path) -> None:
         "words": "missing_column",
         "gone": "broken_link",
     }
+    assert (found.pop("set/circle"), found.pop("set/hollow.parquet")) == ("linked_folder", "bad_shard")
     assert found == {f"set/holed.parquet#{i}": "unreadable" for i in range(20, 40)}
 
 

@@ -47,13 +47,14 @@ class Own:
         options["needed"]
     def locations(self):
         if self.options["needed"] == "list": raise RuntimeError("no list")
-        return [1] if self.options["needed"] == "odd" else [Location(f"own:{i}", "") for i in range(6)]
+        if self.options["needed"] == "known": return [Location("own:0", "", {"a": {1}})]
+        return [1] if self.options["needed"] == "odd" else [Location(f"own:{i}", "") for i in range(7)]
     def read(self, location, size, max_pixels):
         i = int(location.origin[4:])
-        if i == 0: raise Rejected("mine", "not this one")
+        if i == 0: raise Rejected("mine", "not this one:\\n\\udcff")
         if i == 1: raise RuntimeError("a bug")
         image = Image.new("RGB", (size, size if i != 2 else 9), (i, 0, 0))
-        row = source_row(location, image, Facts(f"o{i}", "photo", "", "MIT"))
+        row = source_row(location, image, Facts(f"o{i}", "photo", "\\ud800" if i == 6 else "", "MIT"))
         if i == 3: del row["licence"]
         if i == 4: return given_pair(row, Image.new("RGB", (size, size)), Edit("own/black", "colour", "black"))
         return row
@@ -68,7 +69,7 @@ def test_a_reader_of_the_users_own(place, monkeypatch):
     rows = run(place, {"reader": "python", "class": "own_reader_a:Own", "options": {"needed": 1}})
     assert set(rows) == {"own:4", "own:5"}
     checks = [row["check"] for row in read_table(place / "data/sources/rejects", REJECT).to_pylist()]
-    assert sorted(checks) == ["bad_row", "bad_row", "error", "mine"]
+    assert sorted(checks) == ["bad_row", "bad_row", "bad_row", "error", "mine"]
     assert read_table(place / "data/sources/given", GIVEN)["task"].to_pylist() == ["own/black"]
 
 
@@ -80,6 +81,7 @@ def test_a_reader_of_the_users_own(place, monkeypatch):
         ("own_reader_b:NoReader", 1, "is no reader: it has no read()"),
         ("own_reader_b:Own", None, "could not be made with options {}: KeyError: 'needed'"),
         ("own_reader_b:Own", "list", "cannot list its sources: RuntimeError: no list"),
+        ("own_reader_b:Own", "known", "cannot list its sources: TypeError: Object of type set is not JSON"),
         ("own_reader_b:Own", "odd", "locations() gave int, not lorweb.data.readers.Location"),
     ],
 )

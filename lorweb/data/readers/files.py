@@ -98,6 +98,8 @@ def found(name: str, path: str) -> Found:
         return Found(name, path, fault=_fault(name, error, os.path.islink(path)))  # noqa: PTH114 - as above
     if stat.S_ISREG(status.st_mode):
         return Found(name, path, (status.st_size, status.st_mtime_ns))
+    if stat.S_ISDIR(status.st_mode) and not os.path.islink(path):  # noqa: PTH114 - as above
+        return Found(name, path, fault=("not_a_file", f"{shown(name)} is a folder"))
     if stat.S_ISDIR(status.st_mode):
         why = f"{shown(name)} is a link to a folder, which may lead in circles; give that folder an entry of its own"
         return Found(name, path, fault=("linked_folder", why))

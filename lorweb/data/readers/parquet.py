@@ -15,6 +15,7 @@ from lorweb.data.readers.captions import FactColumns, own_facts
 from lorweb.data.readers.files import Found, found, printable, scan, shown
 from lorweb.data.rejects import Rejected
 
+_FOLDERS: Final = ("unreadable", "linked_folder")  # faults that may hide shards
 _WINDOW: Final = 32  # rows decoded at once; a group may hold more than fits into memory
 
 
@@ -101,16 +102,16 @@ class _Window:
     def __init__(self, at: tuple[str, tuple[int, ...], int], file: pq.ParquetFile, columns: list[str]) -> None:
         self.at, self.start = at, 0
         self.batches = file.iter_batches(batch_size=_WINDOW, row_groups=[at[2]], columns=columns)
-        self.rows: pa.RecordBatch = next(self.batches)
+        self.rows: list[dict[str, Any]] = []
 
     def row(self, number: int) -> dict[str, Any]:
-        while number >= self.start + self.rows.num_rows:
-            self.start += self.rows.num_rows
-            self.rows = next(self.batches, None)
-            if self.rows is None:
+        while number >= self.start + len(self.rows):
+            self.start += len(self.rows)
+            batch = next(self.batches, None)
+            if batch is None:
                 raise ValueError(f"it ends after {self.start} rows")
-        found_row: dict[str, Any] = self.rows.slice(number - self.start, 1).to_pylist()[0]
-        return found_row
+            self.rows = batch.to_pylist()
+        return self.rows[number - self.start]
 
 
 @lru_cache(maxsize=4)
@@ -126,8 +127,8 @@ def shards(path: str, suffix: str) -> Iterator[Found]:
     number = 0
     for files in scan(Path(path)):
         for file in files:
-            if file.suffix == suffix or (file.fault is not None and file.fault[0] == "unreadable"):
-                number += 1
+            number += file.suffix == suffix
+            if file.suffix == suffix or (file.fault is not None and file.fault[0] in _FOLDERS):
                 yield file
     if not number:
         raise ValueError(f"no file in '{path}' ends in {suffix}; correct collect.readers.path")
@@ -144,6 +145,9 @@ def _groups(file: Found, wanted: list[str], image: str) -> list[int]:
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         why = " ".join(str(error).split())
         raise Rejected("bad_shard", f"{shown(file.name)} is no readable Parquet file: {why}") from error
+    if sum(groups) > file.state[0]:
+        reason = f"{shown(file.name)} claims {sum(groups)} rows in {file.state[0]} bytes"
+        raise Rejected("bad_shard", reason, sum(groups), file.state[0])
     for name in wanted:
         if name not in schema.names:
             reason = f"{shown(file.name)}: {unknown_name('column', name, schema.names or ['none'])}"

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 
 from lorweb.data.plugins import code_of, load_class
 from lorweb.data.readers.base import GivenPair, GivenRow, Location, Reader, ReaderSection, SourceRow
+from lorweb.data.readers.captions import storable
 from lorweb.data.rejects import Rejected
 from lorweb.hub import first_line
 from lorweb.records import stable_id
@@ -59,6 +60,7 @@ class PythonReader:
             for place in self.reader.locations():
                 if not isinstance(place, Location):
                     raise TypeError(f"locations() gave {type(place).__name__}, not lorweb.data.readers.Location")
+                json.dumps([place.origin.encode().decode(), dict(place.known)])  # both have to travel to the workers
                 yield place
         except Exception as error:  # user code, as above
             raise ValueError(
@@ -90,6 +92,8 @@ def _check(row: dict[str, Any], fields: dict[str, type], image: str, size: int) 
     for name, kind in fields.items():
         if type(row[name]) is not kind:
             raise Rejected("bad_row", f"field '{name}' is {type(row[name]).__name__}, not {kind.__name__}")
+        if kind is str:
+            storable(row[name], f"field '{name}'")
     if hashlib.sha256(row[image]).hexdigest() != row["sha256"]:
         raise Rejected("bad_row", f"sha256 is not that of '{image}'")
     try:
