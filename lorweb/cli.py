@@ -77,14 +77,19 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
 
 
 @app.command()
-def convert(
+def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     source: Annotated[Path, typer.Argument(help="Checkpoint: our file or folder, or the official weights.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     to: Annotated[str, typer.Option(help="official or lorweb.")],
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")
     ] = None,
-    base: Annotated[str, typer.Option(help="The base it was trained on: tiny, a folder, or a hub id.")] = "tiny",
+    base: Annotated[
+        str | None, typer.Option(help="The base it was trained on, where config.yaml does not say: a folder, a hub id.")
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="The image encoder of its queries, where config.yaml does not say: clip:FOLDER.")
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option(help="float16, bfloat16 or float32, of official weights; else as they came, or float16."),
@@ -92,13 +97,16 @@ def convert(
 ) -> None:
     """Convert a checkpoint between our format and the official one, tensor for tensor.
 
-    Example: lorweb convert lorweb_model/ mine/ --to lorweb --base black-forest-labs/FLUX.1-Kontext-dev
+    Example: lorweb convert lorweb_model/ mine/ --to lorweb
     """
     from lorweb.convert import Conversion
     from lorweb.convert import convert as run
 
-    for path in run(source, out, Conversion(to, base, config, dtype)):  # type: ignore[arg-type]
+    done = run(source, out, Conversion(to, base, encoder, config, dtype))  # type: ignore[arg-type]  # refused there
+    for path in done.paths:
         typer.echo(str(path))
+    for note in done.notes:
+        typer.echo(note, err=True)
 
 
 @app.command()
@@ -151,6 +159,7 @@ def doctor(
 
 app.command()(cli_mix.bake)
 app.command()(cli_mix.mix)
+app.command()(cli_inspect.calibrate)
 app.command()(cli_inspect.health)
 app.command()(cli_inspect.plan)
 

@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from lorweb.basis.health import Health
+    from lorweb.calibrate import Bound, Sample
     from lorweb.sizes import BasisSize
 
 WORST: Final = 5  # layers in the table
@@ -35,6 +36,50 @@ def health(
     _show_health(found)
     for path in written:
         typer.echo(str(path))
+
+
+def calibrate(
+    labels: Annotated[Path, typer.Argument(help='JSON list of the bad pairs: [{"id": ..., "kind": ...}, ...].')],
+    data: Annotated[Path, typer.Option(help="Pipeline data whose candidates were scored by the filter stage.")] = Path(
+        "data"
+    ),
+    params: Annotated[Path, typer.Option(help="Parameter file with the checks.")] = Path("params.yaml"),
+    loss: Annotated[float, typer.Option(help="Share of good pairs that each bound may lose.")] = 0.01,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page with the survival curves.")] = None,
+    write: Annotated[bool, typer.Option("--write", help="Put the new thresholds into the parameter file.")] = False,
+) -> None:
+    """Say where the filter's thresholds should lie, from a sample with known bad pairs; nothing is measured again.
+
+    Example: lorweb calibrate planted.json --loss 0.01 -o reports/calibration.html
+    """
+    from lorweb import calibrate as work
+    from lorweb.config import load_params
+
+    samples = work.read_samples(data, labels)
+    bounds = work.calibrate(samples, load_params(params).filter.checks, loss)
+    _show_bounds(bounds, samples)
+    if out is not None:
+        work.write_page(out, samples, bounds)
+        typer.echo(str(out))
+    if write:
+        work.write_thresholds(params, bounds)
+        typer.echo(f"{params}: {len(bounds)} thresholds; run dvc repro, nothing is generated or scored again")
+
+
+def _show_bounds(bounds: "list[Bound]", samples: "list[Sample]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    kinds = sorted({kind for bound in bounds for kind in bound.caught})
+    good = sum(sample.kind == "good" for sample in samples)
+    table = Table("bound", "now", "calibrated", "good lost", *kinds, box=None)
+    for bound in bounds:
+        caught = [f"{bound.caught[kind]:.3f}" if kind in bound.caught else "" for kind in kinds]
+        table.add_row(bound.name, f"{bound.old:g}", f"{bound.new:g}", f"{bound.lost:.3f}", *caught)
+    console = Console()
+    console.width = max(console.width, 140)
+    console.print(table)
+    console.print(f"{good} good pairs, {len(samples) - good} bad ones; each bound alone: shares that it refuses")
 
 
 def plan(

@@ -42,7 +42,7 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
 
     `lorweb apply --mix FILE` uses them. A file belongs to the basis that made it, and is refused by others.
 
-    Example: lorweb mix a.png a2.png b.png --pair c.png,c2.png -o warm.safetensors --keep 8
+    Example: lorweb mix a.png a2.png b.png --pair c.png,c2.png -o warm.safetensors --keep 3
 
     Example: lorweb mix --mix warm.safetensors:0.7 --mix night.safetensors:0.3 -o dusk.safetensors
     """

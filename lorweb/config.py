@@ -65,9 +65,25 @@ class Check(Section):
         return self
 
 
+class Best(Section):
+    """Of several draws of one edit of one source keep the `keep` with the largest `score`."""
+
+    keep: Positive
+    score: str
+
+
+class Duplicates(Section):
+    """Pairs of one task that look alike (bits of perceptual hashes), or have one content (cosine of features)."""
+
+    distance: Annotated[int, Field(ge=0, le=32)]
+    cosine: Annotated[float, Field(gt=0.0, le=1.0)] | None
+
+
 class Filter(Section):
+    relative: tuple[str, ...]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
-    duplicate_distance: Annotated[int, Field(ge=0, le=64)]
+    best: Best | None
+    duplicates: Duplicates
     max_error_rate: Share
     pool: Pool
 
@@ -79,6 +95,11 @@ class Assemble(Section):
     train_subjects: tuple[str, ...]  # patterns of subjects that always train
     min_pairs_per_task: Annotated[int, Field(ge=2)]
     max_pairs_per_task: Annotated[int, Field(ge=2)]
+    max_pairs_per_source: Positive
+    near_evaluation: Annotated[int, Field(ge=0, le=32)]  # bits
+    inverse: tuple[str, ...]  # patterns of trained tasks
+    composed: Annotated[int, Field(ge=0)]  # tasks
+    balance: Literal["task", "edit_type", "pairs", "sqrt"]
     test_per_task: Positive
     val_per_task: Positive
 

@@ -1,10 +1,13 @@
 """Faults that pydantic finds, as sentences for people: where, what was found, what would be right."""
 
 import difflib
+import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 TAGS = ("reader", "editor", "source")  # keys that say which entry of a list of kinds this is
 
@@ -22,7 +25,33 @@ def sentence(fault: Any, root: type[BaseModel]) -> str:
         return f"missing key '{where}'; every key must be given, there are no hidden defaults"
     if fault["type"] == "value_error":
         return f"{where}: {fault['ctx']['error']!s}"
-    return f"{where} is {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    return f"{where} is {shortened(fault['input'])}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def shortened(value: Any, most: int = 80) -> str:
+    """A value for a message: its repr, the middle left out where that is long."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 10]} ... {text[-5:]}"
+
+
+def validated(model: type[Model], found: Any, where: str) -> Model:
+    """The model of some values. Raises ValueError: one sentence on the first fault, with `where` before it."""
+    if not isinstance(found, dict):
+        raise ValueError(f"{where.rstrip('.: ')} is {shortened(found)}, not a mapping")
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise ValueError(f"{where}{sentence(error.errors()[0], model).removeprefix(': ')}") from error
+
+
+def parsed_json(text: str, where: str) -> Any:
+    """JSON text as values. Raises ValueError: one sentence, with `where` before it."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"{where} is no JSON (it nests too deeply); use another copy") from error
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON ({error}); use another copy") from error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

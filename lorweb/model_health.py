@@ -108,7 +108,7 @@ def _image(place: Path, name: str) -> Path:
 
 
 def _check_encoder(metadata: "ModelMetadata", revision: str, where: str) -> None:
-    if revision != metadata.encoder_revision:
+    if metadata.encoder_revision and revision != metadata.encoder_revision:
         raise ValueError(
             f"{where} has features of encoder revision {revision}, but the basis was trained on {metadata.encoder} "
             f"({metadata.encoder_revision}); encode with that one"

@@ -91,10 +91,31 @@ ANALOGY: Final = pa.schema(
 # One row per pair that training may draw from: a training analogy is two rows of one task with different subjects.
 TRAIN_PAIR: Final = pa.schema(
     [
-        pa.field("pair", pa.string(), nullable=False),
+        pa.field("pair", pa.string(), nullable=False),  # a row of PAIR, or of DERIVED
         pa.field("task", pa.string(), nullable=False),
         pa.field("subject", pa.string(), nullable=False),
         pa.field("instruction", pa.string(), nullable=False),
+        pa.field("weight", pa.int64(), nullable=False),  # of its task: how often it is drawn, relative to the others
+    ]
+)
+
+# Training pairs whose images are sides of other pairs: rows of TRAIN_PAIR with the same `pair` speak of them.
+DERIVED: Final = pa.schema(
+    [
+        pa.field("pair", pa.string(), nullable=False),
+        pa.field("before_pair", pa.string(), nullable=False),  # a row of PAIR
+        pa.field("before_side", pa.string(), nullable=False),  # "before" or "after": which of its images is a
+        pa.field("after_pair", pa.string(), nullable=False),
+        pa.field("after_side", pa.string(), nullable=False),
+    ]
+)
+
+# What decides whether two pairs look alike, by pair: 64-bit perceptual hashes as 16 hex digits.
+LOOK: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("before_hash", pa.string(), nullable=False),
+        pa.field("after_hash", pa.string(), nullable=False),
     ]
 )
 

@@ -1,22 +1,48 @@
-"""The journal of a row function: which rows are finished, and the merge of its files into sorted results."""
+"""The journal of a row function: which rows are finished, and the merge of its files into sorted results.
+
+Each finished batch is one Arrow file, renamed into place and read by memory map. Of every row the driver holds its key
+(64 bits), its place, and in the end its id: some tens of bytes, whatever the row weighs.
+"""
 
 import json
 import os
 import shutil
-from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from pipelines._results import Places, Results, read_batch
 from pipelines._stage import WORK
 
 KEPT_JOURNALS: Final = 3  # per function: the present one and those of earlier parameters, so that going back is free
-OPEN_FILES: Final = 16
-CHUNK: Final = 256  # rows held at once while merging
+
+Keys = NDArray[np.uint64]
+
+
+def as_keys(names: Sequence[str]) -> Keys:
+    """Row keys, 16 hex digits each, as numbers."""
+    return np.fromiter((int(name, 16) for name in names), np.uint64, len(names))
+
+
+def contained(keys: Keys, ordered: Keys) -> NDArray[np.bool_]:
+    """Which keys are among `ordered` ones."""
+    if not len(ordered):
+        return np.zeros(len(keys), bool)
+    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return np.asarray(ordered[at] == keys)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Rows that need no work: `keys` in order, and which of them were refused."""
+
+    keys: Keys
+    refused: NDArray[np.bool_]
 
 
 class Journal:
@@ -33,112 +59,99 @@ class Journal:
         """Make the folder, clear what a kill left half written, and drop the oldest journals of this function."""
         self.folder.mkdir(parents=True, exist_ok=True)
         os.utime(self.folder)
-        for partial in self.folder.glob("*.tmp"):
+        for partial in [*self.folder.glob("*.tmp"), *self.folder.glob("todo-*")]:
             partial.unlink(missing_ok=True)
         function = self.folder.name.rpartition("-")[0]
         siblings = [p for p in self.folder.parent.glob(f"{function}-*") if p.is_dir()]
         for old in sorted(siblings, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_JOURNALS:]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _scan(self, columns: list[str]) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
-        for path in sorted(self.folder.glob("rows-*.parquet")):
+    def path(self, name: str) -> Path:
+        """The file of a batch."""
+        return self.folder / f"rows-{name}.arrow"
+
+    def write(self, path: Path, table: pa.Table) -> None:
+        """Put a batch into the journal: a reader sees all of it or nothing."""
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
+                writer.write_table(table.combine_chunks(), max_chunksize=max(1, len(table)))
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _scan(self) -> Iterator[tuple[Path, pa.Table]]:
+        for path in sorted(self.folder.glob("rows-*.arrow")):
             try:
-                yield path, pq.read_table(path, columns=columns).to_pylist()
+                yield path, read_batch(path)
             except (pa.ArrowInvalid, OSError):  # torn by a power cut: its rows count as unfinished
                 path.unlink(missing_ok=True)
 
-    def finished(self) -> dict[str, bool]:
-        """Keys of finished rows -> was it refused. A row that ended in an exception is tried again."""
-        found: dict[str, bool] = {}
-        for _, rows in self._scan(["key", "refused"]):
-            found.update({r["key"]: r["refused"] is not None for r in rows if not _is_error(r)})
-        for path, rows in self._scan(["key", "refused"]):
-            if any(_is_error(r) for r in rows):
-                self._forget_errors(path)
-        return found
+    def finished(self) -> Finished:
+        """What is done. Rows that ended in an exception are taken out, to be tried again."""
+        keys: list[Keys] = []
+        refused: list[NDArray[np.bool_]] = []
+        for path, table in self._scan():
+            torn = any(_is_error(why) for why in table["refused"].drop_null().to_pylist())
+            good = self._without_errors(path, table) if torn else table
+            keys.append(as_keys(good["key"].to_pylist()))
+            refused.append(np.asarray(good["refused"].is_valid()))
+        if not keys:
+            return Finished(np.empty(0, np.uint64), np.empty(0, bool))
+        unique, first = np.unique(np.concatenate(keys), return_index=True)
+        return Finished(unique, np.concatenate(refused)[first])
 
-    def _forget_errors(self, path: Path) -> None:
-        table = pq.read_table(path)
-        good = [not _is_error(r) for r in table.select(["key", "refused"]).to_pylist()]
-        if any(good):
-            partial = path.with_suffix(f".{os.getpid()}.tmp")
-            pq.write_table(table.filter(pa.array(good)), partial, compression="NONE")
-            partial.replace(path.with_name(f"{path.stem}-good.parquet"))
+    def _without_errors(self, path: Path, table: pa.Table) -> pa.Table:
+        good = [why is None or not _is_error(why) for why in table["refused"].to_pylist()]
+        kept = table.filter(pa.array(good))
+        if len(kept):
+            self.write(path.with_name(f"{path.stem}-good.arrow"), kept)
         path.unlink(missing_ok=True)
+        return kept
 
-    def refused(self) -> list[dict[str, Any]]:
-        """Every reject in the journal, with its row key."""
-        rows = [r for _, rows in self._scan(["key", "refused"]) for r in rows if r["refused"] is not None]
-        return [{"key": r["key"], **json.loads(r["refused"])} for r in rows]
+    def refused(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(row key, reject) of every refused row in the journal."""
+        for _, table in self._scan():
+            rows = table.select(["key", "refused"]).filter(table["refused"].is_valid()).to_pylist()
+            yield from ((row["key"], json.loads(row["refused"])) for row in rows)
 
-    def results(self, keys: Collection[str]) -> "Results":
-        """The rows with these keys, each once. A missing one is an AssertionError: the engine lost it."""
-        places: dict[str, Place] = {}
-        rejects: dict[str, dict[str, Any]] = {}
-        for path, rows in self._scan(["key", "refused", self.key_field]):
-            for number, row in enumerate(rows):
-                if row["key"] not in keys:
-                    continue
-                if row["refused"] is None:
-                    places.setdefault(row["key"], Place(row[self.key_field], path, number))
-                else:
-                    rejects.setdefault(row["key"], json.loads(row["refused"]))
-        lost = [key for key in keys if key not in places and key not in rejects]
-        assert not lost, f"{len(lost)} rows are in no journal file, for example {lost[:3]}"
-        ordered = sorted(places.values(), key=lambda place: place.id)
-        refused = sorted((r for k, r in rejects.items() if k not in places), key=lambda r: str(r["id"]))
-        return Results(ordered, refused, self.fields)
-
-
-def _is_error(row: dict[str, Any]) -> bool:
-    return row["refused"] is not None and json.loads(row["refused"])["check"] == "error"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a finished row lies."""
-
-    id: str
-    path: Path
-    row: int
+    def results(self, keys: Keys, pace: Mapping[str, Any]) -> Results:
+        """The rows with these keys (in order), each once. A missing one is an AssertionError: the engine lost it."""
+        paths: list[Path] = []
+        found: list[tuple[Keys, NDArray[np.int64], NDArray[np.int64], pa.Array]] = []
+        rejects: dict[int, dict[str, Any]] = {}
+        for path, table in self._scan():
+            own = as_keys(table["key"].to_pylist())
+            wanted, valid = contained(own, keys), np.asarray(table["refused"].is_null())
+            for row in np.flatnonzero(wanted & ~valid).tolist():
+                rejects.setdefault(int(own[row]), json.loads(table["refused"][row].as_py()))
+            rows = np.flatnonzero(wanted & valid)
+            ids = table[self.key_field].take(pa.array(rows)).combine_chunks()
+            found.append((own[rows], np.full(len(rows), len(paths)), rows, ids))
+            paths.append(path)
+        kept, places = _merge(found, paths)
+        lost = keys[~contained(keys, kept) & ~contained(keys, np.array(sorted(rejects), np.uint64))]
+        assert not len(lost), f"{len(lost)} rows are in no journal file, for example {lost[:3]}"
+        refused = sorted((r for k, r in rejects.items() if k not in _set_of(kept, rejects)), key=lambda r: str(r["id"]))
+        return Results(places, refused, self.fields, pace)
 
 
-class Results:
-    """Finished rows in the order of their ids, read from the journal only when asked for."""
-
-    def __init__(self, places: list[Place], rejects: list[dict[str, Any]], schema: pa.Schema) -> None:
-        self.places, self.rejects, self.schema = places, rejects, schema
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def index(self, columns: list[str]) -> list[dict[str, Any]]:
-        """The named (small) columns of every kept row, in order."""
-        return [row for table in self.tables(columns=columns) for row in table.to_pylist()]
-
-    def tables(self, without: Collection[str] = (), columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Kept rows in order, in chunks; memory is that of a chunk and a few journal files."""
-        names = columns or self.schema.names
-        schema = pa.schema([self.schema.field(n) for n in names])
-        files: OrderedDict[Path, pa.Table] = OrderedDict()
-        for chunk in _chunks(place for place in self.places if place.id not in without):
-            slices = []
-            for place in chunk:
-                if place.path not in files:
-                    files[place.path] = pq.read_table(place.path, columns=names).select(names)
-                    while len(files) > OPEN_FILES:
-                        files.popitem(last=False)
-                files.move_to_end(place.path)
-                slices.append(files[place.path].slice(place.row, 1))
-            yield pa.concat_tables(slices).cast(schema)
+def _set_of(kept: Keys, rejects: Collection[int]) -> set[int]:
+    """Rejects that were kept as well: another try of the row went through."""
+    candidates = np.array(sorted(rejects), np.uint64)
+    return set(candidates[contained(candidates, kept)].tolist())
 
 
-def _chunks(places: Iterable[Place]) -> Iterator[list[Place]]:
-    chunk: list[Place] = []
-    for place in places:
-        chunk.append(place)
-        if len(chunk) == CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _merge(found: list[tuple[Keys, Any, Any, pa.Array]], paths: list[Path]) -> tuple[Keys, Places]:
+    """Each key once (the first file that has it), and the places in the order of their ids."""
+    if not found:
+        return np.empty(0, np.uint64), Places(paths, np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, object))
+    keys, files, rows = (np.concatenate([part[i] for part in found]) for i in range(3))
+    ids = np.asarray(pa.chunked_array([part[3] for part in found]).to_numpy(zero_copy_only=False), dtype=object)
+    kept, first = np.unique(keys, return_index=True)
+    order = first[np.argsort(ids[first], kind="stable")] if len(first) else first
+    return kept, Places(paths, files[order], rows[order], ids[order])
+
+
+def _is_error(refused: str) -> bool:
+    return bool(json.loads(refused)["check"] == "error")

@@ -1,29 +1,33 @@
 """The row engine: a plain callable class over many rows on Ray Data, with a journal that survives any kill.
 
-Each finished batch is one Parquet file in `.work/<stage>/<function>-<identity>/`, renamed into place. A row is known by
+Each finished batch is one Arrow file in `.work/<stage>/<function>-<identity>/`, renamed into place. A row is known by
 the hash of its item; the folder by everything else that decides the result. So the next run does only what is missing,
 a changed parameter redoes only what it touches, and the merge gives the same bytes whatever the order of arrival.
+Items pass through the driver one by one; what waits to be worked lies on disk.
 """
 
 import json
 import os
+import time
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lorweb.config import Pool
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
-from pipelines._journal import Journal, Results
+from pipelines._batches import Batches, Item
+from pipelines._journal import Finished, Journal, Keys, Results, as_keys, contained, read_batch
+from pipelines._pace import Count, Pace, peak_megabytes, shown
 from pipelines._stage import StageFailed, code_sha256, start_ray
 
-Item = dict[str, Any]  # JSON values only; `id` names it, and it holds or hashes every input of the row
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
 MAX_BLOCKS: Final = 1000  # Ray Data plans one task per block; beyond this, a block carries several batches
@@ -53,20 +57,24 @@ class Runner:
     It works in the project root, wherever Ray started it: paths in parameters are relative to that.
     """
 
-    def __init__(self, job: RowJob, root: str) -> None:
+    def __init__(self, job: RowJob, root: str, batches: Batches) -> None:
         if not Path(root, job.journal.folder).is_dir():
             raise StageFailed(f"no {root} on this node; every node of the cluster needs the project folder at one path")
         os.chdir(root)
-        self.job, self.folder = job, job.journal.folder
+        self.job, self.journal, self.batches = job, job.journal, batches
         self.worker = job.worker(*job.arguments)
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, int]:
-        items: list[Item] = json.loads(row["items"])
-        path = self.folder / f"rows-{stable_id(*map(row_key, items))}.parquet"
+    def __call__(self, row: dict[str, int]) -> Count:
+        """Work batch number `row["id"]`."""
+        items: list[Item] = json.loads(self.batches[int(row["id"])])
+        path = self.journal.path(stable_id(*map(row_key, items)))
+        started = time.perf_counter()
         if not path.exists():  # there already: this task died after its work, and is being repeated
             self._write(path, items, self._results(items))
-        refused = pq.read_table(path, columns=["refused"])["refused"]
-        return {"kept": refused.null_count, "refused": len(refused) - refused.null_count}
+        busy = time.perf_counter() - started
+        refused = read_batch(path)["refused"]
+        kept = refused.null_count
+        return {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
 
     def _results(self, items: list[Item]) -> list[Result]:
         """The whole batch at once; if that raises, item by item, so that one bad row costs itself alone."""
@@ -94,12 +102,7 @@ class Runner:
                 rows.append({"key": row_key(item), "refused": json.dumps(refused, sort_keys=True)})
             else:
                 rows.append({"key": row_key(item), **result})
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            pq.write_table(pa.Table.from_pylist(rows, self.job.journal.schema), partial, compression="NONE")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        self.journal.write(path, pa.Table.from_pylist(rows, self.journal.schema))
 
 
 def row_key(item: Item) -> str:
@@ -107,42 +110,60 @@ def row_key(item: Item) -> str:
     return stable_id(json.dumps({k: v for k, v in item.items() if k != "at"}, sort_keys=True))
 
 
-def run_rows(job: RowJob, items: Sequence[Item], execute: "Execute | None" = None) -> Results:
-    """Finish every item and return the merged results. Items are unique by `id`.
+def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = None) -> Results:
+    """Finish every item and return the merged results. Items are unique by `id`; they are worked in their order.
 
     Raises:
         StageFailed: more than `max_error_rate` of the rows were refused; names the commonest reasons with examples.
     """
     journal = job.journal
     journal.open()
-    ordered = {row_key(item): item for item in sorted(items, key=lambda item: str(item["id"]))}
-    assert len({item["id"] for item in ordered.values()}) == len(items), f"{job.stage}: an item id comes twice"
     done = journal.finished()
-    todo = [item for key, item in ordered.items() if key not in done]
-    counts = Counter(refused=sum(done[key] for key in ordered if key in done))
-    counts["kept"] = len(items) - len(todo) - counts["refused"]
-    size = job.pool.batch_size
-    batches = [json.dumps(todo[i : i + size]) for i in range(0, len(todo), size)]
-    if batches:
-        for count in _shown(job, (execute or on_ray)(job, batches), counts, len(items)):
-            counts.update(count)
-            if counts["refused"] > job.max_error_rate * len(items):
+    batches, keys = _write_todo(job, items, done)
+    old = contained(keys, done.keys)
+    refused = int(done.refused[np.searchsorted(done.keys, keys[old])].sum())
+    pace = Pace(job.function, job.pool.actors, len(keys), kept=int(old.sum()) - refused, refused=refused)
+    most = job.max_error_rate * len(keys)
+    if len(batches):
+        for count in shown(job.stage, pace, (execute or on_ray)(job, batches)):
+            pace.add(count)
+            if pace.refused > most:
                 break
-    if counts["refused"] > job.max_error_rate * len(items):
-        raise StageFailed(_too_many(job, journal, ordered))
-    return journal.results(ordered)
+    batches.remove()
+    if pace.refused > most:
+        raise StageFailed(_too_many(job, journal, keys))
+    return journal.results(keys, pace.report())
 
 
-Execute = Callable[[RowJob, list[str]], Iterable[dict[str, int]]]
+def _write_todo(job: RowJob, items: Iterable[Item], done: Finished) -> tuple[Batches, Keys]:
+    """The unfinished items as batches on disk, and the keys of all items in order."""
+    keys, ids = array("Q"), array("Q")
+
+    def unfinished() -> Iterator[Item]:
+        for item in items:
+            key = int(row_key(item), 16)
+            keys.append(key)
+            ids.append(int(stable_id(item["id"]), 16))
+            place = int(np.searchsorted(done.keys, np.uint64(key)))
+            if place == len(done.keys) or done.keys[place] != key:
+                yield item
+
+    batches = Batches.write(job.journal.folder, unfinished(), job.pool.batch_size)
+    found = np.unique(np.frombuffer(keys, np.uint64)) if keys else np.empty(0, np.uint64)
+    assert len(set(ids)) == len(ids) == len(found), f"{job.stage}: an item id comes twice"
+    return batches, found
 
 
-def in_process(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
+Execute = Callable[[RowJob, Batches], Iterable[Count]]
+
+
+def in_process(job: RowJob, batches: Batches) -> Iterator[Count]:
     """The same batches without Ray, one after another."""
-    runner = Runner(job, str(Path.cwd()))
-    return (runner({"items": batch}) for batch in batches)
+    runner = Runner(job, str(Path.cwd()), batches)
+    return (runner({"id": number}) for number in range(len(batches)))
 
 
-def on_ray(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
+def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
     """The batches on a fixed pool of actors; a killed worker or actor is replaced and its batch repeated."""
     start_ray()
     import ray
@@ -151,10 +172,10 @@ def on_ray(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts rows, kept and refused
     context.print_on_execution_start = False
-    data = ray.data.from_items([{"items": b} for b in batches], override_num_blocks=min(len(batches), MAX_BLOCKS))
+    data = ray.data.range(len(batches), override_num_blocks=min(len(batches), MAX_BLOCKS))
     results = data.map(
         Runner,
-        fn_constructor_args=(job, str(Path.cwd())),
+        fn_constructor_args=(job, str(Path.cwd()), batches),
         compute=ray.data.ActorPoolStrategy(size=min(job.pool.actors, len(batches))),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,
@@ -166,30 +187,13 @@ def on_ray(job: RowJob, batches: list[str]) -> Iterator[dict[str, int]]:
         raise StageFailed(f"{job.function} stopped: {cause}; finished rows are kept, run the stage again") from error
 
 
-def _shown(job: RowJob, counts: Iterable[dict[str, int]], start: Counter[str], total: int) -> Iterator[dict[str, int]]:
-    """Pass counts through a progress bar (only where somebody watches)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(f"{job.stage} {job.function}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    state = TextColumn("kept {task.fields[kept]}, refused {task.fields[refused]}")
-    with Progress(*columns, state, console=console, disable=not console.is_terminal) as bar:
-        kept, refused = start["kept"], start["refused"]
-        task = bar.add_task("", total=total, completed=kept + refused, kept=kept, refused=refused)
-        for count in counts:
-            kept, refused = kept + count["kept"], refused + count["refused"]
-            bar.update(task, completed=kept + refused, kept=kept, refused=refused)
-            yield count
-
-
-def _too_many(job: RowJob, journal: Journal, ordered: dict[str, Item]) -> str:
-    refused = sorted((r for r in journal.refused() if r["key"] in ordered), key=lambda r: str(r["id"]))
+def _too_many(job: RowJob, journal: Journal, keys: Keys) -> str:
+    refused = [r for key, r in journal.refused() if contained(as_keys([key]), keys)[0]]
     lines = []
     for check, number in Counter(r["check"] for r in refused).most_common(3):
-        examples = [r for r in refused if r["check"] == check][:3]
+        examples = sorted((r for r in refused if r["check"] == check), key=lambda r: str(r["id"]))[:3]
         lines.append(f"  {number} x {check}: " + "; ".join(f"{r['id']} {r['reason']}" for r in examples))
     return (
-        f"{len(refused)} of {len(ordered)} rows were refused, more than {job.stage}.max_error_rate = "
+        f"{len(refused)} of {len(keys)} rows were refused, more than {job.stage}.max_error_rate = "
         f"{job.max_error_rate}; correct the inputs, or raise it:\n" + "\n".join(lines)
     )

@@ -5,9 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 import yaml
 
 from lorweb.records import stable_id
+from pipelines._metrics import closing_line
 
 WORK: Final = Path(".work")
 CODE: Final = ("lorweb", "pipelines")  # folders of the project that hold code
@@ -47,18 +48,15 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
     except (StageFailed, ValueError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from error
     metrics["seconds"] = round(time.monotonic() - started, 1)
+    if metrics.get("kept"):
+        metrics["seconds_per_kept"] = round(metrics["seconds"] / metrics["kept"], 4)
     write_metrics(name, metrics)
+    print(closing_line(name, metrics), file=sys.stderr, flush=True)
 
 
 def write_metrics(name: str, metrics: Mapping[str, Any]) -> None:
     """Write `metrics/<name>.json`, keys sorted, in one step."""
     write_text(Path("metrics") / f"{name}.json", json.dumps(metrics, indent=1, sort_keys=True) + "\n")
-
-
-def count(rows_in: int, kept: int, rejects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The metrics that every row stage reports: what came in, what went on, and how many each check refused."""
-    checks = Counter(str(row["check"]) for row in rejects)
-    return {"rows_in": rows_in, "kept": kept, "rejected": dict(sorted(checks.items()))}
 
 
 def write_text(path: Path, text: str) -> None:

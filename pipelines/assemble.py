@@ -3,16 +3,32 @@
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.config import load_params
+from lorweb.config import Assemble, load_params
+from lorweb.data.balance import Balance, Kind, task_weights
+from lorweb.data.checks import Refusal, reject
+from lorweb.data.derived import Derived, composed_pairs, inverse_pairs
 from lorweb.data.leaks import find_leaks
 from lorweb.data.manifest import Manifest, file_sha256, fingerprint, write_manifest
-from lorweb.data.shards import read_index, write_rows
-from lorweb.data.splits import Counts, PairFacts, Shares, evaluation_analogies, split_subjects, training_pairs
+from lorweb.data.rejects import Rejected
+from lorweb.data.shards import read_index, read_table, write_rows
+from lorweb.data.splits import (
+    Caps,
+    Counts,
+    PairFacts,
+    Shares,
+    evaluation_analogies,
+    hard_positives,
+    near_evaluation,
+    split_subjects,
+    training_pairs,
+)
 from lorweb.data.tasks import TASKS, holdouts, read_tasks
-from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR
+from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR
+from pipelines._assemble_card import CardRow, render_card
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
 VERSION: Final = 1
@@ -64,17 +80,36 @@ def main() -> None:
         rare = rare_tasks(everything, cfg.min_pairs_per_task)
         pairs = [pair for pair in everything if pair.task not in rare]
         split = split_subjects(pairs, Shares(cfg.test_subjects, cfg.val_subjects), params.seed, cfg.train_subjects)
-        train = training_pairs(pairs, split, holdout, cfg.max_pairs_per_task)
         analogies = evaluation_analogies(pairs, split, holdout, Counts(cfg.test_per_task, cfg.val_per_task))
+        trainable = training_pairs(pairs, split, holdout, Caps(cfg.max_pairs_per_task, cfg.max_pairs_per_source))
+        close = near_evaluation(trainable, analogies, read_look(), cfg.near_evaluation)
+        train = [pair for pair in trainable if pair.id not in close]
         refuse_leaks(pairs, train, analogies, holdout)
         if not train:
             raise StageFailed(f"no pair is left to train on, of {len(everything)}; see metrics/filter.json for why")
+        derived = [*inverse_pairs(train, cfg.inverse), *composed_pairs(train, cfg.composed, params.seed)]
         recipe = {"seed": params.seed, "catalogue_sha256": file_sha256(PAIRS / TASKS), **cfg.model_dump(mode="json")}
-        publish(recipe, split, train, analogies)
+        result = Assembled(split, analogies, train_rows(train, derived, cfg.balance), derived, rejects_of(close, cfg))
+        combinations = hard_positives(train)
+        listed = Counter(row["split"] for row in analogies)
+        numbers = {
+            "pairs": len(pairs),
+            "training pairs": len(train),
+            "training pairs derived from them": len(derived),
+            "training analogies that can be drawn": f"{combinations['analogies']:,}",
+            "of them across kinds of subject": f"{combinations['across_categories']:,}",
+            "validation analogies": listed["val"],
+            "test analogies": listed["test"],
+        }
+        publish(recipe, result, card(pairs, split, numbers))
         metrics.update(
             rows_in=len(everything),
             train_pairs=len(train),
             train_tasks=len({pair.task for pair in train}),
+            derived_pairs=len(derived),
+            derived_tasks=len({pair.task for pair in derived}),
+            train_combinations=combinations,
+            rejected=dict(Counter(row["check"] for row in result.rejects)),
             subjects=dict(sorted(Counter(split.values()).items())),
             cells=cells(analogies),
             rare_tasks=rare,
@@ -82,16 +117,67 @@ def main() -> None:
         )
 
 
-def publish(
-    recipe: Mapping[str, Any], split: Mapping[str, str], train: list[PairFacts], analogies: list[dict[str, Any]]
-) -> None:
-    """Write data/analogies: explicit analogies, the pairs training draws from, and who is in which split."""
-    rows = [{"pair": p.id, "task": p.task, "subject": p.subject, "instruction": p.instruction} for p in train]
+def train_rows(train: list[PairFacts], derived: list[Derived], balance: Balance) -> list[dict[str, Any]]:
+    """Rows of `records.TRAIN_PAIR`, weights included."""
+    type_of = {pair.task: pair.edit_type for pair in train}
+    kinds = [Kind(p.task, p.edit_type) for p in train]
+    kinds += [Kind(p.task, type_of.get(p.task.removeprefix("undo:"), "composed")) for p in derived]
+    weights = task_weights(kinds, balance)
+    own = [(p.id, p.task, p.subject, p.instruction) for p in train]
+    own += [(p.pair, p.task, p.subject, p.instruction) for p in derived]
+    names = TRAIN_PAIR.names
+    return [dict(zip(names, (*row, weights[row[1]]), strict=True)) for row in own]
+
+
+def read_look() -> dict[str, int]:
+    """Perceptual hash of every pair's before image."""
+    rows = read_table(PAIRS / "look", LOOK, ["id", "before_hash"]).to_pylist()
+    return {row["id"]: int(row["before_hash"], 16) for row in rows}
+
+
+def rejects_of(close: Mapping[str, str], cfg: Assemble) -> list[dict[str, Any]]:
+    """Rows of `records.REJECT` for training pairs that look like evaluated ones."""
+    rows = []
+    for name, other in close.items():
+        reason = f"its image a looks like that of pair {other}, which is evaluated"
+        rows.append(
+            reject(Refusal(name, "assemble", {}), Rejected("near_evaluation", reason, None, cfg.near_evaluation))
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What the stage publishes."""
+
+    split: Mapping[str, str]  # subject -> train, val, test
+    analogies: list[dict[str, Any]]
+    train: list[dict[str, Any]]
+    derived: list[Derived]
+    rejects: list[dict[str, Any]]
+
+
+def card(pairs: list[PairFacts], split: Mapping[str, str], numbers: Mapping[str, Any]) -> str:
+    """The dataset card of these pairs."""
+    names = {pair.id for pair in pairs}
+    columns = ["id", "task", "edit_type", "instruction", "category", "licence", "editor"]
+    rows = (row for row in read_index(PAIRS, PAIR, columns) if row["id"] in names)
+    return render_card([CardRow(*(row[column] for column in columns[1:])) for row in rows], split, numbers)
+
+
+def publish(recipe: Mapping[str, Any], found: Assembled, text: str) -> None:
+    """Write data/analogies: explicit analogies, the pairs training draws from, who is in which split, and the card."""
     with publishing(OUT, "assemble") as folder:
-        write_rows(analogies, folder, ANALOGY)
-        write_rows(rows, folder / "train", TRAIN_PAIR)
-        write_text(folder / "splits.json", json.dumps(split, indent=1, sort_keys=True) + "\n")
-        write_manifest(folder, Manifest(len(analogies), {"pairs": fingerprint(PAIRS)}, recipe, {"assemble": VERSION}))
+        write_rows(found.analogies, folder, ANALOGY)
+        write_rows(found.train, folder / "train", TRAIN_PAIR)
+        write_rows(
+            [{name: getattr(p, name) for name in DERIVED.names} for p in found.derived], folder / "derived", DERIVED
+        )
+        write_rows(found.rejects, folder / "rejects", REJECT)
+        write_text(folder / "README.md", text)
+        write_text(folder / "splits.json", json.dumps(found.split, indent=1, sort_keys=True) + "\n")
+        inputs = {"pairs": fingerprint(PAIRS)}
+        write_manifest(folder, Manifest(len(found.analogies), inputs, recipe, {"assemble": VERSION}))
 
 
 if __name__ == "__main__":

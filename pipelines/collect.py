@@ -16,9 +16,10 @@ from lorweb.data.readers.files import printable
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
-from pipelines._journal import Results
+from pipelines._metrics import count
+from pipelines._results import Results
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import count, publishing, stage
+from pipelines._stage import publishing, stage
 
 VERSION: Final = 1  # goes up when the same parameters would give other sources
 OUT: Final = Path("data/sources")
@@ -141,7 +142,8 @@ def main(execute: Execute | None = None) -> None:
                 write_shards(given_tables(results, twice), folder / "given", GIVEN)
             write_rows(rejects, folder / "rejects", REJECT)
             write_manifest(folder, Manifest(rows, {}, recipe, {"read": VERSION}))
-        metrics.update(count(len(items), rows, rejects), given={"pairs": len(tasks), "tasks": len(set(tasks))})
+        given = {"pairs": len(tasks), "tasks": len(set(tasks))}
+        metrics.update(count(len(items), rows, rejects, {"read": results.pace}), given=given)
 
 
 if __name__ == "__main__":

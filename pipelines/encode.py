@@ -14,6 +14,7 @@ from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_man
 from lorweb.data.shards import read_index, read_table, write_shards
 from lorweb.records import (
     ANALOGY,
+    DERIVED,
     ENCODED_GRID,
     ENCODED_IMAGE,
     ENCODED_PAIR,
@@ -25,8 +26,10 @@ from lorweb.records import (
 from lorweb.training.dataset import grid_key, load_train_pairs, view_key
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
+from pipelines._metrics import count
+from pipelines._results import Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
-from pipelines._stage import count, publishing, stage
+from pipelines._stage import publishing, stage
 
 VERSION: Final = 1
 OUT, PAIRS, ANALOGIES = Path("data/encoded"), Path("data/pairs"), Path("data/analogies")
@@ -37,18 +40,21 @@ class Used:
     """What training or evaluation will ask for; the instruction "" is the prompt that says nothing."""
 
     pairs: set[str]
-    trained: set[str]  # the pairs that training draws from
+    trained: set[str]  # the pairs whose images training sees
+    derived: dict[str, dict[str, str]]  # further pairs, made of sides of those: rows of `records.DERIVED`
     texts: set[str]
 
 
 def used() -> Used:
     """Pairs and instructions of data/analogies."""
     train = read_table(ANALOGIES / "train", TRAIN_PAIR, ["pair", "instruction"]).to_pylist()
+    derived = {row.pop("pair"): row for row in read_table(ANALOGIES / "derived", DERIVED).to_pylist()}
     listed = read_table(ANALOGIES, ANALOGY, ["exemplar", "query", "instruction"]).to_pylist()
-    trained = {r["pair"] for r in train}
+    trained = {r["pair"] for r in train} - set(derived)
+    trained |= {row[f"{side}_pair"] for row in derived.values() for side in ("before", "after")}
     listed_pairs = {r["exemplar"] for r in listed} | {r["query"] for r in listed}
     texts = {""} | {r["instruction"] for r in train} | {r["instruction"] for r in listed}
-    return Used(trained | listed_pairs, trained, texts)
+    return Used(trained | listed_pairs, trained, derived, texts)
 
 
 def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str, str]]]:
@@ -57,7 +63,7 @@ def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str,
     View 0 is the whole image; the others, `views` in number, are of the images that training draws from.
     """
     images: dict[str, Item] = {}
-    links = []
+    links: dict[str, dict[str, str]] = {}
     for row in read_index(PAIRS, PAIR, ["id"], digests=["before", "after"]):
         if row["id"] not in asked.pairs:
             continue
@@ -66,8 +72,10 @@ def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str,
             for view in range(1 + views if row["id"] in asked.trained else 1):
                 name = view_key(sha256, view)
                 images.setdefault(name, {"id": name, "at": [row["at"], side], "view": view})
-        links.append({"pair": row["id"], **names})
-    return list(images.values()), links
+        links[row["id"]] = names
+    for pair, of in asked.derived.items():
+        links[pair] = {side: links[of[f"{side}_pair"]][of[f"{side}_side"]] for side in ("before", "after")}
+    return list(images.values()), [{"pair": pair, **names} for pair, names in links.items()]
 
 
 def wanted_grids(cfg: Encode) -> list[tuple[str, str]]:
@@ -144,7 +152,29 @@ def main(execute: Execute | None = None) -> None:
                 write_shards(grid_rows.tables(), folder / "grids", ENCODED_GRID)
             pq.write_table(pa.Table.from_pylist(links, ENCODED_PAIR), folder / "pairs.parquet")
             write_manifest(folder, manifest(cfg, known, rows))
-        metrics.update(count(len(images), rows, []), texts=len(text_rows), pairs=len(links), grids=len(grids))
+        paces = {"images": image_rows.pace, "texts": text_rows.pace}
+        paces |= {"grids": grid_rows.pace} if grid_rows is not None else {}
+        metrics.update(count(len(images), rows, [], paces), texts=len(text_rows), pairs=len(links), grids=len(grids))
+        metrics["bytes_per_1000_analogies"] = sizes(image_rows, text_rows)
+
+
+def sizes(images: Results, texts: Results) -> dict[str, int]:
+    """Bytes that 1000 training analogies read: as they are stored, where four images and a text are shared by many,
+    and as they would be if each analogy kept its own target and control grid, query and text.
+    """
+    image, text = (_tensor_bytes(results) for results in (images, texts))
+    per_image, per_text = image / max(1, len(images)), text / max(1, len(texts))
+    naive = 1000 * (8 * per_image + per_text)  # two grids of four quadrants each; the query's features ride with them
+    return {
+        "stored_in_all": image + text,
+        "naive": round(naive),
+        "per_image": round(per_image),
+        "per_text": round(per_text),
+    }
+
+
+def _tensor_bytes(results: Results) -> int:
+    return sum(table["tensors"].nbytes for table in results.tables(columns=["tensors"]))
 
 
 def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...], identity: tuple[Any, ...]) -> RowJob:

@@ -13,9 +13,10 @@ from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_man
 from lorweb.evaluation.results import HEADLINE, Measured, differences, per_task, rows_of, summarise
 from lorweb.evaluation.workers import DRAW_VERSION, MEASURE_VERSION
 from pipelines._answers import ANALOGIES, ENCODED, PAIRS, Plan, draw_and_measure, make_plan
+from pipelines._metrics import count
 from pipelines._report import Inputs, write_reports
 from pipelines._rows import Execute
-from pipelines._stage import count, publishing, stage, write_text
+from pipelines._stage import publishing, stage, write_text
 
 OUT: Final = Path("data/evaluation")
 REPORTS: Final = Path("reports")
@@ -64,7 +65,7 @@ def main(execute: Execute | None = None) -> None:
             write_manifest(folder, Manifest(total, {**inputs, **plan.weights}, plan.protocol, code))
         shown = write_numbers(plan, measured)
         write_reports(Inputs(plan, measured, OUT, REPORTS), shown)
-        metrics.update(count(total, total, []), evaluation_set_sha256=plan.set_sha256)
+        metrics.update(count(total, total, [], {}), evaluation_set_sha256=plan.set_sha256)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from lorweb.records import PAIR, REJECT, SOURCE, stable_id
 from pipelines._generate_instruct import Drafted, draft_tasks
 from pipelines._generate_plan import SOURCE_FACTS, Plan, plan_editors
 from pipelines._generate_sheet import write_sheets
-from pipelines._journal import KEPT_JOURNALS, Results
+from pipelines._journal import KEPT_JOURNALS
+from pipelines._metrics import count
+from pipelines._results import Results, merged
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
-from pipelines._stage import StageFailed, count, publishing, stage
+from pipelines._stage import StageFailed, publishing, stage
 
 VERSION: Final = 1
 OUT, SOURCES = Path("data/candidates"), Path("data/sources")
@@ -94,7 +96,7 @@ def run_plans(plans: Sequence[Plan], max_error_rate: float, execute: Execute | N
     if not any(plan.items for plan in plans):
         raise StageFailed("no source fits any task; see metrics/collect.json for what was collected")
     jobs = [job_of(plan, max_error_rate) for plan in plans]
-    for function, times in Counter(job.function for job in jobs).items():
+    for function, times in Counter(name for name, _ in {(job.function, job.identity) for job in jobs}).items():
         if times > KEPT_JOURNALS:
             raise StageFailed(
                 f"{times} entries of generate.editors differ in numbers alone ({function}), of which the work of "
@@ -114,17 +116,22 @@ def main(execute: Execute | None = None) -> None:
         results = run_plans(plans, cfg.max_error_rate, execute)
         refused = [[reject(Refusal(i, "generate", {}), why) for i, why in plan.refused] for plan in plans]
         rejects = [row for own, early in zip(results, refused, strict=True) for row in [*own.rejects, *early]]
-        merged = Results(sorted((p for own in results for p in own.places), key=lambda place: place.id), rejects, PAIR)
+        pairs = merged(results, PAIR)
         recipe = cfg.model_dump(mode="json", exclude={"editors": {"__all__": {"pool"}}, "instructions": {"pool"}})
         with publishing(OUT, "generate") as folder:
-            rows = write_shards(merged.tables(), folder, PAIR)
+            rows = write_shards(pairs.tables(), folder, PAIR)
             write_rows([*rejects, *drafted.rejects], folder / "rejects", REJECT)
             write_tasks(folder, facts_of(task for plan in plans for task in plan.used))
             recipe.pop("max_error_rate")
             inputs = {"sources": fingerprint(SOURCES)}
             write_manifest(folder, Manifest(rows, inputs, {"seed": params.seed, **recipe}, {"edit": VERSION}))
         metrics.update(told(plans, results, drafted), sheets=write_sheets(OUT))
-        metrics.update(count(sum(len(plan.items) + len(plan.refused) for plan in plans), rows, rejects))
+        functions = {
+            f"edit_{number}_{plan.facts.name}": own.pace
+            for number, (plan, own) in enumerate(zip(plans, results, strict=True))
+        }
+        asked = sum(len(plan.items) + len(plan.refused) for plan in plans)
+        metrics.update(count(asked, rows, rejects, functions))
 
 
 def told(plans: Sequence[Plan], results: Sequence[Results], drafted: Drafted) -> dict[str, Any]:
@@ -132,7 +139,11 @@ def told(plans: Sequence[Plan], results: Sequence[Results], drafted: Drafted) ->
     asked = Counter(plan.tasks[item["task"]].edit_type for plan in plans for item in plan.items)
     unused = {name for plan in plans for name in plan.tasks} - {task.id for plan in plans for task in plan.used}
     editors = [
-        {"editor": plan.facts.name, "revision": plan.facts.revision, **count(len(plan.items), len(own), own.rejects)}
+        {
+            "editor": plan.facts.name,
+            "revision": plan.facts.revision,
+            **count(len(plan.items), len(own), own.rejects, {"edit": own.pace}),
+        }
         for plan, own in zip(plans, results, strict=True)
     ]
     return {

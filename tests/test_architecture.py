@@ -112,7 +112,10 @@ PLUMBING += [
     "lorweb/data/icons.py",
     "lorweb/data/plugins.py",
 ]  # types of the params section; collect lists them
-PLUMBING += [f"pipelines/_{name}.py" for name in ("rows", "journal", "stage", "lineage", "mlflow_run")]
+PLUMBING += [
+    f"pipelines/_{name}.py"
+    for name in ("rows", "journal", "batches", "results", "pace", "metrics", "stage", "lineage", "mlflow_run")
+]
 PLUMBING += [f"pipelines/_train_{name}.py" for name in ("driver", "log", "plan")]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.
 NAMES_ONLY = {

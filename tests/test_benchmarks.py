@@ -3,26 +3,20 @@
 Nothing here looks at a time: only at what is compared, and at how numbers become rows.
 """
 
-import importlib
 import json
 import re
 import subprocess
 import sys
-import time
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from lorweb.basis import analogy, basis_layers, router_of
 from lorweb.basis.fold import folded
+from tests.benchmark_cases import FOLDER, module, put_on_the_path
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 README, RESULTS = FOLDER / "README.md", sorted((FOLDER / "results").glob("*.json"))
 KEYS = {"name", "rival", "ratio", "low", "high", "target", "met", "unit", "n", "ms", "rival_ms", "machine", "command"}
 EINSUMS = ("einsum in order", "einsum best path")
@@ -35,12 +29,7 @@ SMOKE = {
 
 @pytest.fixture(autouse=True)
 def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))  # as for a script that is run from there
-    monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
-
-
-def module(name: str) -> ModuleType:
-    return importlib.import_module(name)
+    put_on_the_path(monkeypatch)
 
 
 def test_every_script_has_a_smoke_run_and_a_line_in_the_readme():
@@ -159,89 +148,10 @@ def test_targets_scale_with_the_flops():
     assert cases[32].in_order_gb == pytest.approx(512 * 32 * 3072 * 4e-9)
 
 
-def test_a_row_by_hand():
-    measure = module("_measure")
-    seconds = {"ours": [0.2, 0.6, 0.4], "rival": [0.1, 0.2, 0.4]}
-    row = measure.compare(seconds, measure.Claim("what", "ours", "rival", 1.5), calls=10)
-    assert (row["ratio"], row["met"], row["n"]) == (2.0, False, 3)
-    assert (row["ms"], row["rival_ms"]) == (40.0, 20.0)
-    assert row["low"] == 1.0 and row["high"] == 3.0
-
-
-@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=1, max_size=12), st.floats(0.1, 10))
-def test_the_interval_holds_the_ratio_and_units_do_not_matter(times, unit):
-    measure = module("_measure")
-    claim = measure.Claim("what", "ours", "rival", 1.0)
-    plain = {"ours": [a for a, _ in times], "rival": [b for _, b in times]}
-    row = measure.compare(plain, claim)
-    assert row["low"] <= row["ratio"] <= row["high"]
-    other = measure.compare({name: [t * unit for t in spent] for name, spent in plain.items()}, claim)
-    assert other["ratio"] == pytest.approx(row["ratio"], rel=1e-3, abs=2e-4)
-
-
-def test_rounds_are_interleaved_and_each_starts_with_another():
-    measure = module("_measure")
-    seen: list[str] = []
-    contestants = {
-        name: measure.Contestant(lambda name=name: seen.append(name), before=lambda: seen.append("clear"))
-        for name in "abc"
-    }
-    contestants["b"] = measure.Contestant(lambda: seen.append("b"), warm=lambda: seen.append("warm b"))
-    seconds = measure.interleaved(contestants, measure.Rounds(3, 9, 0.0))
-    assert {name: len(spent) for name, spent in seconds.items()} == {"a": 3, "b": 3, "c": 3}
-    assert "".join(name for name in seen if name != "clear") == "a" + "warm b" + "c" + "abc" + "bca" + "cab"
-    assert seen.count("clear") == 2 * 4
-    assert len(measure.interleaved(contestants, measure.Rounds(1, 4, 60.0))["a"]) == 4
-
-
-def test_parts_of_long_runs_are_interleaved_and_their_times_add_up():
-    measure = module("_measure")
-    seen: list[str] = []
-
-    def parts(name: str, count: int):
-        for number in range(count):
-            seen.append(f"{name}{number}")
-            time.sleep(0.01)
-            yield
-        seen.append(f"{name} end")
-
-    contestants = {
-        "long": measure.Contestant(lambda: parts("a", 3), warm=lambda: seen.append("warm")),
-        "short": measure.Contestant(lambda: parts("b", 1), warm=lambda: None),
-        "whole": measure.Contestant(lambda: seen.append("c"), warm=lambda: None),
-    }
-    seconds = measure.interleaved(contestants, measure.Rounds(1, 1, 0.0))
-    assert seen == ["warm", "c", "a0", "b0", "a1", "b end", "a2", "a end"]
-    assert seconds["long"][0] >= 0.03 and seconds["short"][0] >= 0.01, "a sleep never ends early"
-
-
-def test_a_missed_target_brings_its_profile_into_the_table():
-    measure, table = module("_measure"), module("_table")
-    x = torch.randn(64, 64)
-    contestants = {name: measure.Contestant(lambda: x @ x) for name in ("ours", "rival")}
-    claims = [measure.Claim("fast", "ours", "rival", 1e9), measure.Claim("slow", "ours", "rival", 0.0)]
-    fast, slow = measure.race(contestants, measure.Rounds(2, 2, 0.0), claims)
-    assert "profile" not in fast and {"all", "aten::mm"} <= set(slow["profile"]["rival"])
-    text = table.markdown([{**row, "machine": "m", "command": "c"} for row in (fast, slow)])
-    assert "| slow | rival |" in text and "- slow, against rival" in text and "- fast" not in text
-    assert text.count("`c` on m") == 1
-
-
-def test_a_table_is_pasted_between_the_marks(tmp_path):
-    table, path = module("_table"), tmp_path / "page.md"
-    path.write_text(f"before\n\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\n\nafter\n")
-    table.paste("| new |", path)
-    once = path.read_text()
-    table.paste("| new |", path)
-    assert path.read_text() == once
-    assert "old" not in once and once.startswith("before") and once.endswith("after\n") and "| new |" in once
-    path.write_text("no marks")
-    with pytest.raises(ValueError, match=r"page\.md has no '<!-- measured -->'"):
-        table.paste("| new |", path)
-
-
 def test_the_readme_shows_the_results_as_they_were_measured():
     assert RESULTS, "no results in benchmarks/results"
     rows = [row for path in RESULTS for row in json.loads(path.read_text(encoding="utf-8"))]
     assert len(rows) > 20 and all(row["machine"] and row["command"] for row in rows)
     assert module("_table").markdown(rows) in README.read_text(encoding="utf-8")
+    quality = json.loads((FOLDER / "results" / "quality" / "filter.json").read_text(encoding="utf-8"))
+    assert module("filter_quality").markdown(quality) in README.read_text(encoding="utf-8")

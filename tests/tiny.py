@@ -40,6 +40,14 @@ def tiny_transformer(seed: int, double: int = 1, single: int = 2, heads: int = 2
     return transformer.eval()
 
 
+def bare_pipeline(transformer: Any) -> Any:
+    """A stock FluxKontextPipeline round a transformer and nothing else: what loads and unloads LoRAs."""
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
+
+    parts = dict.fromkeys(["vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
+    return FluxKontextPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=transformer, **parts)
+
+
 def tiny_inputs(batch: int, tokens: int, seed: int = 0) -> dict[str, Tensor]:
     """Keyword arguments for the transformer's forward; `tokens` image tokens in one row."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,5 @@
 """A trained basis without its base: looking at atoms and coefficients needs none of the base's gigabytes."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -8,6 +7,8 @@ from safetensors import safe_open
 from torch import nn
 
 from lorweb.basis import checkpoint
+from lorweb.basis.files import read_metadata
+from lorweb.basis.header import read_header
 
 
 class Socket(nn.Module):
@@ -27,11 +28,16 @@ def load_bare(path: Path) -> nn.Module:
     Raises:
         FileNotFoundError, ValueError: see `lorweb.basis.checkpoint.load`.
     """
-    checkpoint.read_config(path)  # what the file is, in one sentence, before its inside is trusted
+    header = read_header(path, read_metadata(path))
     tree = nn.Module()
-    for name, (in_features, out_features) in _sizes(path).items():
+    for name, (in_features, out_features) in _sizes(path, header.layers).items():
         parent = tree
         *folders, last = name.split(".")
+        for part in (*folders, last):
+            if hasattr(nn.Module, part) or part in tree.__dict__:
+                raise ValueError(
+                    f"{path}: layer '{name}' has a part '{part}' that no module can have; use another copy"
+                )
         for folder in folders:
             if folder not in parent._modules:
                 parent.add_module(folder, nn.Module())
@@ -41,13 +47,22 @@ def load_bare(path: Path) -> nn.Module:
     return tree.requires_grad_(False)
 
 
-def _sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """{layer name: (in_features, out_features)} in the order of the basis; `load` refuses a layer without factors."""
+def _sizes(path: Path, layers: list[str]) -> dict[str, tuple[int, int]]:
+    """{layer name: (in_features, out_features)} in the order of the basis.
+
+    Raises:
+        ValueError: a layer without its two factors, or a factor that is no matrix.
+    """
     with safe_open(path, framework="pt") as file:
         keys = set(file.keys())
-        layers = json.loads(file.metadata()["lorweb"])["layers"]
-        whole = [name for name in layers if {f"{name}.A", f"{name}.B"} <= keys]
-        return {
-            name: (file.get_slice(f"{name}.A").get_shape()[-1], file.get_slice(f"{name}.B").get_shape()[0])
-            for name in whole
-        }
+        sizes = {}
+        for name in layers:
+            shapes: dict[str, list[int]] = {}
+            for part in ("A", "B"):
+                key = f"{name}.{part}"
+                shapes[part] = file.get_slice(key).get_shape() if key in keys else []
+                if len(shapes[part]) != 2:
+                    told = f"has shape {tuple(shapes[part])}, not two axes" if key in keys else "is missing"
+                    raise ValueError(f"{path}: '{key}' {told}; use another copy")
+            sizes[name] = (shapes["A"][1], shapes["B"][0])
+        return sizes

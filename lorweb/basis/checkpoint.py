@@ -7,21 +7,17 @@ The metadata holds one JSON object: format, schema, config, layer names, content
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from lorweb.basis.config import BasisConfig
 from lorweb.basis.files import check_tensors, read_metadata, read_safetensors, write_safetensors
+from lorweb.basis.header import SCHEMA, Header, read_header
 from lorweb.basis.inject import add_basis, basis_layers, has_basis, router_of, target_sizes
 from lorweb.basis.official import load_official, save_official
-
-FORMAT: Final = "lorweb-basis"
-SCHEMA: Final = 1
 
 __all__ = ["load", "load_official", "read_config", "save", "save_official"]
 
@@ -34,15 +30,9 @@ def save(transformer: nn.Module, path: Path, extra: Mapping[str, str]) -> None:
         OSError: the file cannot be written; none is left half-written.
     """
     router, tensors = router_of(transformer), state(transformer)
-    header = {
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "config": router.config.model_dump(mode="json"),
-        "layers": list(router.layer_names),
-        "sha256": _digest(tensors),
-        "extra": dict(extra),
-    }
-    write_safetensors(path, tensors, {"lorweb": json.dumps(header, sort_keys=True)})
+    layers, digest = list(router.layer_names), _digest(tensors)
+    header = Header(schema=SCHEMA, config=router.config, layers=layers, sha256=digest, extra=dict(extra))
+    write_safetensors(path, tensors, {"lorweb": header.text()})
 
 
 def load(transformer: nn.Module, path: Path) -> tuple[BasisConfig, dict[str, str]]:
@@ -56,30 +46,30 @@ def load(transformer: nn.Module, path: Path) -> tuple[BasisConfig, dict[str, str
             shapes or dtypes that do not fit; the message names the key and both shapes.
     """
     tensors, metadata = read_safetensors(path)
-    header = _header(path, metadata)
-    config = BasisConfig.model_validate(header["config"])
+    header = read_header(path, metadata)
+    config = header.config
     present = has_basis(transformer)
     if present and router_of(transformer).config != config:
         there = router_of(transformer).config
         raise ValueError(f"{path} was made with {config}, the basis in place has {there}; call remove_basis first")
     sizes = target_sizes(transformer, config.targets)
     check_tensors(path, tensors, _shapes(config, sizes))
-    if header["layers"] != list(sizes):
+    if header.layers != list(sizes):
         raise ValueError(f"{path} holds its layers in another order than this model; was it made for another base?")
-    if _digest(tensors) != header["sha256"]:
+    if _digest(tensors) != header.sha256:
         raise ValueError(f"{path} is damaged: its tensors do not match the hash written with them; use another copy")
     if not present:
         add_basis(transformer, config, seed=0)
     with torch.no_grad():
         for key, parameter in _parameters(transformer).items():
             parameter.copy_(tensors[key])
-    return config, dict(header["extra"])
+    return config, dict(header.extra)
 
 
 def read_config(path: Path) -> tuple[BasisConfig, dict[str, str]]:
     """Config and `extra` of a file, without a model. Raises as `load` does."""
-    header = _header(path, read_metadata(path))
-    return BasisConfig.model_validate(header["config"]), dict(header["extra"])
+    header = read_header(path, read_metadata(path))
+    return header.config, dict(header.extra)
 
 
 def state(transformer: nn.Module) -> dict[str, Tensor]:
@@ -106,21 +96,6 @@ def _shapes(config: BasisConfig, in_out: Mapping[str, tuple[int, int]]) -> dict[
         widths = enumerate(width for width, _ in in_out.values())
         shapes |= {f"router.projection.{index}": (config.key_dim, width) for index, width in widths}
     return shapes
-
-
-def _header(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        header: dict[str, Any] = json.loads(metadata.get("lorweb", "{}"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: the metadata is no JSON ({error}); use another copy") from error
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is no lorweb checkpoint; for the official format use load_official, or convert it")
-    if header.get("schema") != SCHEMA:
-        raise ValueError(f"{path} has schema {header.get('schema')}, this version reads {SCHEMA}; update lorweb")
-    absent = {"config", "layers", "sha256", "extra"} - set(header)
-    if absent:
-        raise ValueError(f"{path}: the metadata lacks {sorted(absent)}; use another copy")
-    return header
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write beside the target and rename: a reader sees the old file or the new one, never a part.
 
-    Equal tensors and metadata are equal bytes.
+    Equal tensors and metadata, in equal order, are equal bytes.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; no partial file is left.
@@ -25,17 +25,17 @@ def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[
     with _replacing(path) as partial:
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, partial, metadata)
         if len(metadata) > 1:
-            _sort_metadata(partial)
+            _order_metadata(partial, list(metadata))
 
 
-def _sort_metadata(path: Path) -> None:
-    """safetensors writes several metadata keys in an order that changes with every process: sort them in place."""
+def _order_metadata(path: Path, keys: list[str]) -> None:
+    """safetensors writes several metadata keys in an order that changes with every process: put them in the given."""
     with path.open("r+b") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        header["__metadata__"] = {key: header["__metadata__"][key] for key in keys}
         text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-        assert len(text) <= length, f"the sorted header has {len(text)} bytes instead of {length}"
+        assert len(text) <= length, f"the ordered header has {len(text)} bytes instead of {length}"
         file.seek(8)
         file.write(text.ljust(length))  # safetensors pads with spaces, too
 
@@ -83,9 +83,21 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file; its tensors, gigabytes at full size, are not read. Raises as `read_safetensors` does."""
+    """The metadata of a file, in its order; its tensors, gigabytes at full size, are not read.
+
+    Raises as `read_safetensors` does.
+    """
+    with _opened(path):  # which checks it
+        pass
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(header.get("__metadata__") or {})
+
+
+def read_dtypes(path: Path) -> dict[str, str]:
+    """{key: dtype} of a file, as safetensors names dtypes (F16, BF16, F32, ...). Raises as `read_safetensors` does."""
     with _opened(path) as file:
-        return dict(file.metadata() or {})
+        return {key: str(file.get_slice(key).get_dtype()) for key in file.keys()}  # noqa: SIM118
 
 
 @contextmanager

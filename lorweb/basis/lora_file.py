@@ -89,7 +89,7 @@ class Baked:
             **_KOHYA_MODULE.get(lora_format, {}),
         }
         metadata = {**shown, "lorweb_bake": json.dumps(report, sort_keys=True)}
-        write_safetensors(path, self.tensors(lora_format), metadata)
+        write_safetensors(path, self.tensors(lora_format), dict(sorted(metadata.items())))
 
 
 def known_dtype(name: str) -> torch.dtype:

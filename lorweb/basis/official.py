@@ -53,6 +53,14 @@ def load_official(transformer: nn.Module, weights: Path, config: Path | BasisCon
     return settings
 
 
+def _check_shared(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a shared projection whose repetitions differ: training on elsewhere has parted them."""
+    first, *others = sorted(key for key in tensors if key.endswith(f".{PARTS[3]}"))
+    for key in others:
+        if not torch.equal(tensors[key], tensors[first]):
+            raise ValueError(f"{path}: '{key}' is not '{first}', so that no projection is shared; load it as 'linear'")
+
+
 def save_official(
     transformer: nn.Module,
     folder: Path,
@@ -126,7 +134,7 @@ def _shapes(config: BasisConfig, in_out: Mapping[str, tuple[int, int]]) -> dict[
 def _agree(path: Path, config: BasisConfig, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a config that the shapes contradict, before any layer is looked at."""
     if config.projection == "shared":
-        raise ValueError("the published format has a projection for each layer; load it with projection 'linear'")
+        _check_shared(path, tensors)
     found = _sizes(path, tensors)
     if config.internal:
         found.pop("query_dim", None)  # of one layer; each has its own
@@ -149,5 +157,8 @@ def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int]:
     A_NIr, keys_Nd = first["lora_A"], first["lora_keys"]
     sizes = {"n_loras": A_NIr.shape[0], "rank": A_NIr.shape[2], "key_dim": keys_Nd.shape[1]}
     if PARTS[3] in first:
-        sizes["query_dim"] = first[PARTS[3]].shape[1]
+        shape = tuple(first[PARTS[3]].shape)
+        if len(shape) != 2:
+            raise ValueError(f"{path}: '{PARTS[3]}' has shape {shape}, not two axes; is this the published format?")
+        sizes["query_dim"] = shape[1]
     return sizes

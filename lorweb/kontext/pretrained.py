@@ -52,13 +52,13 @@ def _load_encoder(name: str, device: str) -> ImageEncoder:
 
 
 def _check_revisions(metadata: ModelMetadata, base: Base, encoder: ImageEncoder | None) -> None:
-    if base.revision != metadata.base_revision:
+    if metadata.base_revision and base.revision != metadata.base_revision:
         raise ValueError(
             f"the basis was trained on base {metadata.base} at revision {metadata.base_revision}, but {base.folder} is "
             f"{base.revision}; give the base of its training, or train on this one"
         )
     # a name may hold a folder, which may have moved
-    if encoder is not None and encoder.revision != metadata.encoder_revision:
+    if encoder is not None and metadata.encoder_revision and encoder.revision != metadata.encoder_revision:
         raise ValueError(
             f"the basis was trained with encoder {metadata.encoder} ({metadata.encoder_revision}), but got "
             f"{encoder.name} ({encoder.revision}); give the encoder of its training"

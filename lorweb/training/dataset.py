@@ -186,7 +186,7 @@ def view_key(image: str, view: int) -> str:
 def load_train_pairs(analogies: Path) -> list[TrainPair]:
     """Rows of records.TRAIN_PAIR below data/analogies."""
     rows = read_table(analogies / "train", TRAIN_PAIR).to_pylist()
-    return [TrainPair(row["task"], row["subject"], row["pair"], row["instruction"]) for row in rows]
+    return [TrainPair(*(row[name] for name in ("task", "subject", "pair", "instruction", "weight"))) for row in rows]
 
 
 def _views(manifest: dict[str, Any]) -> int:

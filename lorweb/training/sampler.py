@@ -5,9 +5,11 @@ Nothing is shuffled, buffered or stored. A slot is one position in the global ba
 """
 
 import hashlib
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from lorweb.records import stable_id
@@ -23,6 +25,7 @@ class TrainPair:
     subject: str
     pair: str
     instruction: str
+    weight: int = 1  # of the task, the same in all its pairs
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Task:
 
 
 class AnalogySampler:
-    """Draws training analogies: a task uniformly, then two of its pairs with different subjects.
+    """Draws training analogies: a task by its weight, then two of its pairs with different subjects, uniformly.
 
     Tasks with a single subject cannot make an analogy; their names are in `skipped`. With `pool` > 0 only that many
     analogies are ever drawn, the same for every seed: those whose grids the encode stage has seen.
@@ -102,6 +105,7 @@ class AnalogySampler:
         tasks = {name: _Task(group) for name, group in sorted(by_task.items())}
         self.skipped = [name for name, task in tasks.items() if len(task.stretch) < 2]
         self._tasks = [task for name, task in tasks.items() if name not in self.skipped]
+        self._reach = list(accumulate(task.pairs[0].weight for task in self._tasks))  # of the weights, up to each task
         if not self._tasks:
             raise ValueError(
                 f"{len(pairs)} training pairs in {len(tasks)} tasks hold no task with two different subjects, "
@@ -115,7 +119,10 @@ class AnalogySampler:
     def pooled(self, index: int) -> tuple[TrainPair, TrainPair]:
         """Exemplar and query of one analogy of the pool."""
         task, first, second = (stable_seed("pool", index, what) for what in ("task", "exemplar", "query"))
-        return self._tasks[task % len(self._tasks)].two(first, second)
+        return self._task(task).two(first, second)
+
+    def _task(self, draw: int) -> _Task:
+        return self._tasks[bisect_right(self._reach, draw % self._reach[-1])]
 
     def slot(self, step: int, slot: int) -> Drawn:
         """The analogy of one slot of the batch of one step (both counted from 0)."""
@@ -125,7 +132,7 @@ class AnalogySampler:
         if self.pool:
             exemplar, query = self.pooled(task_draw % self.pool)
         else:
-            exemplar, query = self._tasks[task_draw % len(self._tasks)].two(first, second)
+            exemplar, query = self._task(task_draw).two(first, second)
         dropped = caption / _HALF < self.caption_dropout
         instruction = "" if dropped else exemplar.instruction
         return Drawn(slot, exemplar.task, exemplar.pair, query.pair, instruction)

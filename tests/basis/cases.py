@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from lorweb.basis import BasisConfig, add_basis, basis_layers
+from lorweb.basis.fold import bake
+from lorweb.basis.lora_file import Baked
+from tests.tiny import tiny_inputs, tiny_transformer
 
 PAPER_LIKE = {
     "n_loras": 4,
@@ -53,3 +56,18 @@ def gradients(transformer: Any) -> dict[str, Tensor]:
     found = {name: p.grad for name, p in transformer.named_parameters() if p.requires_grad}
     assert found and all(g is not None for g in found.values()), [n for n, g in found.items() if g is None]
     return {name: g.clone() for name, g in found.items() if g is not None}
+
+
+def run(transformer: Any, rows: int = 1) -> Tensor:
+    """What it makes of the same eight tokens every time, without gradients."""
+    with torch.no_grad():
+        sample: Tensor = transformer(**tiny_inputs(rows, 8)).sample
+    return sample
+
+
+def baked_lora(rank: int | None = None, **changes: Any) -> tuple[Any, Baked, Tensor]:
+    """(transformer with a basis, its bake, the query)."""
+    model, settings = tiny_transformer(0), config(**changes)
+    trained(model, settings)
+    query_BQ = queries(1, settings)
+    return model, bake(model, query_BQ, rank), query_BQ

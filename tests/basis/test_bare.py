@@ -66,8 +66,13 @@ def test_what_is_no_basis_is_refused_as_loading_refuses_it(tmp_path) -> None:
         load_bare(tmp_path / "other.safetensors")
     saved(tmp_path / "b.safetensors", config())
     tensors, metadata = read_safetensors(tmp_path / "b.safetensors")
-    for key, fault in (("transformer_blocks.0.attn.to_q.A", "unknown"), ("router.keys", "missing")):
-        rest = {name: value for name, value in tensors.items() if name != key}
+    factor = "transformer_blocks.0.attn.to_q.A"
+    for edit, message in (
+        ({factor: None}, f"'{factor}' is missing"),
+        ({factor: torch.zeros(())}, rf"'{factor}' has shape \(\), not two axes"),
+        ({"router.keys": None}, "does not fit: .*keys are missing"),
+    ):
+        rest = {name: value for name, value in (tensors | edit).items() if value is not None}
         write_safetensors(tmp_path / "c.safetensors", rest, metadata)
-        with pytest.raises(ValueError, match=f"does not fit: .*keys are {fault}"):
+        with pytest.raises(ValueError, match=message):
             load_bare(tmp_path / "c.safetensors")

@@ -122,7 +122,7 @@ def test_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
         "no lorweb checkpoint": {"format": "pt"},
         "metadata is no JSON": {"lorweb": "{"},
         "has schema 99": {"lorweb": '{"format": "lorweb-basis", "schema": 99}'},
-        "metadata lacks": {"lorweb": '{"format": "lorweb-basis", "schema": 1}'},
+        "missing key 'config'": {"lorweb": '{"format": "lorweb-basis", "schema": 1}'},
     }
     for message, metadata in foreign.items():
         save_file(tensors, tmp_path / "foreign.safetensors", metadata)
@@ -135,7 +135,7 @@ def test_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
 def test_the_config_is_read_without_the_tensors(tmp_path: Path) -> None:
     """Of a file of 400 MB, in less memory than its tensors: the file is sparse, only its header was written."""
     header = {"format": "lorweb-basis", "schema": 1, "config": config().model_dump(mode="json")}
-    header |= {"layers": [], "sha256": "", "extra": {"seed": "3"}}
+    header |= {"layers": ["x"], "sha256": "", "extra": {"seed": "3"}}
     size = 400_000_000
     whole = {"x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     text = json.dumps(whole | {"__metadata__": {"lorweb": json.dumps(header)}}).encode()

@@ -1,23 +1,17 @@
 """ComfyUI's keys: a numpy reading of the fused matrices, a base patched as ComfyUI patches it, diffusers' converter."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from lorweb.basis import BLOCK_LINEARS, analogy, basis_layers, mix, target_sizes
+from lorweb.basis import BLOCK_LINEARS, analogy, basis_layers, target_sizes
 from lorweb.basis.comfyui import to_comfyui
-from lorweb.basis.fold import bake
-from lorweb.basis.mixes import mix_hash
-from tests.basis.cases import config, queries, trained
-from tests.tiny import tiny_inputs, tiny_transformer
+from tests.basis.cases import baked_lora, run
+from tests.tiny import tiny_transformer
 
 WIDTH = 32  # of tests.tiny's transformer
 # Black Forest Labs' modules, by the names of diffusers for the rows of each, in order; {i} is the block
@@ -39,17 +33,6 @@ FUSED = {
     ],
     "single_blocks.{i}.linear2": ["single_transformer_blocks.{i}.proj_out"],
 }
-OUTSIDE_LINEAR1 = (
-    "transformer_blocks.*",
-    "single_transformer_blocks.*.norm.linear",
-    "single_transformer_blocks.*.proj_out",
-)
-
-
-def run(model: Any) -> Tensor:
-    with torch.no_grad():
-        sample: Tensor = model(**tiny_inputs(1, 8)).sample
-    return sample
 
 
 def fused_names(double: int, single: int) -> dict[str, list[str]]:
@@ -72,14 +55,6 @@ def comfy_updates(keys: dict[str, Tensor]) -> dict[str, np.ndarray]:
     return updates
 
 
-def baked_lora(rank: int | None = None, **changes: Any) -> tuple[Any, Any, Tensor]:
-    """(transformer with a basis, its bake, the query)."""
-    model, settings = tiny_transformer(0), config(**changes)
-    trained(model, settings)
-    query_BQ = queries(1, settings)
-    return model, bake(model, query_BQ, rank), query_BQ
-
-
 def dense(state_dict: dict[str, Tensor], layer: str) -> np.ndarray:
     A, B = (state_dict[f"transformer.{layer}.lora_{x}.weight"].double().numpy() for x in "AB")
     return B @ A
@@ -96,6 +71,26 @@ def test_the_fused_updates_are_the_layers_updates_below_each_other(rank: int | N
         np.testing.assert_allclose(updates["lora_unet_" + module.replace(".", "_")], expected, rtol=1e-6, atol=1e-9)
     down = to_comfyui(baked.state_dict)["lora_unet_single_blocks_0_linear1.lora_down.weight"]
     assert len(down) == 4 * baked.rank, "ranks of a fused module add up"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fusing_keeps_the_dtype_and_every_bit(dtype: torch.dtype) -> None:
+    _, baked, _ = baked_lora(2)
+    lora = baked.to(dtype).state_dict
+    fused = to_comfyui(lora)
+    assert {value.dtype for key, value in fused.items() if not key.endswith(".alpha")} == {dtype}
+    up = fused["lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight"]
+    for i, x in enumerate("qkv"):
+        B_OR = lora[f"transformer.transformer_blocks.0.attn.to_{x}.lora_B.weight"]
+        assert torch.equal(up[i * WIDTH : (i + 1) * WIDTH, 2 * i : 2 * i + 2], B_OR)
+    assert int((up != 0).sum()) == 3 * WIDTH * 2, "zeros beside the diagonal"
+
+
+@pytest.mark.parametrize("layer", ["controlnet.transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_q.base"])
+def test_only_whole_names_of_layers_have_a_module(layer: str) -> None:
+    lora = {f"transformer.{layer}.lora_{x}.weight": torch.ones(1, 1) for x in "AB"}
+    with pytest.raises(ValueError, match=f"layer '{layer}' has no name in ComfyUI's style"):
+        to_comfyui(lora)
 
 
 def test_a_base_patched_as_comfyui_patches_it_computes_what_the_live_analogy_does() -> None:
@@ -154,26 +149,6 @@ def test_every_layer_of_flux_has_a_module() -> None:
     assert {key.split(".")[0] for key in fused} == expected
 
 
-def test_a_stock_pipeline_reads_the_comfyui_file_as_the_other_one(tmp_path: Path) -> None:
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
-
-    model, baked, query_BQ = baked_lora(targets=OUTSIDE_LINEAR1)
-    outputs = {}
-    for lora_format in ("diffusers", "comfyui"):
-        file = tmp_path / f"{lora_format}.safetensors"
-        baked.save(file, lora_format)
-        stock = tiny_transformer(0)
-        parts = dict.fromkeys(["vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
-        pipe = FluxKontextPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=stock, **parts)
-        pipe.load_lora_weights(file)
-        outputs[lora_format] = run(stock)
-    assert set(load_file(tmp_path / "comfyui.safetensors")).isdisjoint(baked.state_dict)
-    torch.testing.assert_close(outputs["comfyui"], outputs["diffusers"], rtol=1e-5, atol=1e-6)
-    with analogy(model, query_BQ):
-        torch.testing.assert_close(outputs["comfyui"], run(model), rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(outputs["comfyui"], run(tiny_transformer(0)), atol=1e-2)
-
-
 @pytest.mark.parametrize(
     ("target", "module", "rows"),
     [
@@ -205,32 +180,3 @@ def test_diffusers_reads_a_part_of_a_fused_module(rank: int, tmp_path: Path) -> 
     for name in basis_layers(model):
         np.testing.assert_allclose(dense(back, name), dense(baked.state_dict, name), rtol=1e-6, atol=1e-9)
     assert not dense(back, "transformer_blocks.0.attn.to_k").any()
-
-
-def test_layers_without_a_name_are_refused(tmp_path: Path) -> None:
-    _, baked, _ = baked_lora(targets=("transformer_blocks.*", "x_embedder"))
-    with pytest.raises(ValueError, match="layer 'x_embedder' has no name in ComfyUI's style"):
-        baked.save(tmp_path / "comfy.safetensors", "comfyui")
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="the format is 'a1111'; use 'diffusers' or 'comfyui'"):
-        baked.save(tmp_path / "x.safetensors", "a1111")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("lora_format", ["diffusers", "comfyui"])
-def test_the_file_says_what_it_is_in_equal_bytes(lora_format: Any, tmp_path: Path) -> None:
-    model, baked, query_BQ = baked_lora(3)
-    for folder in ("one", "two"):
-        baked.save(tmp_path / folder / "warm.safetensors", lora_format, {"base": "tiny", "basis_sha256": "ab"})
-    files = [tmp_path / folder / "warm.safetensors" for folder in ("one", "two")]
-    assert files[0].read_bytes() == files[1].read_bytes()
-    with safe_open(files[0], "pt") as file:
-        metadata = file.metadata()
-    assert list(metadata) and metadata["format"] == "pt" and metadata["modelspec.title"] == "warm"
-    assert (metadata["ss_network_dim"], metadata["ss_network_alpha"]) == ("3", "3.0")
-    assert (metadata["ss_sd_model_name"], metadata["ss_base_model_version"]) == ("tiny", "flux1")
-    assert ("ss_network_module" in metadata) == (lora_format == "comfyui")
-    report = json.loads(metadata["lorweb_bake"])
-    assert (report["format"], report["rank"], report["alpha"]) == (lora_format, 3, 3)
-    assert (report["base"], report["basis_sha256"]) == ("tiny", "ab")
-    assert report["mix"] == mix_hash(mix(model, query_BQ)[0])
-    assert report["errors"] == baked.errors and report["total_error"] == baked.total_error > 0

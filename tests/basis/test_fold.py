@@ -1,6 +1,5 @@
-"""One analogy as a plain LoRA: PEFT and diffusers are the oracles. And inside the weights, and out again."""
+"""One analogy as a plain LoRA: PEFT and diffusers are the oracles."""
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from lorweb.basis import analogy, basis_layers, mix, remove_basis
-from lorweb.basis.fold import bake, fold, folded, truncate, unfold
-from tests.basis.cases import config, queries, trained
-from tests.tiny import tiny_inputs, tiny_transformer
+from lorweb.basis import analogy, basis_layers, mix
+from lorweb.basis.fold import bake
+from lorweb.basis.low_rank import truncate
+from tests.basis.cases import config, queries, run, trained
+from tests.tiny import bare_pipeline, tiny_inputs, tiny_transformer
 
 SETTINGS = config()
-
-
-def run(model: Any, rows: int = 1) -> torch.Tensor:
-    with torch.no_grad():
-        sample: torch.Tensor = model(**tiny_inputs(rows, 8)).sample
-    return sample
 
 
 @pytest.fixture
@@ -59,8 +53,6 @@ def test_outputs_and_gradients_are_those_of_a_peft_lora(model: Any) -> None:
 
 
 def test_the_file_loads_with_diffusers(model: Any, tmp_path: Path) -> None:
-    from diffusers import FlowMatchEulerDiscreteScheduler, FluxKontextPipeline
-
     query_BQ = queries(1, SETTINGS)
     with analogy(model, query_BQ):
         expected = run(model)
@@ -68,8 +60,7 @@ def test_the_file_loads_with_diffusers(model: Any, tmp_path: Path) -> None:
     baked.save(tmp_path / "lora.safetensors")
     stock = tiny_transformer(0)
     before = run(stock)
-    parts = dict.fromkeys(["vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"])
-    pipe = FluxKontextPipeline(scheduler=FlowMatchEulerDiscreteScheduler(), transformer=stock, **parts)
+    pipe = bare_pipeline(stock)
     pipe.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="analogy")
     torch.testing.assert_close(run(stock), expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(before, expected, atol=1e-2)
@@ -145,69 +136,3 @@ def test_an_untrained_basis_bakes_to_nothing() -> None:
         layer.B.data.zero_()
     baked = bake(model, queries(1, SETTINGS), rank=2)
     assert baked.total_error == 0.0 and not any(v.any() for k, v in baked.state_dict.items() if "lora_B" in k)
-
-
-def test_folding_equals_the_live_analogy_and_unfolds_to_the_bit(model: Any) -> None:
-    query_BQ, before = queries(1, SETTINGS), copy.deepcopy(model.state_dict())
-    base = run(model, 2)
-    with analogy(model, query_BQ, strength=0.7):
-        expected = run(model, 2)
-    with folded(model, query_BQ, strength=0.7):
-        torch.testing.assert_close(run(model, 2), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(run(model, 2), base)
-    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
-    with pytest.raises(KeyError), folded(model, query_BQ):
-        raise KeyError
-    assert torch.equal(run(model, 2), base)
-
-
-def test_a_bfloat16_base_unfolds_to_the_bit() -> None:
-    model = tiny_transformer(0).to(torch.bfloat16)
-    trained(model, SETTINGS)
-    before = copy.deepcopy(model.state_dict())
-    fold(model, queries(1, SETTINGS))
-    changed = [k for k, v in model.state_dict().items() if not torch.equal(before[k], v)]
-    assert len(changed) == 26
-    unfold(model)
-    assert all(torch.equal(before[k], v) and v.dtype == before[k].dtype for k, v in model.state_dict().items())
-
-
-def test_what_cannot_be_folded_is_refused(model: Any) -> None:
-    query_BQ = queries(2, SETTINGS)
-    with pytest.raises(ValueError, match="got 2 analogies"):
-        bake(model, query_BQ)
-    with pytest.raises(ValueError, match="rank is 0"):
-        bake(model, query_BQ[0], rank=0)
-    with pytest.raises(ValueError, match=r"shape \(3,\), this basis needs \[batch, 12\]"):
-        bake(model, torch.zeros(3))
-    with pytest.raises(ValueError, match="nothing is folded"):
-        unfold(model)
-    fold(model, query_BQ[0])
-    with pytest.raises(ValueError, match="folded into this transformer already"):
-        fold(model, query_BQ[0])
-    with pytest.raises(ValueError, match="folded into 26 layers"):
-        remove_basis(model)
-    with pytest.raises(RuntimeError, match="would be added twice"), analogy(model, query_BQ):
-        pass
-    unfold(model)
-    model.transformer_blocks[0].attn.to_q.base.weight = torch.nn.Parameter(
-        torch.zeros(32, 32, dtype=torch.int8), requires_grad=False
-    )
-    with pytest.raises(
-        ValueError, match=r"transformer_blocks.0.attn.to_q has a quantised weight \(Tensor, torch.int8\)"
-    ):
-        fold(model, query_BQ[0])
-
-
-def test_another_dtype_rounds_once_and_refuses_what_it_cannot_hold(model: Any, tmp_path: Path) -> None:
-    baked = bake(model, queries(1, SETTINGS))
-    half = baked.to(torch.float16)
-    assert (half.rank, half.mix, half.errors) == (baked.rank, baked.mix, baked.errors)
-    assert all(torch.equal(half.state_dict[key], value.half()) for key, value in baked.state_dict.items())
-    half.save(tmp_path / "half.safetensors")
-    baked.save(tmp_path / "full.safetensors")
-    assert (tmp_path / "half.safetensors").stat().st_size < 0.7 * (tmp_path / "full.safetensors").stat().st_size
-    key = "transformer.transformer_blocks.0.attn.to_q.lora_B.weight"
-    baked.state_dict[key][0, 0] = 1e6
-    with pytest.raises(ValueError, match=rf"'{key}' reaches 1e\+06, which is not finite as torch.float16"):
-        baked.to(torch.float16)

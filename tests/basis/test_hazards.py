@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lorweb.basis import add_basis, analogy, basis_layers, mix
-from lorweb.basis.fold import bake, fold, unfold
-from tests.basis.cases import INTERNAL, config, gradients, queries, trained
+from lorweb.basis import analogy, basis_layers, mix
+from lorweb.basis.fold import bake
+from tests.basis.cases import config, gradients, queries, trained
+from tests.basis.internal_cases import internal
 from tests.tiny import grid_ids, tiny_inputs, tiny_transformer
 
 SETTINGS = config()
@@ -89,17 +90,6 @@ def test_a_float32_basis_on_a_bfloat16_base_adds_the_whole_update() -> None:
     assert float((y - base - update).norm()) < 0.01 * float(update.norm() + base.norm())
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 2, 3, 5)])
-def test_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
-    model = nn.Sequential(nn.Linear(5, 4))
-    trained(model, LAYER)
-    with (
-        analogy(model, queries(2, LAYER)),
-        pytest.raises(ValueError, match=r"takes \[batch, width\] or \[batch, tokens"),
-    ):
-        basis_layers(model)["0"](torch.zeros(shape))
-
-
 def test_nothing_in_is_nothing_out() -> None:
     model = nn.Sequential(nn.Linear(5, 4))
     trained(model, LAYER)
@@ -161,21 +151,6 @@ def test_legitimate_backwards_are_let_through() -> None:
     del older
 
 
-def test_folding_inside_an_analogy_or_into_a_shared_weight_is_refused() -> None:
-    model = tiny_transformer(0)
-    trained(model, SETTINGS)
-    with analogy(model, FIRST), pytest.raises(ValueError, match="an analogy is open and would be added twice"):
-        fold(model, FIRST[0])
-    with pytest.raises(ValueError, match="strength is nan"):
-        fold(model, FIRST[0], strength=float("nan"))
-    attention = model.transformer_blocks[0].attn
-    attention.to_k.base.weight = attention.to_q.base.weight
-    with pytest.raises(ValueError, match="two layers share one weight"):
-        fold(model, FIRST[0])
-    with pytest.raises(ValueError, match="nothing is folded"):
-        unfold(model)
-
-
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_none_are_refused(bad: float) -> None:
     model = tiny_transformer(0)
@@ -196,12 +171,6 @@ def test_numbers_that_are_none_are_refused(bad: float) -> None:
         pass
 
 
-def internal(**changes: Any) -> Any:
-    model = tiny_transformer(0)
-    trained(model, config(**{**INTERNAL, **changes}))
-    return model
-
-
 def grid_inputs() -> dict[str, Tensor]:
     return tiny_inputs(2, 16) | {"img_ids": grid_ids(2, 4)}
 
@@ -217,29 +186,3 @@ def test_a_copy_made_inside_an_internal_analogy_is_on_its_own() -> None:
         assert torch.equal(model(**grid_inputs()).sample, expected)
     with torch.no_grad(), analogy(twin):
         assert torch.equal(twin(**grid_inputs()).sample, expected)
-
-
-def test_position_ids_with_a_batch_axis_mean_the_same() -> None:
-    model, given = internal(), grid_inputs()
-    with torch.no_grad(), analogy(model):
-        expected = model(**given).sample
-        batched = given | {"img_ids": given["img_ids"][None], "txt_ids": given["txt_ids"][None]}
-        assert torch.equal(model(**batched).sample, expected)
-
-
-def test_layers_outside_of_the_blocks_have_no_internal_query() -> None:
-    with pytest.raises(ValueError, match="context_embedder lies outside of the blocks"):
-        add_basis(tiny_transformer(0), config(**{**INTERNAL, "targets": ("context_embedder",)}), seed=0)
-
-
-def test_strength_scales_the_update_of_an_internal_query() -> None:
-    model, given = internal(activation="tanh"), grid_inputs()
-    layer, seen = basis_layers(model)["transformer_blocks.0.norm1.linear"], []  # its input is the same at any strength
-    layer.register_forward_hook(lambda _, args, y: seen.append(y - layer.base(args[0])))
-    with torch.no_grad():
-        for strength in (1.0, 0.5, -2.0):
-            with analogy(model, strength=strength):
-                model(**given)
-    assert float(seen[0].abs().max()) > 0.01
-    torch.testing.assert_close(seen[1], 0.5 * seen[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(seen[2], -2.0 * seen[0], rtol=1e-4, atol=1e-5)

@@ -1,36 +1,19 @@
 """Internal queries: which tokens a layer asks with, and that it asks what the equations say."""
 
-import copy
 import itertools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lorweb.basis import add_basis, analogy, basis_layers, count_parameters, mix, router_of, target_sizes
-from lorweb.basis.checkpoint import load, load_official, save, save_official
-from lorweb.basis.fold import bake
-from lorweb.basis.internal import MODES, token_indices
-from tests.basis.cases import INTERNAL, config, gradients, trained
+from lorweb.basis import analogy, basis_layers, router_of
+from lorweb.basis.internal import MODES, pool, stream_of, token_indices
+from tests.basis.cases import INTERNAL, config, trained
+from tests.basis.internal_cases import COLUMNS, ROWS, inputs, internal
 from tests.basis.oracle import coefficients, update
-from tests.tiny import TEXT_TOKENS, grid_ids, tiny_inputs, tiny_transformer
-
-SETTINGS = config(**INTERNAL)
-ROWS, COLUMNS = 4, 6  # tokens of one grid: not square, so that rows and columns cannot be confused
-
-
-def inputs(batch: int = 2) -> dict[str, Tensor]:
-    return tiny_inputs(batch, 2 * ROWS * COLUMNS) | {"img_ids": grid_ids(ROWS, COLUMNS)}
-
-
-@pytest.fixture
-def model() -> Any:
-    made = tiny_transformer(0)
-    trained(made, SETTINGS)
-    return made
+from tests.tiny import TEXT_TOKENS, grid_ids, tiny_transformer
 
 
 def quadrants_of(mode: str) -> set[tuple[int, int, int]]:
@@ -59,6 +42,47 @@ def test_modes_pool_the_quadrants_that_they_name(mode: str, rows: int, columns: 
     assert image_M.tolist() == wanted
     assert found["text"] is None
     assert found["joint"] is None if mode == "aa'bb'" else found["joint"].tolist() == [5 + i for i in wanted]
+
+
+def test_only_the_control_grid_decides_where_quadrants_end() -> None:
+    """A noisy grid of another size and a further reference (t = 2) lie beside it in the sequence."""
+    noisy, control = grid_ids(8, 8)[:64], grid_ids(2, 4)[8:]
+    ids = torch.cat([noisy, control, torch.tensor([[2.0, 0.0, 0.0]])])
+    found = {mode: token_indices(mode, ids, 0)["image"] for mode in MODES}
+    assert found.pop("aa'bb'") is None
+    starts = {"caa'bb'": [*range(8)], "caa'": [0, 1, 2, 3], "caa'b": [0, 1, 2, 3, 4, 5]}
+    assert {mode: image_M.tolist() for mode, image_M in found.items()} == {
+        mode: [64 + i for i in tokens] for mode, tokens in starts.items()
+    }
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_pooling_is_in_float32_whatever_comes_in(pooling: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, tokens_M = torch.randn(2, 300, 5, generator=generator).bfloat16(), torch.arange(0, 300, 2)
+    for chosen, picked in ((None, x), (tokens_M, x[:, ::2])):
+        rows = picked.double().numpy()
+        expected = rows.mean(1) if pooling == "avg" else rows.max(1)
+        found = pool(x, chosen, pooling)
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert pool(x[:, 0], None, pooling).dtype == torch.float32 and torch.equal(pool(x[:, 0], None, pooling), x[:, 0])
+
+
+def test_streams_are_those_of_a_flux_block() -> None:
+    double = "transformer_blocks.3."
+    text = ["norm1_context.linear", "ff_context.net.0.proj", "ff_context.net.2", "attn.to_add_out"]
+    text += [f"attn.add_{x}_proj" for x in "qkv"]
+    image = ["norm1.linear", "ff.net.0.proj", "ff.net.2", "attn.to_out.0", *(f"attn.to_{x}" for x in "qkv")]
+    names = [name for name in basis_layers(internal()) if name.startswith("transformer_blocks.")]
+    assert sorted(name.split(".", 2)[2] for name in names) == sorted(text + image)
+    assert {stream_of(double + name) for name in text} == {"text"}
+    assert {stream_of(double + name) for name in image} == {"image"}
+    assert {stream_of(f"single_{double}{name}") for name in ("attn.to_q", "proj_mlp", "proj_out")} == {"joint"}
+    assert stream_of(f"transformer.{double}attn.to_q") == "image"
+    for outside in ("x_embedder", "my_transformer_blocks.0.attn.to_q", "norm_out.linear"):
+        with pytest.raises(ValueError, match=f"{outside} lies outside of the blocks"):
+            stream_of(outside)
 
 
 def test_a_grid_without_control_tokens_is_refused() -> None:
@@ -123,118 +147,3 @@ def pooled(x: Any, mode: str, pooling: str) -> Any:
             if (t, int(row >= ROWS // 2), int(column >= COLUMNS // 2)) in quadrants_of(mode)
         ]
     return x[chosen].mean(0) if pooling == "avg" else x[chosen].max(0)
-
-
-def step(transformer: nn.Module, batch: int = 2) -> dict[str, Tensor]:
-    transformer.zero_grad()
-    with analogy(transformer):
-        transformer(**inputs(batch)).sample.square().mean().backward()
-    return gradients(transformer)
-
-
-def test_gradients_reach_everything_and_checkpointing_changes_nothing(model: Any) -> None:
-    plain = step(model)
-    assert len(plain) == 3 * 26 + 1 and all(bool(g.any()) for g in plain.values())
-    model.train()
-    model.enable_gradient_checkpointing()
-    again = step(model)
-    assert all(torch.equal(plain[name], again[name]) for name in plain)
-
-
-def test_backward_after_the_block_is_refused_under_checkpointing(model: Any) -> None:
-    model.train()
-    model.enable_gradient_checkpointing()
-    with analogy(model):
-        loss = model(**inputs()).sample.square().mean()
-    with pytest.raises(RuntimeError, match="call backward inside"):
-        loss.backward()
-
-
-def test_rows_are_independent_and_the_model_is_the_base_without_an_analogy(model: Any) -> None:
-    given = inputs(3)
-    with torch.no_grad():
-        base = model(**given).sample
-        with analogy(model):
-            before = model(**given).sample
-        changed = given | {"hidden_states": given["hidden_states"].clone()}
-        changed["hidden_states"][1] += 1.0
-        with analogy(model):
-            after = model(**changed).sample
-        with analogy(model, strength=0.0):
-            assert torch.equal(model(**given).sample, base)
-        assert torch.equal(model(**given).sample, base)
-    assert torch.equal(before[[0, 2]], after[[0, 2]]) and not torch.equal(before[1], after[1])
-    assert not torch.allclose(before, base, atol=1e-3)
-
-
-def test_blocks_nest_over_grids_of_different_size(model: Any) -> None:
-    given = inputs(1)
-    other = tiny_inputs(1, 2 * 2 * 8) | {"img_ids": grid_ids(2, 8)}
-    with torch.no_grad():
-        with analogy(model):
-            first = model(**given).sample
-        with analogy(model):
-            with analogy(model, strength=0.5):
-                model(**other)
-            assert torch.equal(model(**given).sample, first)
-    assert not any(layer.own_query or layer.tokens_M is not None for layer in basis_layers(model).values())
-
-
-def test_the_untrained_model_is_the_base_and_copies_carry_no_open_analogy() -> None:
-    transformer = tiny_transformer(0)
-    expected = transformer(**inputs()).sample
-    sizes = target_sizes(transformer, SETTINGS.targets)
-    report = add_basis(transformer, SETTINGS, seed=0)
-    assert report.trainable_parameters == count_parameters(SETTINGS, sizes.values())
-    assert {p.shape[1] for p in router_of(transformer).projection} == {i for i, _ in sizes.values()}
-    with analogy(transformer):
-        assert torch.equal(transformer(**inputs()).sample, expected)
-        twin = copy.deepcopy(transformer)
-    assert torch.equal(twin(**inputs()).sample, expected)
-
-
-def test_files_keep_every_bit_in_both_formats(model: Any, tmp_path: Path) -> None:
-    with torch.no_grad(), analogy(model):
-        expected = model(**inputs()).sample
-    save(model, tmp_path / "own.safetensors", {})
-    weights, settings = save_official(model, tmp_path / "official", dtype=torch.float32)
-    own, official = tiny_transformer(0), tiny_transformer(0)
-    assert load(own, tmp_path / "own.safetensors")[0] == SETTINGS
-    assert load_official(official, weights, settings) == SETTINGS
-    for other in (own, official):
-        with torch.no_grad(), analogy(other):
-            assert torch.equal(other(**inputs()).sample, expected)
-
-
-def test_there_is_no_query_to_give_and_nothing_to_fold(model: Any) -> None:
-    L, N, _ = router_of(model).keys.shape
-    for call in (
-        lambda: mix(model, torch.zeros(1, 12)),
-        lambda: bake(model, torch.zeros(L, N)),
-        lambda: analogy(model, torch.zeros(1, 12)).__enter__(),
-        lambda: analogy(model, mix=torch.zeros(L, N)).__enter__(),
-    ):
-        with pytest.raises(ValueError, match="has internal queries"):
-            call()
-
-
-def test_without_projection_only_layers_of_the_keys_width_fit() -> None:
-    settings = config(**{**INTERNAL, "projection": "none", "key_dim": 32})
-    transformer = tiny_transformer(0)
-    with pytest.raises(ValueError, match=r"ff\.net\.2 asks with its own 128 values.*key_dim must be that width"):
-        add_basis(transformer, settings, seed=0)
-    assert all(p.requires_grad for p in transformer.parameters()), "a refused call changes nothing"
-    attention = settings.model_copy(update={"targets": ("*.attn.to_?",)})
-    trained(transformer, attention)
-    with torch.no_grad():
-        base = transformer(**inputs()).sample
-        with analogy(transformer):
-            assert not torch.allclose(transformer(**inputs()).sample, base, atol=1e-3)
-
-
-def test_compiled_blocks_agree(model: Any) -> None:
-    with torch.no_grad(), analogy(model):
-        expected = model(**inputs()).sample
-        torch._dynamo.reset()
-        model.compile_repeated_blocks(backend="eager", fullgraph=True)
-        torch.testing.assert_close(model(**inputs()).sample, expected)

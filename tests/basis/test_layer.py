@@ -146,3 +146,14 @@ def test_any_module_with_features_can_be_a_base() -> None:
     assert torch.equal(model[0](x), before)
     with analogy(model, queries(2, settings)):
         assert not torch.allclose(model[0](x), before)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 2, 3, 5)])
+def test_other_numbers_of_axes_are_refused(shape: tuple[int, ...]) -> None:
+    model = nn.Sequential(nn.Linear(5, 4))
+    trained(model, config(targets=("*",)))
+    with (
+        analogy(model, queries(2, config(targets=("*",)))),
+        pytest.raises(ValueError, match=r"takes \[batch, width\] or \[batch, tokens"),
+    ):
+        basis_layers(model)["0"](torch.zeros(shape))

@@ -142,13 +142,21 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
 
 def test_settings_are_never_guessed(folder: Path) -> None:
     path, weights = folder / "config.yaml", folder / "lorweb_model.safetensors"
+    whole = yaml.safe_load(path.read_text(encoding="utf-8"))
     tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     kwargs = tree["config"]["process"][0]["network"]["network_kwargs"]
     edits: list[tuple[dict[str, Any], str]] = [
         ({"lora_softmax": None, "query_mode": None}, "lacks lora_softmax, query_mode"),
-        ({"lora_softmax": "False"}, "lora_softmax is 'False'; it must be true or false"),
-        ({"external_query": "false"}, "external_query is 'false'; it must be true or false"),
+        ({"lora_softmax": "False"}, "network_kwargs.lora_softmax is 'False': input should be a valid boolean"),
+        ({"external_query": "false"}, "network_kwargs.external_query is 'false': input should be a valid boolean"),
         ({"loras_num": 32}, "n_loras = 32, the tensors say 4"),
+        ({"lora_softmx": True}, "unknown key 'lora_softmx' in network_kwargs; did you mean 'lora_softmax'"),
+        ({"loras_num": "4"}, "network_kwargs.loras_num is '4': input should be a valid integer"),
+        ({"lora_heads": 3}, "key_dim 8 is not divisible by heads 3"),
+        (
+            {"query_projection_type": "x"},
+            "network_kwargs.query_projection_type is 'x': input should be 'linear' or 'none'",
+        ),
         ({"external_query": False, "pooling_type": None}, "lacks pooling_type"),
         ({"external_query": False}, "unknown internal query_mode"),
         ({"query_mode": "paab"}, "did you mean 'paa'b'"),
@@ -159,10 +167,27 @@ def test_settings_are_never_guessed(folder: Path) -> None:
         path.write_text(yaml.safe_dump(tree), encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             load_official(tiny_transformer(0), folder, path)
-    for text, message in (("a: [", "is not YAML"), ("config: {}", r"has no config.process\[0\].network")):
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=message):
+    for content, message in (
+        (b"a: [", "is not YAML"),
+        (b"a: \xff", r"is not UTF-8 \(byte 3\)"),
+        (b"[" * 3000, "is not YAML"),
+        (b"5", "holds 5, not a mapping"),
+        (b"a: !!timestamp x", "is not YAML"),
+        (b'a: !!int ""', "is not YAML"),
+        (b"a: 2026-99-99", "is not YAML"),
+        (b"config: {}", r"has no config.process\[0\].network"),
+        (b"config: {process: [{network: {network_kwargs: 5}}]}", "network_kwargs is 5, not a mapping"),
+        (yaml.safe_dump(whole | {"lorweb": 5}).encode(), "lorweb is 5, not a mapping"),
+        (
+            yaml.safe_dump(whole | {"lorweb": {"targets": 5}}).encode(),
+            "lorweb.targets is 5: input should be a valid tuple",
+        ),
+        (yaml.safe_dump(whole | {"lorweb": {"tagets": []}}).encode(), "did you mean 'targets'"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as refused:
             load_official(tiny_transformer(0), folder, path)
+        assert len(str(refused.value).splitlines()) == 1 and str(path) in str(refused.value)
     with pytest.raises(FileNotFoundError, match="no config at"):
         load_official(tiny_transformer(0), folder, folder / "absent.yaml")
     right = BasisConfig.model_validate(config(heads=2, activation="tanh", reduce="sum").model_dump())

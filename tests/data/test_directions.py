@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import median_abs_deviation
 
-from lorweb.data.directions import agreement
+from lorweb.data.directions import agreement, standing
 
 
 def test_each_pair_is_compared_with_the_mean_of_the_others():
@@ -13,14 +16,41 @@ def test_each_pair_is_compared_with_the_mean_of_the_others():
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     expected = units[0] @ (m := units[1:4].mean(axis=0)) / np.linalg.norm(m)
     found = agreement(lambda: rows)
-    assert found["p0"] == pytest.approx(expected, abs=1e-6)
-    assert found["p4"] == pytest.approx(units[4] @ units[5], abs=1e-6)
+    assert found["p0"].direction == pytest.approx(expected, abs=1e-6)
+    assert found["p4"].direction == pytest.approx(units[4] @ units[5], abs=1e-6)
 
 
 def test_an_outlier_disagrees_and_no_change_says_nothing():
     same, zero = np.ones(4, np.float32), np.zeros(4, np.float32)
     rows = [("a", "t", same), ("b", "t", same * 3), ("c", "t", -same), ("d", "t", zero), ("e", "alone", same)]
     found = agreement(lambda: rows)
-    assert found["c"] == pytest.approx(-1.0)
-    assert found["d"] == 0.0
-    assert found["e"] == 1.0
+    assert found["c"].direction == pytest.approx(-1.0)
+    assert found["d"].direction == 0.0
+    assert found["e"].direction == 1.0
+
+
+def test_the_length_of_a_change_is_measured_against_its_task():
+    rows = [(f"p{i}", "t", np.full(4, length, np.float32)) for i, length in enumerate([1, 2, 2, 3, 10])]
+    rows += [("still", "u", np.zeros(4, np.float32)), ("still2", "u", np.zeros(4, np.float32))]
+    found = agreement(lambda: rows)
+    assert [found[f"p{i}"].magnitude for i in range(5)] == pytest.approx([0.5, 1, 1, 1.5, 5])
+    assert found["still"].magnitude == 0.0
+
+
+@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=30))
+def test_standing_is_the_robust_z_of_scipy(values):
+    names = [f"p{i}" for i in range(len(values))]
+    found = standing(dict(zip(names, values, strict=True)), dict.fromkeys(names, "t"))
+    spread = median_abs_deviation(values, scale="normal")
+    if spread > 1e-3:
+        expected = (np.array(values) - np.median(values)) / spread
+        np.testing.assert_allclose([found[name] for name in names], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_standing_is_finite_where_a_task_has_one_value_and_silent_where_it_has_few_pairs():
+    names = [f"p{i}" for i in range(10)]
+    one = dict.fromkeys(names, 0.5) | {"p9": 0.9}
+    found = standing(one, dict.fromkeys(names, "t"))
+    assert found["p0"] == 0.0 and found["p9"] == pytest.approx(0.4 / 0.0005)
+    few = {f"q{i}": float(i) for i in range(7)}
+    assert set(standing(few, dict.fromkeys(few, "u")).values()) == {0.0}

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 from lorweb.data.editors.base import checked
 from lorweb.data.editors.build import build_editor, describe
+from lorweb.data.editors.diffusion import edited
 from lorweb.data.editors.entries import DiffusersConfig, KontextConfig, LoraEntry
 from lorweb.data.rejects import Rejected
-from tests.data.editing import NUMBERS, request, save_lora, save_tiny_diffusion
+from tests.data.editing import NUMBERS, POOL, request, save_lora, save_tiny_diffusion
 from tests.kontext_tiny import drawn_image, save_tiny_kontext, stock_call, tiny_kontext
 
 KONTEXT = {
@@ -69,6 +70,22 @@ def test_an_answer_depends_on_its_request_alone(kind, folder, diffusion):
     assert [a.size for a in together] == [(64, 64), (90, 40), (33, 47)]
     other = [checked(editor([request(seed, batch[0].image())]), batch[:1])[0].tobytes() for seed in (1, 9)]
     assert other[0] == together[0].tobytes() != other[1]
+
+
+def test_sources_are_worked_at_in_their_own_proportions():
+    image = Image.new("RGB", (200, 70))
+    ImageDraw.Draw(image).ellipse((80, 15, 120, 55), fill="white")  # 40 px across both ways
+    seen = []
+
+    def keep(fitted, _):
+        seen.append(fitted)
+        return fitted
+
+    (back,) = edited([request(1, image)], 96, keep)
+    left, top, right, bottom = seen[0].convert("L").point(lambda v: 255 * (v > 128)).getbbox()
+    assert abs((right - left) - (bottom - top)) <= 1 and not (seen[0].width % 16 or seen[0].height % 16)
+    assert 0.8 < seen[0].width * seen[0].height / 96**2 < 1.25
+    assert back.size == image.size and np.abs(pixels(back) - pixels(image)).mean() < 3
 
 
 def test_image_to_image_is_the_stock_pipeline(diffusion):
@@ -154,7 +171,17 @@ def test_latents_that_are_no_numbers_are_refused(folder):
 
 def test_a_bad_source_costs_itself_alone(folder):
     broken = request(1)
-    object.__setattr__(broken.source, "image", b"GIF89a")
+    object.__setattr__(broken.source, "image", b"no image")
     answers = build_editor(kontext(folder), folder)([broken, request(2)])
     assert isinstance(answers[0], Rejected) and answers[0].check == "truncated"
     assert isinstance(answers[1], Image.Image)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("offload", ["none", "model", "sequential"])
+def test_on_a_gpu_with_offload_it_is_the_same_picture(folder, offload):
+    pool = POOL.model_copy(update={"gpus": 1})
+    (expected,) = build_editor(kontext(folder), folder)([request(3)])
+    (after,) = build_editor(kontext(folder, pool=pool, offload=offload), folder)([request(3)])
+    assert np.abs(pixels(after) - pixels(expected)).max() <= 2

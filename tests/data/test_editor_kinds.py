@@ -43,6 +43,9 @@ class Nameless:
 class Callless:
     name, revision, seed_by = "x", "1", "task"
 
+class Slashed:
+    name, revision, seed_by = "a/b", "1", "task"
+
 class Undecided:
     name, revision = "x", "1"
 '''
@@ -148,6 +151,7 @@ def test_a_class_of_the_users_own(own, tmp_path):
         ("Grey", "broken_editors", "no_such_thing_at_all"),
         ("Nameless", "own_editors", "no text 'name'"),
         ("Callless", "own_editors", "cannot be called"),
+        ("Slashed", "own_editors", "use up to 40 letters"),
         ("Undecided", "own_editors", "no seed_by"),
         ("Grey", "own_editors", "could not be made with options {}: KeyError: 'amount'"),
     ],

@@ -3,16 +3,20 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lorweb.data.leaks import find_leaks
 from lorweb.data.splits import (
+    Caps,
     Counts,
     PairFacts,
     Shares,
     evaluation_analogies,
+    hard_positives,
+    near_evaluation,
     split_subjects,
     subject_groups,
     training_pairs,
@@ -35,7 +39,7 @@ def world(photos=20, avatars=30, crops=2):
 
 def everything(pairs, seed=0, shares=SHARES):
     split = split_subjects(pairs, shares, seed)
-    train = training_pairs(pairs, split, HOLDOUT, 1000)
+    train = training_pairs(pairs, split, HOLDOUT, Caps(1000, 1000))
     return split, train, evaluation_analogies(pairs, split, HOLDOUT, COUNTS)
 
 
@@ -96,10 +100,43 @@ def test_no_world_leaks(photos, avatars, seed, test, val, data):
 def test_training_sees_no_held_out_task_and_keeps_its_limit():
     pairs = world()
     split = split_subjects(pairs, SHARES, 0)
-    train = training_pairs(pairs, split, HOLDOUT, 10)
+    train = training_pairs(pairs, split, HOLDOUT, Caps(10, 1000))
     assert Counter(p.task for p in train) == {"t0": 10, "t1": 10}
     assert {split[p.subject] for p in train} == {"train"}
-    assert set(train) <= set(training_pairs(pairs, split, HOLDOUT, 20))
+    assert set(train) <= set(training_pairs(pairs, split, HOLDOUT, Caps(20, 1000)))
+
+
+def test_no_image_starts_more_training_pairs_than_its_cap():
+    pairs = world()
+    split = split_subjects(pairs, SHARES, 0)
+    assert max(Counter(p.before for p in training_pairs(pairs, split, HOLDOUT, Caps(1000, 1000))).values()) == 2
+    train = training_pairs(pairs, split, HOLDOUT, Caps(1000, 1))
+    images = Counter(p.before for p in train)
+    assert set(images.values()) == {1}
+    assert set(images) == {p.before for p in pairs if split[p.subject] == "train"}
+    assert set(Counter(p.task for p in train)) == {"t0", "t1"}
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 1)), max_size=30))
+def test_combinations_are_counted_as_listing_them_would(rows):
+    pairs = [facts(f"s{s}-{c}", f"t{t}", f"kind{c}", crop) for crop, (t, s, c) in enumerate(rows)]
+    listed = [(x, y) for x in pairs for y in pairs if x.task == y.task and x.subject != y.subject]
+    across = [(x, y) for x, y in listed if x.category != y.category]
+    assert hard_positives(pairs) == {"analogies": len(listed), "across_categories": len(across)}
+
+
+def test_a_training_pair_that_looks_like_an_evaluated_one_is_found():
+    pairs = world()
+    _, train, analogies = everything(pairs)
+    rng = np.random.default_rng(0)
+    look = {p.id: int(rng.integers(0, 2**63)) for p in pairs}
+    assert near_evaluation(train, analogies, look, 3) == {}
+    new = next(row["query"] for row in analogies if not row["subject_seen"])
+    seen = next(row["query"] for row in analogies if row["subject_seen"])
+    look[train[0].id] = look[new] ^ 0b111
+    look[train[1].id] = look[seen] if seen != train[1].id else look[train[1].id]
+    assert near_evaluation(train, analogies, look, 2) == {}
+    assert near_evaluation(train, analogies, look, 3) == {train[0].id: new}
 
 
 def test_analogies_fill_every_cell_with_two_subjects_each():

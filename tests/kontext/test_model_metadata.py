@@ -42,5 +42,5 @@ def test_missing_keys_files_and_json_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lacks 'base_revision'"):
         read_metadata(tmp_path)
     (tmp_path / METADATA_FILE).write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(ValueError, match="is no JSON"):
         read_metadata(tmp_path)

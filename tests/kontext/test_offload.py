@@ -11,56 +11,15 @@ import pytest
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
 
-from lorweb.basis import BasisConfig, add_basis, basis_layers
-from lorweb.basis.inject import router_of
+from lorweb.basis import BasisConfig, basis_layers
 from lorweb.kontext.canvas import CanvasRule
 from lorweb.kontext.codec import decode_latents, encode_image
 from lorweb.kontext.grid import Size
 from lorweb.kontext.load import Base, load_base
-from lorweb.kontext.pipeline import AnalogyPipeline
-from lorweb.kontext.place import Offload, Place, settle
-from lorweb.kontext.pretrained import read_parts
-from tests.kontext.made import A2, CONFIG, INTERNAL, A, same, save_model, train
-from tests.kontext_tiny import PixelEncoder, drawn_image
-
-RULE = CanvasRule(Size(32, 32))
-B = drawn_image(2, 48, 40)
-OFFLOADS: list[Offload] = ["model", "sequential"]
-CPU, CUDA = "cpu", "cuda"
-DEVICES = [
-    CPU,
-    pytest.param(CUDA, marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]),
-]
-
-
-def pipeline(folder: Path | str, offload: Offload, config: BasisConfig = CONFIG, device: str = CPU) -> AnalogyPipeline:
-    place = Place(device, torch.float32, offload)
-    base = load_base(str(folder), torch.float32, place.loading)
-    train(base, config)
-    settle(base, place)
-    plain_cpu(base)
-    return AnalogyPipeline(base, None if config.internal else PixelEncoder(), config, RULE)
-
-
-def plain_cpu(base: Base) -> None:
-    """diffusers asks for device "cpu:0", which is the CPU as well but not equal to "cpu": accelerate would copy every
-    parameter, and lose that it is one. Accelerators have no such second name.
-    """
-    for part in base.pipeline.components.values():
-        for module in part.modules() if isinstance(part, torch.nn.Module) else []:
-            if str(getattr(getattr(module, "_hf_hook", None), "execution_device", None)) == "cpu:0":
-                module._hf_hook.execution_device = torch.device("cpu")
-
-
-def places(base: Base) -> tuple[set[str], set[str]]:
-    """Device types of the base's weights and of the basis."""
-    basis = [*router_of(base.transformer).parameters()]
-    basis += [p for layer in basis_layers(base.transformer).values() for p in (layer.A, layer.B)]
-    own = {id(p) for p in basis}
-    parts = (base.transformer, base.pipeline.vae, base.pipeline.text_encoder, base.pipeline.text_encoder_2)
-    weights = [p for part in parts for p in part.parameters() if id(p) not in own]
-    assert len(weights) > 100 and len(basis) > 40
-    return {p.device.type for p in weights}, {p.device.type for p in basis}
+from lorweb.kontext.place import Offload
+from tests.kontext.made import A2, CONFIG, INTERNAL, A, same
+from tests.kontext.offload_cases import CPU, CUDA, DEVICES, OFFLOADS, B, pipeline, places
+from tests.kontext_tiny import drawn_image
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -177,47 +136,6 @@ def test_the_packaged_base_and_its_codec_are_offloaded_too(offload: Offload) -> 
     expected = plain(A, A2, B, num_inference_steps=2).images[0]
     assert same(moved(A, A2, B, num_inference_steps=2).images[0], expected, by=1)
     assert hasattr(moved.base.pipeline.vae, "_hf_hook")
-
-
-@pytest.mark.parametrize("offload", OFFLOADS)
-def test_a_saved_model_is_loaded_into_offload(base_folder: Path, tmp_path: Path, offload: Offload) -> None:
-    plain = pipeline(base_folder, "none")
-    folder = save_model(plain.base, tmp_path / "model")
-    fresh = load_base(str(base_folder), torch.float32, CPU)
-    for given in (None, fresh):
-        parts = read_parts(folder, given, PixelEncoder(), Place(CPU, torch.float32, offload))
-        plain_cpu(parts.base)
-        assert hasattr(parts.base.transformer, "_hf_hook") and (given is None or parts.base is given)
-        loaded = AnalogyPipeline(parts.base, parts.encoder, parts.config, RULE)
-        assert same(loaded(A, A2, B).images[0], plain(A, A2, B).images[0])
-
-
-def test_a_base_that_is_offloaded_layer_by_layer_takes_no_basis(base_folder: Path, tmp_path: Path) -> None:
-    folder = save_model(pipeline(base_folder, "none").base, tmp_path / "model")
-    away = load_base(str(base_folder), torch.float32, CPU)
-    away.pipeline.enable_sequential_cpu_offload(device=CPU)
-    with pytest.raises(ValueError, match="a basis cannot be added; give the base as it was loaded"):
-        AnalogyPipeline.from_pretrained(folder, away, PixelEncoder(), CPU)
-
-
-def test_a_place_has_defaults_and_refuses_what_is_none() -> None:
-    with pytest.raises(ValueError, match="offload is 'disk'; use one of none, model, sequential"):
-        Place.of(None, None, "disk")  # type: ignore[arg-type]
-    assert Place.of("cuda:1", None, "model") == Place("cuda:1", torch.bfloat16, "model")
-    assert Place.of("cuda:1", None, "model").loading == "cpu" and Place.of("cuda:1", None, "none").loading == "cuda:1"
-    assert Place.of("cpu", None, "none") == Place("cpu", torch.float32, "none")
-    assert Place.of("cpu", torch.bfloat16, "none").dtype == torch.bfloat16
-
-
-def test_without_an_accelerator_offload_says_so(tmp_path: Path, base: Base) -> None:
-    add_basis(base.transformer, CONFIG, seed=0)
-    folder = save_model(base, tmp_path / "model")
-    for offload in OFFLOADS:
-        with pytest.raises(ValueError, match=f"offload '{offload}' keeps weights in main memory until an accelerator"):
-            AnalogyPipeline.from_pretrained(folder, encoder=PixelEncoder(), device=CPU, offload=offload)
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="but the device is the CPU; use offload 'none'"):
-            Place.of(None, None, "model")
 
 
 @pytest.mark.gpu

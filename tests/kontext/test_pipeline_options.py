@@ -20,12 +20,6 @@ RULE = CanvasRule(Size(32, 32))
 B = drawn_image(2)
 
 
-@pytest.fixture
-def pipe(base: Base) -> AnalogyPipeline:
-    train(base)
-    return AnalogyPipeline(base, PixelEncoder(), CONFIG, RULE)
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

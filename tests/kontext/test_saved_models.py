@@ -13,14 +13,8 @@ from lorweb.kontext.grid import Size
 from lorweb.kontext.load import Base
 from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, ModelMetadata, write_metadata
 from lorweb.kontext.pipeline import AnalogyPipeline
-from tests.kontext.made import A2, CONFIG, A, same, save_model, train
+from tests.kontext.made import A2, CONFIG, A, same, save_model
 from tests.kontext_tiny import PixelEncoder, drawn_image
-
-
-@pytest.fixture
-def pipe(base: Base) -> AnalogyPipeline:
-    train(base)
-    return AnalogyPipeline(base, PixelEncoder(), CONFIG, CanvasRule(Size(32, 32)))
 
 
 def test_a_saved_model_loads_and_paints_the_same(pipe: AnalogyPipeline, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines import collect, generate
 from pipelines._rows import in_process
+from tests.pipelines.encoded_project import encode_project
 from tests.pipelines.projects import write_params
 
 
@@ -27,4 +28,12 @@ def project(generated, tmp_path, monkeypatch):
     folder = tmp_path / "project"
     shutil.copytree(generated, folder)
     monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoded(generated, tmp_path_factory):
+    """A project folder up to data/encoded, on a random base of real architecture. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("encoded") / "project"
+    encode_project(generated, folder)
     return folder

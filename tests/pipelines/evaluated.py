@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.shards import write_rows
 from lorweb.evaluation.pictures import png_bytes
-from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR, stable_id
+from lorweb.records import ANALOGY, DERIVED, PAIR, TRAIN_PAIR, stable_id
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import QUADRANT, save_model, save_parts
 
@@ -86,10 +86,11 @@ def _write_pairs() -> None:
     write_manifest(Path("data/pairs"), Manifest(len(pairs), {}, {}, {}))
     write_rows(analogies, Path("data/analogies"), ANALOGY)
     train = [
-        {"pair": p["id"], "task": p["task"], "subject": p["subject"], "instruction": p["instruction"]}
+        {"pair": p["id"], "task": p["task"], "subject": p["subject"], "instruction": p["instruction"], "weight": 1}
         for p in pairs[:2]
     ]
     write_rows(train, Path("data/analogies/train"), TRAIN_PAIR)
+    write_rows([], Path("data/analogies/derived"), DERIVED)
     write_manifest(Path("data/analogies"), Manifest(len(analogies), {}, {"catalogue_sha256": "0" * 64}, {}))
 
 

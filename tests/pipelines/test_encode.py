@@ -11,47 +11,20 @@ from PIL import Image
 from safetensors.torch import load
 
 from lorweb.basis.encoders import load_encoder
-from lorweb.basis.query import combine
-from lorweb.data.manifest import Manifest, read_manifest, write_manifest
-from lorweb.data.shards import read_table, write_rows
+from lorweb.data.manifest import read_manifest
+from lorweb.data.shards import read_table
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
 from lorweb.kontext.codec import encode_image
-from lorweb.kontext.geometry import ViewRule, draw_view
-from lorweb.kontext.grid import Size, compose_latents, fit_image
+from lorweb.kontext.grid import Size, fit_image
 from lorweb.kontext.load import load_base
 from lorweb.kontext.query import query_of
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_TEXT, PAIR, TRAIN_PAIR
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.sampler import AnalogySampler, other_exemplar
-from pipelines import assemble, encode
+from pipelines import encode
 from pipelines._rows import in_process
-from tests.kontext_tiny import save_tiny_kontext
+from tests.pipelines.encoded_project import changes, copy_with
 from tests.pipelines.projects import contents, write_params
-
-
-@pytest.fixture(scope="module")
-def encoded(generated, tmp_path_factory):
-    """A project up to data/encoded, on a random base of real architecture."""
-    folder = tmp_path_factory.mktemp("encoded") / "project"
-    shutil.copytree(generated, folder)
-    base = save_tiny_kontext(folder / "base")
-    rows = read_table(folder / "data/candidates", PAIR).to_pylist()
-    tasks = sorted({row["task"] for row in rows})[:2]
-    rows = [row for row in rows if row["task"] in tasks]
-    write_rows(rows, folder / "data/pairs", PAIR)
-    shutil.copy(folder / "data/candidates/tasks.json", folder / "data/pairs")
-    write_manifest(folder / "data/pairs", Manifest(len(rows), {}, {}, {}))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_params(folder, changes(base))
-        assemble.main()
-        encode.main(in_process)
-    return folder
-
-
-def changes(base, **pool):
-    section = {"base": str(base), "quadrant": 32, "pool": pool}
-    return {"encode": section, "assemble": {"train_subjects": [], "test_subjects": 0.4, "val_subjects": 0.2}}
 
 
 def test_every_image_and_text_in_use_is_there_once(encoded):
@@ -107,54 +80,6 @@ def test_other_batches_give_the_same_bytes_and_a_rerun_encodes_nothing(encoded, 
     }
     saved = load(read_table(folder / "data/encoded", ENCODED_IMAGE)["tensors"][0].as_py())
     assert {name: tensor.dtype for name, tensor in saved.items()} == dict.fromkeys(saved, torch.float16)
-
-
-def copy_with(encoded, tmp_path, **keys):
-    """A copy of the project, with other parameters of the stage."""
-    folder = tmp_path / "project"
-    shutil.copytree(encoded, folder)
-    sections = changes(encoded / "base")
-    sections["encode"] |= keys
-    write_params(folder, sections)
-    return folder
-
-
-def test_training_images_are_encoded_in_random_views_too(encoded, tmp_path, monkeypatch):
-    views = {"count": 2, "smallest": 0.5, "flips": 0.5}
-    monkeypatch.chdir(copy_with(encoded, tmp_path, views=views))
-    encode.main(in_process)
-    data, plain = Encoded.load(Path("data/encoded")), Encoded.load(encoded / "data/encoded")
-    trained = [row.pair for row in load_train_pairs(Path("data/analogies"))]
-    assert data.views == 2 and set(data.viewed) == {(pair, view) for pair in trained for view in (1, 2)}
-    assert 0 < len(trained) < len(data.pairs) and data.pairs.keys() == plain.pairs.keys()
-    pairs = {row["id"]: row for row in read_table(Path("data/pairs"), PAIR).to_pylist()}
-    base, encoder = (
-        load_base(str(encoded / "base"), torch.float32, "cpu"),
-        load_encoder(plain.manifest["params"]["encoder"]),
-    )
-    exemplar, query = next((a, b) for a in trained for b in trained if a != b)
-    for view in (0, 1, 2):
-        batch = data.grid_batch([Triple(exemplar, query, "", view)])
-        quadrants, features = [], []
-        for pair, side in ((exemplar, "before"), (exemplar, "after"), (query, "before"), (query, "after")):
-            image = Image.open(io.BytesIO(pairs[pair][side])).convert("RGB")
-            shown = draw_view(ViewRule(0.5, 0.5), 0, 0, view).apply(image) if view else image
-            shown = fit_image(shown, Size(32, 32), "crop")[0]
-            quadrants.append(encode_image(base, [shown])[0].half().float())
-            features.append(encoder([shown]).half().float())
-        assert torch.equal(batch.x0_BCHW[0], compose_latents(*quadrants))
-        found = dict(zip(("a", "a2", "b"), features[:3], strict=True))
-        assert torch.equal(batch.query_BQ, combine(data.query_mode, found))
-    grids = [data.grid_batch([Triple(exemplar, query, "", view)]).x0_BCHW for view in (0, 1, 2)]
-    assert not torch.equal(grids[0], grids[1]) and not torch.equal(grids[1], grids[2])
-    assert torch.equal(grids[0], plain.grid_batch([Triple(exemplar, query, "")]).x0_BCHW)
-
-
-def test_views_and_grids_exclude_each_other(encoded, tmp_path, monkeypatch):
-    views = {"count": 1, "smallest": 0.5, "flips": 0.0}
-    monkeypatch.chdir(copy_with(encoded, tmp_path, query_mode="caa'b", grid_analogies=3, views=views))
-    with pytest.raises(ValueError, match=r"encode: views.count 1 and grid_analogies 3 are both set"):
-        encode.main(in_process)
 
 
 @pytest.mark.parametrize("mode", ["caa'", "caa'b", "caa'bb'"])

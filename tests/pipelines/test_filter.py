@@ -71,7 +71,7 @@ def test_a_changed_threshold_cuts_again_without_scoring(few):
     first = contents(few / "data/pairs")
     strict = [{**CHECKS[0], "min": 0.2}, *CHECKS[1:]]
     write_params(few, {"filter": {"checks": strict, "max_error_rate": 0.1}})
-    journal = {p: p.stat().st_mtime_ns for p in (few / ".work/filter").rglob("rows-*.parquet")}
+    journal = {p: p.stat().st_mtime_ns for p in (few / ".work/filter").rglob("rows-*.arrow")}
     stage.main(in_process)  # only the damaged pair is looked at again
     kept, rejects, _ = told(few)
     assert len(kept) + len(rejects) == 16 and len(kept) < 12

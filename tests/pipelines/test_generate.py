@@ -8,7 +8,6 @@ import sys
 import time
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from lorweb.data.catalogue import load_catalogue
@@ -17,7 +16,9 @@ from lorweb.data.editors import EmbeddedEditor
 from lorweb.data.shards import read_table
 from lorweb.records import PAIR, SOURCE, stable_id
 from pipelines import generate
+from pipelines._results import read_batch
 from pipelines._rows import in_process
+from pipelines._stage import seed_of
 from tests.pipelines.projects import POOL, ROOT, contents, write_params
 
 OUT = "data/candidates"
@@ -31,7 +32,7 @@ def editor(*tasks, batch_size=4):
 
 
 def journalled(folder):
-    return {p: pq.read_metadata(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+    return {p: read_batch(p).num_rows for p in (folder / ".work/generate").rglob("rows-*.arrow")}
 
 
 def test_a_pair_is_its_source_and_the_editors_answer(project):
@@ -57,6 +58,7 @@ def test_a_task_has_one_seed_so_that_an_exemplar_shows_its_pattern(project):
         seeds.setdefault(pair["task"], set()).add(pair["seed"])
     assert len(seeds) > 5 and all(len(own) == 1 for own in seeds.values())
     assert len(set.union(*seeds.values())) == len(seeds)
+    assert seeds["geometry/mirror"] == {seed_of("edit", 0, "geometry/mirror", 0)}, "pairs keep their names"
 
 
 def test_a_changed_param_redoes_only_what_it_touches(project):
@@ -88,7 +90,7 @@ def start(folder, address):
 
 
 def journalled_names(folder):
-    return {p.name for p in (folder / ".work/generate").rglob("rows-*.parquet")}
+    return {p.name for p in (folder / ".work/generate").rglob("rows-*.arrow")}
 
 
 def wait_for_rows(folder, driver, number):

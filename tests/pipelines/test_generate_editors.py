@@ -32,7 +32,7 @@ def pairs_of(folder, where=OUT):
 
 
 def journalled(folder):
-    return set((folder / ".work/generate").glob("edit_embedded_*/rows-*.parquet"))
+    return set((folder / ".work/generate").glob("edit_embedded_*/rows-*.arrow"))
 
 
 def metrics_of(folder, name):
@@ -88,6 +88,19 @@ def test_a_changed_number_of_one_editor_leaves_the_others_work(project):
     generate.main(in_process)
     assert journalled(project) == journal
     assert len(list((project / ".work/generate").glob("edit_kontext_*"))) == 2
+
+
+def test_many_entries_of_one_kind_keep_their_journals_apart(project):
+    tints = ["tint-blue", "tint-green", "tint-red", "sepia", "invert"]
+    entries = [{**KONTEXT, "num_inference_steps": 1, "tasks": [f"colour/{name}"]} for name in tints]
+    triggers = [{**entry, "prompt": f"{name}: {{instruction}}"} for entry, name in zip(entries, tints, strict=True)]
+    write_params(project, {"generate": {"editors": triggers, "sources_per_task": 1}})
+    generate.main(in_process)
+    assert {pair["task"] for pair in pairs_of(project)} == {f"colour/{name}" for name in tints}
+    numbers = [{**entry, "guidance_scale": 1.0 + place} for place, entry in enumerate(entries)]
+    write_params(project, {"generate": {"editors": numbers, "sources_per_task": 1}})
+    with pytest.raises(SystemExit, match=r"5 entries of generate.editors differ in numbers alone"):
+        generate.main(in_process)
 
 
 def test_one_kind_twice_on_one_task_is_refused(project):

@@ -55,7 +55,7 @@ def test_replies_are_journalled_and_more_tasks_add_calls(project, tmp_path):
         ):
             generate.main(in_process)
     (journal,) = (project / ".work/generate").glob("instruct-*")
-    assert len(list(journal.glob("rows-*.parquet"))) == 2, "the first two replies were kept"
+    assert len(list(journal.glob("rows-*.arrow"))) == 2, "the first two replies were kept"
 
 
 def test_who_cannot_follow_instructions_is_refused(project):

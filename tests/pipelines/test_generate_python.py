@@ -48,7 +48,7 @@ def test_the_guides_example_runs(guided):
 def test_it_gives_the_same_on_ray(guided, ray_cluster):
     generate.main(in_process)
     first = contents(guided / "data/candidates")
-    for journal in (guided / ".work/generate").rglob("rows-*.parquet"):
+    for journal in (guided / ".work/generate").rglob("rows-*.arrow"):
         journal.unlink()
     generate.main()
     check(guided)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from lorweb.config import Pool
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_shards
+from pipelines._results import read_batch
 from pipelines._rows import RowJob, in_process, run_rows
 from pipelines._stage import StageFailed
 
@@ -164,9 +164,9 @@ def test_too_many_refusals_fail_with_reasons_and_examples(project):
 
 def test_a_torn_journal_file_is_worked_again(project):
     run_rows(job(project), items(range(8)), in_process)
-    torn = sorted((project / ".work/made").rglob("rows-*.parquet"))
+    torn = sorted((project / ".work/made").rglob("rows-*.arrow"))
     assert len(torn) == 2
-    lost = pq.read_table(torn[0]).num_rows
+    lost = read_batch(torn[0]).num_rows
     torn[0].write_bytes(torn[0].read_bytes()[:100])
     (torn[1].parent / "rows-x.123.tmp").write_bytes(b"half")
     results = run_rows(job(project), items(range(8)), in_process)
@@ -183,3 +183,18 @@ def test_an_id_that_comes_twice_is_a_bug(project):
 def test_nothing_to_do_is_no_error(project):
     results = run_rows(job(project), [], in_process)
     assert len(results) == 0 and list(results.tables()) == []
+
+
+def test_the_pace_counts_what_this_run_has_worked(project):
+    first = run_rows(job(project), items([1, 2, 7, 4, 5]), in_process).pace
+    assert first["rows"] == 5 and 0 < first["of_light"] <= 1 and first["light_rows_per_s"] > 0
+    assert first["worker_megabytes"] == first["driver_megabytes"] > 10  # one process here
+    again = run_rows(job(project), items([1, 2, 7, 4, 5, 6]), in_process).pace
+    assert again["rows"] == 1
+    assert run_rows(job(project), items([1, 2]), in_process).pace["rows"] == 0
+
+
+def test_items_may_be_a_stream_and_are_worked_in_its_order(project):
+    run_rows(job(project, batch_size=3), iter(items([5, 1, 9, 2])), in_process)
+    assert worked(project) == ["r0005", "r0001", "r0009", "r0002"]
+    assert not list((project / ".work/made").rglob("todo-*"))

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from pipelines import _stage
-from pipelines._stage import StageFailed, count, publishing, seed_of, stage, swap_into_place, write_text
+from pipelines._metrics import count
+from pipelines._stage import StageFailed, publishing, seed_of, stage, swap_into_place, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +80,17 @@ def test_write_text_leaves_no_partial_file(in_project):
     assert (in_project / "a/b.json").read_text() == "two"
 
 
-def test_metrics_are_written_only_by_a_stage_that_ends_well(in_project):
+def test_metrics_are_written_only_by_a_stage_that_ends_well(in_project, capsys):
     with stage("made") as metrics:
-        metrics.update(count(3, 2, [{"check": "truncated"}]))
+        pace = {"rows": 3, "rows_per_s": 12.5, "of_light": 0.91, "light_rows_per_s": 13.7}
+        metrics.update(count(3, 2, [{"check": "truncated"}], {"read": pace, "again": {"rows": 0}}))
     told = json.loads((in_project / "metrics/made.json").read_text())
-    assert told["seconds"] >= 0
+    assert told["seconds"] >= 0 and told["seconds_per_kept"] == round(told["seconds"] / 2, 4)
+    said = capsys.readouterr().err
+    assert said == (
+        f"made: {told['seconds']} s; 3 rows, 2 kept; 1 rejected (truncated 1); "
+        "read 12.5 rows/s, 91% of its speed of light (13.7)\n"
+    )
     assert {k: told[k] for k in ("rows_in", "kept", "rejected")} == {
         "rows_in": 3,
         "kept": 2,

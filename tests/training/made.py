@@ -79,7 +79,13 @@ def write_data(root: Path, tasks: int = 6, subjects: int = 6, held_out: int = 2,
             images[f"t{task}-s{s}"] = images[f"s{s}"] + offset
             pairs.append({"pair": f"p{task}-{s}", "before": f"s{s}", "after": f"t{task}-s{s}"})
             unseen = task >= tasks - held_out
-            row = {"pair": f"p{task}-{s}", "task": f"task{task}", "subject": f"s{s}", "instruction": f"do {task}"}
+            row = {
+                "pair": f"p{task}-{s}",
+                "task": f"task{task}",
+                "subject": f"s{s}",
+                "instruction": f"do {task}",
+                "weight": 1,
+            }
             if s >= subjects - 2:
                 analogies.append(_analogy(task, subjects, s, "edit" if unseen else "none"))
             elif not unseen:

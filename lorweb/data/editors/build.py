@@ -1,5 +1,6 @@
 """From parameters to editors: what is known of one before it is loaded, and the loaded one."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def _python_class(cfg: PythonConfig) -> Any:
     for attribute in ("name", "revision"):
         if not isinstance(getattr(cls, attribute, None), str) or not getattr(cls, attribute):
             raise ValueError(f"{where}: the class has no text '{attribute}'; write {attribute} = \"...\" into it")
+    if not re.fullmatch(r"[\w-]{1,40}", cls.name):
+        raise ValueError(f"{where}: its name is '{cls.name}'; use up to 40 letters, digits, '-' and '_'")
     if getattr(cls, "seed_by", None) not in ("task", "pair"):
         raise ValueError(f'{where}: the class has no seed_by; write seed_by = "pair" (or "task") into it')
     if "__call__" not in vars(cls) and not any("__call__" in vars(base) for base in cls.__mro__[:-1]):

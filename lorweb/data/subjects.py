@@ -1,0 +1,73 @@
+"""Does an edited image still show its own subject? Asked of the pairs of a task together.
+
+Alone, a wrong subject is hard to tell from a strong edit: both are far from a. Among the pairs of a task it is easy:
+what the edit does to all of them is taken away by centring, and a' must then be nearer to its own a than to any other.
+
+Legend: P pairs of a task, D features.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lorweb.data.dedup import ROWS_HELD, Vectors, task_batches
+
+LEAST_GROUP: Final = 4  # pairs; the mean of fewer is mostly the pair itself
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a pair belongs: pairs of one subject may look alike without being wrong."""
+
+    task: str
+    subject: str
+
+
+def own_subject(vectors: Vectors, places: Mapping[str, Place], held: int = ROWS_HELD) -> dict[str, float]:
+    """How much nearer a' is to its own a than to the a of any other subject of its task, and a to its own a', -2..2.
+
+    The smaller of the two cosine margins, of features centred on their task (a and a' each by their own mean). Below 0
+    another subject's image fits better. 1 where a task has fewer than 4 pairs or one subject: nothing is known.
+
+    Args:
+        vectors: gives (id, features of a [D], of a' [D]) of every pair, again at each call.
+        places: of the same pairs; pairs that are not in it are passed over.
+        held: pairs held in memory at once; tasks are worked off in as many passes as that takes.
+    """
+    found: dict[str, float] = {}
+    for tasks in task_batches({name: place.task for name, place in places.items()}, held):
+        rows: dict[str, list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]] = defaultdict(list)
+        for name, before_D, after_D in vectors():
+            if name in places and places[name].task in tasks:
+                rows[places[name].task].append((name, before_D, after_D))
+        for own in rows.values():
+            own.sort(key=lambda row: row[0])
+            names = [row[0] for row in own]
+            before_PD, after_PD = (np.stack([row[side] for row in own]) for side in (1, 2))
+            margins_P = _margins(before_PD, after_PD, np.array([places[name].subject for name in names]))
+            found |= dict(zip(names, margins_P.tolist(), strict=True))
+    return found
+
+
+def _margins(
+    before_PD: NDArray[np.float32], after_PD: NDArray[np.float32], subject_P: NDArray[np.str_]
+) -> NDArray[np.float64]:
+    count = len(subject_P)
+    if count < LEAST_GROUP or len(set(subject_P.tolist())) < 2:
+        return np.ones(count)
+    cosine_PP = _centred(after_PD) @ _centred(before_PD).T
+    others_PP = np.where(subject_P[:, None] == subject_P[None, :], -np.inf, cosine_PP)
+    own_P = np.diagonal(cosine_PP)
+    return np.asarray(np.minimum(own_P - others_PP.max(axis=1), own_P - others_PP.max(axis=0)), dtype=np.float64)
+
+
+def _centred(values_PD: NDArray[np.float32]) -> NDArray[np.float64]:
+    v = values_PD.astype(np.float64)
+    v = v - v.mean(axis=0)
+    lengths = np.linalg.norm(v, axis=1, keepdims=True)
+    centred: NDArray[np.float64] = v / np.maximum(lengths, 1e-12)
+    return centred
