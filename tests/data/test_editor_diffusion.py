@@ -173,7 +173,7 @@ def test_a_bad_source_costs_itself_alone(folder):
     broken = request(1)
     object.__setattr__(broken.source, "image", b"no image")
     answers = build_editor(kontext(folder), folder)([broken, request(2)])
-    assert isinstance(answers[0], Rejected) and answers[0].check == "truncated"
+    assert isinstance(answers[0], Rejected) and answers[0].check == "not_an_image"
     assert isinstance(answers[1], Image.Image)
 
 
