@@ -13,7 +13,7 @@ from lorweb.config_errors import unknown_name
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Known, PairImages, Scored, ScorerFacts
 from lorweb.data.scorers.entries import ClassifierConfig
-from lorweb.data.scorers.folders import device_for, in_turn, loaded, model_at
+from lorweb.data.scorers.folders import device_for, in_turn, loaded, model_at, pretrained
 from lorweb.data.scorers.sides import DistinctImages
 from lorweb.kontext.files import base_revision
 from lorweb.records import stable_id
@@ -31,13 +31,11 @@ class ClassifierScorer(Known):
         folder, self._device = model_at(facts.name, cfg.model), device_for(cfg.pool.gpus)
 
         def load() -> tuple[Any, Any]:
-            model = AutoModelForImageClassification.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True
-            )
+            model = pretrained(AutoModelForImageClassification, folder)
             return model, AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
 
         model, self._processor = loaded(facts.name, folder, "an image classifier", load)
-        self._model = model.eval().requires_grad_(False).to(self._device)
+        self._model = model.to(self._device)
         names = {str(name): int(place) for name, place in self._model.config.label2id.items()}
         for label in cfg.labels:
             if label not in names:

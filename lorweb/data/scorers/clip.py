@@ -15,7 +15,7 @@ from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Array, Known, PairImages, Scored, ScorerFacts
 from lorweb.data.scorers.entries import ClipConfig
 from lorweb.data.scorers.features import Encoder, both_sides
-from lorweb.data.scorers.folders import device_for, loaded, model_at
+from lorweb.data.scorers.folders import device_for, loaded, model_at, pretrained
 from lorweb.data.scorers.sides import pair_vectors, unit
 from lorweb.data.scores import cosine
 from lorweb.kontext.files import base_revision
@@ -49,7 +49,7 @@ class ClipScorer(Known):
         folder = model_at("clip", cfg.model)
         self._images = image_tower("clip", folder, self._device)
         self._text, self._tokenizer = loaded("clip", folder, "CLIP with its tokenizer", lambda: _text_tower(folder))
-        self._text = self._text.eval().requires_grad_(False).to(self._device)
+        self._text = self._text.to(self._device)
 
     def __call__(self, pairs: Sequence[PairImages]) -> list[Scored | Rejected]:
         """One answer per pair; every distinct image and text is encoded once."""
@@ -91,7 +91,7 @@ def image_tower(scorer: str, folder: Path, device: str) -> Encoder:
 def _text_tower(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoTokenizer, CLIPTextModelWithProjection
 
-    model = CLIPTextModelWithProjection.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
+    model = pretrained(CLIPTextModelWithProjection, folder)
     return model, AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 

@@ -15,7 +15,7 @@ from lorweb.config_errors import unknown_name
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Array, Known, PairImages, Scored, ScorerFacts
 from lorweb.data.scorers.entries import DinoConfig, FeaturesConfig
-from lorweb.data.scorers.folders import device_for, in_turn, loaded, model_at
+from lorweb.data.scorers.folders import device_for, in_turn, loaded, model_at, pretrained
 from lorweb.data.scorers.sides import DistinctImages, pair_vectors
 from lorweb.data.scores import cosine
 from lorweb.kontext.files import base_revision
@@ -96,11 +96,12 @@ def build_dino(cfg: DinoConfig, facts: ScorerFacts) -> SimilarityScorer:
     folder, device = model_at("dino", cfg.model), device_for(cfg.pool.gpus)
 
     def load() -> tuple[Any, Any]:
-        model = AutoModel.from_pretrained(str(folder), local_files_only=True, use_safetensors=True)
-        return model, AutoImageProcessor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+        return pretrained(AutoModel, folder), AutoImageProcessor.from_pretrained(
+            str(folder), local_files_only=True, backend="pil"
+        )
 
     model, processor = loaded("dino", folder, "a vision tower", load)
-    model = model.eval().requires_grad_(False).to(device)
+    model = model.to(device)
 
     def encode(images: list[Image.Image]) -> Any:
         output = model(**processor(images=images, return_tensors="pt").to(device))

@@ -85,6 +85,25 @@ def loaded(scorer: str, folder: Path, what: str, load: Callable[[], T]) -> T:
         ) from e
 
 
+def pretrained(kind: Any, folder: Path, dtype: str = "float32") -> Any:
+    """A model class filled from a folder's safetensors, on the CPU. Raises ValueError where the folder lacks weights:
+    transformers would draw them at random.
+    """
+    import torch
+
+    model, info = kind.from_pretrained(
+        str(folder),
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"it has no weights '{missing[0]}' ({len(missing)} are missing)")
+    return model.eval().requires_grad_(False)
+
+
 def device_for(gpus: float) -> str:
     """Where a worker with so many GPUs runs its network."""
     import torch

@@ -3,7 +3,7 @@
 from typing import Any
 
 from lorweb.data.scorers.entries import JudgeConfig
-from lorweb.data.scorers.folders import loaded, model_at
+from lorweb.data.scorers.folders import loaded, model_at, pretrained
 from lorweb.data.scorers.judge_reply import Question
 
 
@@ -20,13 +20,11 @@ class LocalJudge:
         self._cfg = cfg
 
         def load() -> tuple[Any, Any]:
-            model = AutoModelForImageTextToText.from_pretrained(
-                str(folder), dtype=getattr(torch, cfg.dtype), local_files_only=True, use_safetensors=True
-            )
+            model = pretrained(AutoModelForImageTextToText, folder, cfg.dtype)
             return model, AutoProcessor.from_pretrained(str(folder), local_files_only=True)
 
         model, self._processor = loaded("judge", folder, "a vision language model", load)
-        self._model = model.eval().requires_grad_(False).to(device)
+        self._model = model.to(device)
         if getattr(self._processor, "chat_template", None) is None:
             raise ValueError(f"scorer 'judge': {folder} has no chat template; use a model that was trained to be asked")
 

@@ -108,4 +108,5 @@ def _no_constant(text: str) -> None:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=True, default=str)
     text = " ".join(text.split())
-    return ascii(text if len(text) <= 80 else f"{text[:77]}...")[1:-1] or '""'
+    plain = ascii(text)[1:-1] or '""'
+    return plain if len(plain) <= 80 else f"{plain[:77]}..."
