@@ -6,7 +6,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_USAGE_STATS_ENABLED=0 HF_HUB_DISABLE_TELEMETRY=1
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 
-.PHONY: run setup profile test test-all style bench demo pretrain clean help
+.PHONY: run setup profile test test-all soak style bench demo pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -25,6 +25,9 @@ test: setup  ## the fast tier, without Ray (< 2 min)
 
 test-all: setup  ## everything but the long fault campaigns
 	pytest -q -m "not soak and not gpu"
+
+soak: setup  ## the fault campaign of the data stages: random kills, the same bytes (about half an hour)
+	python -m tests.soak.campaign --report docs/soak.md
 
 style: setup  ## formatter, linter, types
 	ruff format --check .

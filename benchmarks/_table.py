@@ -37,12 +37,12 @@ def _profile(row: Row) -> list[str]:
     ]
 
 
-def paste(table: str, path: Path) -> None:
+def paste(table: str, path: Path, marks: tuple[str, str] = MARKS) -> None:
     """Put the table between the marks of a file. Raises ValueError if the marks are not there."""
-    before, opening, rest = path.read_text(encoding="utf-8").partition(MARKS[0])
-    _, closing, after = rest.partition(MARKS[1])
+    before, opening, rest = path.read_text(encoding="utf-8").partition(marks[0])
+    _, closing, after = rest.partition(marks[1])
     if not (opening and closing):
-        raise ValueError(f"{path} has no '{MARKS[0]}' followed by '{MARKS[1]}'; add both lines where the table belongs")
+        raise ValueError(f"{path} has no '{marks[0]}' followed by '{marks[1]}'; add both lines where the table belongs")
     path.write_text(f"{before}{opening}\n\n{table}\n\n{closing}{after}", encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
 """How well the filter tells bad pairs from good ones, on known truth: planted among the candidates of a run.
 
-python benchmarks/filter_quality.py [--candidates data/candidates] [--per-kind 200] [--work FOLDER] [--json FILE]
+python benchmarks/filter_quality.py [--candidates data/candidates] [--per-kind 200] [--json FILE] [--into FILE]
 
 Bad pairs of five kinds (lorweb/data/plants.py) take the places of good ones, the filter stage runs as it is with the
 project's parameters, and its rejects are compared with what was planted. Recall is the share of a kind that was
@@ -19,6 +19,8 @@ from typing import Any
 
 import _report
 import numpy as np
+from _table import paste
+from scipy.stats import binomtest
 
 from lorweb.data.decide import PairPlace
 from lorweb.data.decode import decode_rgb, encode_png
@@ -30,6 +32,7 @@ from lorweb.records import PAIR, REJECT
 
 PLACE = ("task", "edit_type", "source_id", "subject")
 MOST_PIXELS = 1 << 28
+MARKS = ("<!-- filter -->", "<!-- /filter -->")
 
 
 def plant_candidates(candidates: Path, out: Path, per_kind: int) -> dict[str, str]:
@@ -67,26 +70,56 @@ def same(pair: Any) -> bool:
 
 
 def measure(planted: dict[str, str], pairs: Path) -> list[dict[str, Any]]:
-    """Precision and recall of each kind, and which checks caught it."""
+    """Recall and precision of each kind, and the share of good pairs that is lost; `checks` says what refused them."""
     rejects = {row["id"]: row["check"] for row in read_table(pairs / "rejects", REJECT).to_pylist()}
-    good = [name for name in rejects if name not in planted]
-    total = read_table(pairs, PAIR, ["id"]).num_rows + len(rejects) - len(planted)
-    rows = []
+    lost = [name for name in rejects if name not in planted]
+    good = read_table(pairs, PAIR, ["id"]).num_rows + len(rejects) - len(planted)
+    rows = [row("good pairs refused", len(lost), good, 0.05, [rejects[name] for name in lost])]
     for kind in KINDS:
         own = [name for name, what in planted.items() if what == kind]
         caught = [name for name in own if name in rejects]
-        rows.append(
-            {
-                "name": kind,
-                "planted": len(own),
-                "recall": len(caught) / len(own),
-                "precision": len(caught) / max(1, len(caught) + len(good)),
-                "checks": dict(Counter(rejects[name] for name in caught).most_common()),
-            }
-        )
-    lost = dict(Counter(rejects[name] for name in good).most_common())
-    rows.append({"name": "good pairs refused", "planted": total, "recall": len(good) / total, "checks": lost})
+        rows.append(row(f"{kind}: recall", len(caught), len(own), 0.95, [rejects[name] for name in caught]))
+        rows.append(row(f"{kind}: precision", len(caught), len(caught) + len(lost), 0.9, []))
     return rows
+
+
+def row(name: str, hits: int, count: int, target: float, checks: list[str]) -> dict[str, Any]:
+    """A share with its Wilson interval (95 %). A target is a floor, but for what is lost, where it is a ceiling."""
+    share = hits / max(1, count)
+    interval = binomtest(hits, max(1, count)).proportion_ci(method="wilson")
+    met = share <= target if name.endswith("refused") else share >= target
+    return {
+        "name": name,
+        "rival": "known truth",
+        "ratio": share,
+        "low": float(min(interval.low, share)),
+        "high": float(max(interval.high, share)),
+        "target": target,
+        "met": met,
+        "unit": "share",
+        "n": count,
+        "checks": dict(Counter(checks).most_common()),
+    }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table, with the command and the machine that gave them."""
+    lines = ["| what | share | 95 % interval | target | met | n | refused by |", "|---" * 7 + "|"]
+    for found in rows:
+        sign, met = ("≤" if found["name"].endswith("refused") else "≥"), "yes" if found["met"] else "**no**"
+        checks = ", ".join(f"{check} {number}" for check, number in found["checks"].items())
+        interval = f"{found['low']:.3f} – {found['high']:.3f}"
+        cells = (
+            found["name"],
+            f"{found['ratio']:.3f}",
+            interval,
+            f"{sign} {found['target']:g}",
+            met,
+            found["n"],
+            checks,
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, "", f"Measured by `{rows[0]['command']}` on {rows[0]['machine']}"])
 
 
 def main() -> None:
@@ -94,31 +127,28 @@ def main() -> None:
     options.add_argument("--candidates", type=Path, default=Path("data/candidates"))
     options.add_argument("--per-kind", type=int, default=200)
     options.add_argument("--work", type=Path, default=Path(".work/filter_quality"))
-    options.add_argument("--json", type=Path)
+    options.add_argument("--json", type=Path, help="write the results there")
+    options.add_argument("--into", type=Path, help="a Markdown file with the marks, for the table")
     given = options.parse_args()
     (given.work / "data").mkdir(parents=True, exist_ok=True)
     planted = plant_candidates(given.candidates, given.work / "data" / "candidates", given.per_kind)
     labels = [{"id": name, "kind": kind} for name, kind in sorted(planted.items())]
     (given.work / "planted.json").write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile("params.yaml", given.work / "params.yaml")
-    target = given.json.resolve() if given.json else None
+    targets = [path and path.resolve() for path in (given.json, given.into)]
     os.chdir(given.work)
     from pipelines import filter as stage
 
     stage.main()
-    rows = measure(planted, Path("data/pairs"))
-    print(_report.machine())
-    for row in rows:
-        precision = f"precision {row['precision']:.3f}, " if "precision" in row else ""
-        print(
-            f"{row['name']:<20} {precision}{'recall' if precision else 'share'} {row['recall']:.3f} of {row['planted']}"
-        )
-        print(f"{'':<20} {', '.join(f'{check} {number}' for check, number in row['checks'].items())}")
-    if target:
-        command = f"python benchmarks/filter_quality.py --per-kind {given.per_kind}"
-        told = [{**row, "machine": _report.machine(), "command": command} for row in rows]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    command = f"python benchmarks/filter_quality.py --per-kind {given.per_kind}"
+    machine = _report.machine()
+    rows = [{**found, "machine": machine, "command": command} for found in measure(planted, Path("data/pairs"))]
+    print(markdown(rows))
+    if targets[0]:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
+        targets[0].write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if targets[1]:
+        paste(markdown(rows), targets[1], MARKS)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,7 @@ from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
-from lorweb.sections import Pool, Positive, Section, Share
-
-EDIT_TYPES = ("style", "colour", "weather", "object", "geometry", "attribute")
-EditType = Literal["style", "colour", "weather", "object", "geometry", "attribute"]
+from lorweb.sections import EditType, Pool, Positive, Section, Share
 
 
 class Collect(Section):

@@ -1,11 +1,14 @@
 """What the parameter models of all stages are made of; they stand apart so that parts can declare their own entries."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# The families of the catalogue, and "other" for pairs that somebody else made.
+EDIT_TYPES = ("style", "colour", "weather", "object", "geometry", "attribute", "other")
+EditType = Literal["style", "colour", "weather", "object", "geometry", "attribute", "other"]
 
 
 class Section(BaseModel):

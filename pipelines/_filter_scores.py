@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 from typing import Any, Final
 
 from lorweb.config import Filter
@@ -101,7 +102,7 @@ def _words(candidates: Path, facts: Sequence[ScorerFacts], items: Sequence[Item]
     words: dict[str, dict[str, str]] = {name: {} for name in wanted}
     for name in wanted & {"instruction", "edit_type"}:
         for table in iter_tables(candidates, PAIR, ["id", name]):
-            words[name] |= zip(table["id"].to_pylist(), table[name].to_pylist(), strict=True)
+            words[name] |= zip(table["id"].to_pylist(), map(intern, table[name].to_pylist()), strict=True)
     if "caption" in wanted:
         captions: dict[str, str] = {}
         for table in iter_tables(SOURCES, SOURCE, ["id", "caption"]):

@@ -28,6 +28,7 @@ from lorweb.data.splits import (
 )
 from lorweb.data.tasks import TASKS, holdouts, read_tasks
 from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR
+from pipelines._assemble_card import CardRow, render_card
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
 VERSION: Final = 1
@@ -89,14 +90,25 @@ def main() -> None:
         derived = [*inverse_pairs(train, cfg.inverse), *composed_pairs(train, cfg.composed, params.seed)]
         recipe = {"seed": params.seed, "catalogue_sha256": file_sha256(PAIRS / TASKS), **cfg.model_dump(mode="json")}
         result = Assembled(split, analogies, train_rows(train, derived, cfg.balance), derived, rejects_of(close, cfg))
-        publish(recipe, result)
+        combinations = hard_positives(train)
+        listed = Counter(row["split"] for row in analogies)
+        numbers = {
+            "pairs": len(pairs),
+            "training pairs": len(train),
+            "training pairs derived from them": len(derived),
+            "training analogies that can be drawn": f"{combinations['analogies']:,}",
+            "of them across kinds of subject": f"{combinations['across_categories']:,}",
+            "validation analogies": listed["val"],
+            "test analogies": listed["test"],
+        }
+        publish(recipe, result, card(pairs, split, numbers))
         metrics.update(
             rows_in=len(everything),
             train_pairs=len(train),
             train_tasks=len({pair.task for pair in train}),
             derived_pairs=len(derived),
             derived_tasks=len({pair.task for pair in derived}),
-            train_combinations=hard_positives(train),
+            train_combinations=combinations,
             rejected=dict(Counter(row["check"] for row in result.rejects)),
             subjects=dict(sorted(Counter(split.values()).items())),
             cells=cells(analogies),
@@ -145,8 +157,16 @@ class Assembled:
     rejects: list[dict[str, Any]]
 
 
-def publish(recipe: Mapping[str, Any], found: Assembled) -> None:
-    """Write data/analogies: explicit analogies, the pairs training draws from, and who is in which split."""
+def card(pairs: list[PairFacts], split: Mapping[str, str], numbers: Mapping[str, Any]) -> str:
+    """The dataset card of these pairs."""
+    names = {pair.id for pair in pairs}
+    columns = ["id", "task", "edit_type", "instruction", "category", "licence", "editor"]
+    rows = (row for row in read_index(PAIRS, PAIR, columns) if row["id"] in names)
+    return render_card([CardRow(*(row[column] for column in columns[1:])) for row in rows], split, numbers)
+
+
+def publish(recipe: Mapping[str, Any], found: Assembled, text: str) -> None:
+    """Write data/analogies: explicit analogies, the pairs training draws from, who is in which split, and the card."""
     with publishing(OUT, "assemble") as folder:
         write_rows(found.analogies, folder, ANALOGY)
         write_rows(found.train, folder / "train", TRAIN_PAIR)
@@ -154,6 +174,7 @@ def publish(recipe: Mapping[str, Any], found: Assembled) -> None:
             [{name: getattr(p, name) for name in DERIVED.names} for p in found.derived], folder / "derived", DERIVED
         )
         write_rows(found.rejects, folder / "rejects", REJECT)
+        write_text(folder / "README.md", text)
         write_text(folder / "splits.json", json.dumps(found.split, indent=1, sort_keys=True) + "\n")
         inputs = {"pairs": fingerprint(PAIRS)}
         write_manifest(folder, Manifest(len(found.analogies), inputs, recipe, {"assemble": VERSION}))

@@ -1,25 +1,35 @@
-"""Source images from packages and folders -> data/sources."""
+"""Source images from packages, folders and data sets -> data/sources; pairs that exist -> data/sources/given too."""
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lorweb.config import Collect, load_params
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.manifest import Manifest, write_manifest
-from lorweb.data.readers import Location, ReaderConfig, build_reader
+from lorweb.data.readers import GivenPair, Location, ReaderConfig, build_reader
+from lorweb.data.readers.files import printable
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
-from lorweb.records import REJECT, SOURCE, stable_id
+from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
 from pipelines._metrics import count
+from pipelines._results import Results
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import publishing, stage
 
 VERSION: Final = 1  # goes up when the same parameters would give other sources
 OUT: Final = Path("data/sources")
+# What a worker gives: a source, and beside it the fields of a given pair, null where the source is alone.
+_GIVEN: Final = {f"given_{f.name}": f for f in GIVEN if f.name != "source"}
+READ: Final = pa.schema([*SOURCE, *(f.with_name(name).with_nullable(True) for name, f in _GIVEN.items())])
 
 
 class ReadSources:
-    """The worker: locations -> source rows."""
+    """The worker: locations -> source rows, with the fields of a given pair where the reader brings pairs."""
 
     def __init__(self, readers: tuple[ReaderConfig, ...], size: int, max_pixels: int) -> None:
         self.readers = [build_reader(cfg) for cfg in readers]
@@ -30,28 +40,42 @@ class ReadSources:
 
     def _read(self, item: Item) -> Result:
         number, uri = item["at"]
+        place = Location(item["origin"], uri, item["known"])
         try:
-            return dict(self.readers[number].read(Location(item["origin"], uri), self.size, self.max_pixels))
-        except Rejected as why:
-            return why
+            if item["fault"]:
+                raise Rejected(*item["fault"])
+            row = self.readers[number].read(place, self.size, self.max_pixels)
+        except Rejected as why:  # names of files are in it: one line, of characters that can be stored
+            return Rejected(why.check, printable(why.reason), why.value, why.threshold)
+        if not isinstance(row, GivenPair):
+            return dict(row) | dict.fromkeys(_GIVEN)
+        return dict(row.source) | {name: row.given[f.name] for name, f in _GIVEN.items()}  # type: ignore[literal-required]
 
 
-def locate(cfg: Collect) -> list[Item]:
-    """Every location of every reader, named as its source will be named.
+def locate(cfg: Collect) -> Iterator[Item]:
+    """Every location of every reader, named as its source will be named; nothing of it is decoded.
 
-    A file is known by its size and time of change too, so that a replaced file is read again. Raises ValueError where
-    two readers give one source.
+    A file is known by its size and time of change too, so that a replaced file is read again. What comes twice in one
+    reader is a reject (check `duplicate_name`). Raises ValueError where two readers give one source.
     """
-    items: dict[str, Item] = {}
+    seen: dict[str, int] = {}
+    turns: Counter[str] = Counter()
     for number, reader in enumerate(cfg.readers):
-        licence = getattr(reader, "licence", None)  # the one parameter of a reader that goes into its rows
+        decides = stable_id(reader.rows_depend_on())
         for place in build_reader(reader).locations():
-            name = stable_id(place.origin)
-            if name in items:
-                raise ValueError(f"two entries of collect.readers give the source '{place.origin}'; rename or drop one")
-            facts = {"id": name, "origin": place.origin, "licence": licence, "file": _state(place.uri)}
-            items[name] = {**facts, "at": [number, place.uri]}
-    return list(items.values())
+            origin, fault = place.origin, place.fault
+            name = stable_id(origin)
+            if seen.get(name, number) != number:
+                raise ValueError(f"two entries of collect.readers give the source '{origin}'; rename or drop one")
+            while name in seen:
+                turns[place.origin] += 1
+                fault = ("duplicate_name", f"'{place.origin}' comes more than once; the first stays")
+                origin = f"{place.origin} ({turns[place.origin] + 1})"
+                name = stable_id(origin)
+            seen[name] = number
+            known = dict(place.known) if "file" in place.known else {**place.known, "file": _state(place.uri)}
+            facts = {"id": name, "origin": origin, "reader": decides, "known": known, "fault": fault}
+            yield {**facts, "at": [number, place.uri]}
 
 
 def _state(uri: str) -> list[int]:
@@ -63,14 +87,31 @@ def _state(uri: str) -> list[int]:
 
 
 def repeated(rows: list[dict[str, Any]]) -> dict[str, Rejected]:
-    """Sources whose bytes an earlier one already brought: {id: why}. Rows come in order of id, the first stays."""
-    first: dict[str, str] = {}
+    """Sources whose bytes another already brought: {id: why}. Rows come in order of id, the first stays.
+
+    One photo may be the before image of many pairs, so a pair is repeated only where its after image and its task are
+    too; and a source that is no pair's gives way to the pair that holds it.
+    """
+    first: dict[Any, str] = {}
     found: dict[str, Rejected] = {}
-    for row in rows:
+    paired = [row for row in rows if row["given_task"] is not None]
+    for row in paired:
+        kept = first.setdefault((row["sha256"], row["given_task"], row["given_sha256"]), row["id"])
+        if kept != row["id"]:
+            found[row["id"]] = Rejected("duplicate", f"the same pair of the same task, byte for byte, as {kept}")
+        first.setdefault(row["sha256"], kept)
+    for row in (row for row in rows if row["given_task"] is None):
         kept = first.setdefault(row["sha256"], row["id"])
         if kept != row["id"]:
             found[row["id"]] = Rejected("duplicate", f"the same image, byte for byte, as source {kept}")
     return found
+
+
+def given_tables(results: Results, without: Mapping[str, Rejected]) -> Iterator[pa.Table]:
+    """The rows of `records.GIVEN`, in chunks."""
+    for table in results.tables(without=without, columns=["id", *_GIVEN]):
+        pairs = table.filter(pc.is_valid(table["given_task"]))
+        yield pairs.rename_columns(["source", *(f.name for f in _GIVEN.values())]).cast(GIVEN)
 
 
 def main(execute: Execute | None = None) -> None:
@@ -78,7 +119,7 @@ def main(execute: Execute | None = None) -> None:
     params = load_params()
     cfg = params.collect
     with stage("collect") as metrics:
-        items = locate(cfg)
+        items = list(locate(cfg))
         recipe = cfg.model_dump(mode="json", include={"size", "max_pixels", "readers"})
         job = RowJob(
             stage="collect",
@@ -86,18 +127,23 @@ def main(execute: Execute | None = None) -> None:
             worker=ReadSources,
             arguments=(cfg.readers, cfg.size, cfg.max_pixels),
             identity=(VERSION, cfg.size, cfg.max_pixels),
-            schema=SOURCE,
+            schema=READ,
             pool=cfg.pool,
             max_error_rate=cfg.max_error_rate,
         )
         results = run_rows(job, items, execute)
-        twice = repeated(results.index(["id", "sha256"]))
+        facts = results.index(["id", "sha256", "given_task", "given_sha256"])
+        twice = repeated(facts)
         rejects = results.rejects + [reject(Refusal(i, "collect", {}), why) for i, why in twice.items()]
+        tasks = [row["given_task"] for row in facts if row["given_task"] is not None and row["id"] not in twice]
         with publishing(OUT, "collect") as folder:
-            rows = write_shards(results.tables(without=twice), folder, SOURCE)
+            rows = write_shards(results.tables(without=twice, columns=SOURCE.names), folder, SOURCE)
+            if tasks:
+                write_shards(given_tables(results, twice), folder / "given", GIVEN)
             write_rows(rejects, folder / "rejects", REJECT)
             write_manifest(folder, Manifest(rows, {}, recipe, {"read": VERSION}))
-        metrics.update(count(len(items), rows, rejects, {"read": results.pace}))
+        given = {"pairs": len(tasks), "tasks": len(set(tasks))}
+        metrics.update(count(len(items), rows, rejects, {"read": results.pace}), given=given)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from lorweb.training.dataset import grid_key, load_train_pairs, view_key
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
 from pipelines._metrics import count
+from pipelines._results import Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 from pipelines._stage import publishing, stage
 
@@ -154,6 +155,26 @@ def main(execute: Execute | None = None) -> None:
         paces = {"images": image_rows.pace, "texts": text_rows.pace}
         paces |= {"grids": grid_rows.pace} if grid_rows is not None else {}
         metrics.update(count(len(images), rows, [], paces), texts=len(text_rows), pairs=len(links), grids=len(grids))
+        metrics["bytes_per_1000_analogies"] = sizes(image_rows, text_rows)
+
+
+def sizes(images: Results, texts: Results) -> dict[str, int]:
+    """Bytes that 1000 training analogies read: as they are stored, where four images and a text are shared by many,
+    and as they would be if each analogy kept its own target and control grid, query and text.
+    """
+    image, text = (_tensor_bytes(results) for results in (images, texts))
+    per_image, per_text = image / max(1, len(images)), text / max(1, len(texts))
+    naive = 1000 * (8 * per_image + per_text)  # two grids of four quadrants each; the query's features ride with them
+    return {
+        "stored_in_all": image + text,
+        "naive": round(naive),
+        "per_image": round(per_image),
+        "per_text": round(per_text),
+    }
+
+
+def _tensor_bytes(results: Results) -> int:
+    return sum(table["tensors"].nbytes for table in results.tables(columns=["tensors"]))
 
 
 def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...], identity: tuple[Any, ...]) -> RowJob:

@@ -65,7 +65,7 @@ def main(execute: Execute | None = None) -> None:
             write_manifest(folder, Manifest(total, {**inputs, **plan.weights}, plan.protocol, code))
         shown = write_numbers(plan, measured)
         write_reports(Inputs(plan, measured, OUT, REPORTS), shown)
-        metrics.update(count(total, total, []), evaluation_set_sha256=plan.set_sha256)
+        metrics.update(count(total, total, [], {}), evaluation_set_sha256=plan.set_sha256)
 
 
 if __name__ == "__main__":

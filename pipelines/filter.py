@@ -4,7 +4,7 @@ import csv
 import io
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +13,18 @@ import pyarrow as pa
 from lorweb.config import load_params
 from lorweb.data.checks import Refusal, reject, survival
 from lorweb.data.decide import PairPlace, decide, task_scores
+from lorweb.data.decode import decode_rgb
+from lorweb.data.filter_page import FilterPage, Pair, bound_rows, counts_of, render, survival_charts
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
-from lorweb.data.shards import iter_tables, read_index, write_rows, write_shards
+from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.data.tasks import TASKS, read_tasks
 from lorweb.records import LOOK, PAIR, REJECT, dump_scores
-from pipelines._filter_scores import VERSION, measure
+from pipelines._filter_scores import MAX_PIXELS, VERSION, measure
 from pipelines._metrics import count
 from pipelines._rows import Execute
 from pipelines._stage import publishing, stage, write_text
 
+PAGE: Final = Path("reports/filter.html")
 OUT, CANDIDATES, SURVIVAL = Path("data/pairs"), Path("data/candidates"), Path("metrics/filter_survival.csv")
 FACTS: Final = ("id", "task", "edit_type", "source_id", "subject")
 
@@ -65,10 +68,25 @@ def main(execute: Execute | None = None) -> None:
             write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, code))
         curve = survival(((places[name].edit_type, own) for name, own in scores.items()), cfg.checks)
         write_text(SURVIVAL, as_csv(curve))
+        refused = {row["id"]: row["check"] for row in rejects}
+        read = image_reader({item["id"]: item["at"] for item in items})
+        shown = bound_rows(cfg.checks, scores, places, refused, read)
+        write_text(PAGE, render(FilterPage(counts_of(places, refused), survival_charts(curve), shown)))
         by_type: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rejects:
             by_type[row["check"]][places[row["id"]].edit_type] += 1
         metrics.update(count(len(items), rows, rejects, scored.pace), rejected_by_edit_type=by_type)
+
+
+def image_reader(at: Mapping[str, Any]) -> Callable[[str], Pair]:
+    """(before, after) of a candidate by its id."""
+    rows = RowReader(CANDIDATES, PAIR, ["before", "after"])
+
+    def read(name: str) -> Pair:
+        row = rows(at[name])
+        return decode_rgb(row["before"], MAX_PIXELS), decode_rgb(row["after"], MAX_PIXELS)
+
+    return read
 
 
 def as_csv(rows: list[dict[str, Any]]) -> str:

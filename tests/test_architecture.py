@@ -111,6 +111,7 @@ PLUMBING += [
     "lorweb/data/readers",
     "lorweb/data/avatars.py",
     "lorweb/data/icons.py",
+    "lorweb/data/plugins.py",
 ]  # types of the params section; collect lists them
 PLUMBING += [
     f"pipelines/_{name}.py"

@@ -4,7 +4,7 @@ import time
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.benchmark_cases import module, put_on_the_path
@@ -24,6 +24,7 @@ def test_a_row_by_hand():
     assert row["low"] == 1.0 and row["high"] == 3.0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=1, max_size=12), st.floats(0.1, 10))
 def test_the_interval_holds_the_ratio_and_units_do_not_matter(times, unit):
     measure = module("_measure")

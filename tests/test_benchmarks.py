@@ -153,3 +153,5 @@ def test_the_readme_shows_the_results_as_they_were_measured():
     rows = [row for path in RESULTS for row in json.loads(path.read_text(encoding="utf-8"))]
     assert len(rows) > 20 and all(row["machine"] and row["command"] for row in rows)
     assert module("_table").markdown(rows) in README.read_text(encoding="utf-8")
+    quality = json.loads((FOLDER / "results" / "quality" / "filter.json").read_text(encoding="utf-8"))
+    assert module("filter_quality").markdown(quality) in README.read_text(encoding="utf-8")

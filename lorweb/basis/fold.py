@@ -5,7 +5,7 @@ dW = sum_i e_i B_i A_i has rank <= N*r, so a plain LoRA of that rank is exact.
 Legend: L layers, N LoRAs, K = N * r, R rank of the result, I in_features, O out_features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -16,6 +16,7 @@ from lorweb.basis.context import as_mix, check_strength
 from lorweb.basis.inject import basis_layers, router_of
 from lorweb.basis.layer import BasisLinear
 from lorweb.basis.lora_file import Baked
+from lorweb.basis.low_rank import rounded, square_norm, truncate
 from lorweb.basis.mixes import mix_hash
 
 Progress = Callable[[int, int], None]  # (layers done, layers in all), after each layer
@@ -89,56 +90,6 @@ def factors(layer: BasisLinear, e_N: Tensor) -> tuple[Tensor, Tensor]:
     return layer.A.detach().float().clone(), layer.B.detach().float() * e_K
 
 
-def truncate(A_KI: Tensor, B_OK: Tensor, rank: int) -> tuple[Tensor, Tensor, float, float]:
-    """The best rank-R factors of B A, and the squared Frobenius norms of what is lost and of the whole.
-
-    QR of both factors first: the SVD then is of a K x K matrix, never of the O x I one. Q stays a product of
-    Householder reflections, applied to R columns only. In float64: where atoms cancel, |B A| is far below |B| |A|, and
-    an error relative to the latter would show; float32 would take two thirds of the time.
-    """
-    Qb, Rb_JK = _householder(B_OK.double())
-    Qa, Ra_MK = _householder(A_KI.double().T)
-    U, s, Vh = torch.linalg.svd(Rb_JK @ Ra_MK.T, full_matrices=False)
-    kept = min(rank, len(s))
-    root = s[:kept].sqrt()
-    A_RI = A_KI.new_zeros(rank, A_KI.shape[1])
-    B_OR = B_OK.new_zeros(B_OK.shape[0], rank)
-    A_RI[:kept] = _reflect(Qa, Vh[:kept].T * root).T.to(A_RI)
-    B_OR[:, :kept] = _reflect(Qb, U[:, :kept] * root).to(B_OR)
-    return A_RI, B_OR, float(s[kept:].square().sum()), float(s.square().sum())
-
-
-def square_norm(A_KI: Tensor, B_OK: Tensor) -> float:
-    """|B A|^2 in the Frobenius norm, from K x K products in float64: tr(A^T B^T B A) = sum of (B^T B) * (A A^T)."""
-    A, B = A_KI.double(), B_OK.double()
-    return max(0.0, float(((B.T @ B) * (A @ A.T)).sum()))
-
-
-def rounded(factor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """A factor in another dtype. Raises ValueError where a value is not finite in it."""
-    cast = factor.to(dtype)
-    if not bool(cast.isfinite().all()):
-        raise ValueError(
-            f"{name} reaches {float(factor.abs().max()):g}, which is not finite as {dtype}; use bfloat16 or float32"
-        )
-    return cast
-
-
-def _householder(W: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """QR of W [m, n]: Q as (reflections, their factors), and R [min(m, n), n]."""
-    reflections, taus = torch.geqrf(W)
-    count = len(taus)
-    return (reflections[:, :count], taus), reflections[:count].triu()
-
-
-def _reflect(Q: tuple[Tensor, Tensor], columns: Tensor) -> Tensor:
-    """Q times `columns` [min(m, n), k] -> [m, k]."""
-    reflections, taus = Q
-    padded = columns.new_zeros(len(reflections), columns.shape[1])
-    padded[: len(columns)] = columns
-    return torch.ormqr(reflections, taus, padded)
-
-
 def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) -> None:
     """Add one analogy to the weights: denoising then costs what the base costs. `unfold` gives the weights back.
 
@@ -163,11 +114,15 @@ def fold(transformer: nn.Module, query_or_mix: Tensor, strength: float = 1.0) ->
                 f"{name} has a quantised weight ({type(layer.weight.data).__name__}, {layer.weight.dtype}), which "
                 "cannot take an update; use analogy(...) or bake(...) instead"
             )
-    for layer, e_N in zip(layers.values(), one_mix(transformer, query_or_mix), strict=True):
-        A_KI, B_OK = factors(layer, e_N * strength)
-        original = layer.weight.data
-        layer.weight.data = torch.addmm(original.float(), B_OK, A_KI).to(original.dtype)
-        layer.unfolded = original
+    try:
+        for layer, e_N in zip(layers.values(), one_mix(transformer, query_or_mix), strict=True):
+            A_KI, B_OK = factors(layer, e_N * strength)
+            original = layer.weight.data
+            layer.weight.data = torch.addmm(original.float(), B_OK, A_KI).to(original.dtype)
+            layer.unfolded = original
+    except BaseException:  # memory may run out half way: all weights or none
+        _restore(layers.values())
+        raise
 
 
 def _takes_updates(layer: BasisLinear) -> bool:
@@ -181,7 +136,11 @@ def unfold(transformer: nn.Module) -> None:
     layers = basis_layers(transformer)
     if not any(layer.folded for layer in layers.values()):
         raise ValueError("nothing is folded into this transformer; call fold(transformer, query) first")
-    for layer in layers.values():
+    _restore(layers.values())
+
+
+def _restore(layers: Iterable[BasisLinear]) -> None:
+    for layer in layers:
         if layer.unfolded is not None:
             layer.weight.data = layer.unfolded.to(layer.weight.device, layer.weight.dtype)
             layer.unfolded = None

@@ -28,7 +28,7 @@ class MixHealth:
 
     effective_loras: float  # exp of the mean entropy of |e| / sum |e|: 1 = one LoRA does all, N = an even mix
     mix_spread: float  # standard deviation of e over the queries, mean over layers and LoRAs: 0 = exemplar ignored
-    unused_loras: float  # share of (layer, LoRA) whose |e| never exceeds a tenth of an even share
+    unused_loras: float  # share of (layer, LoRA) whose |e| stays below a tenth of an even share
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import io
 import struct
 import warnings
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,6 +13,13 @@ from lorweb.data.rejects import Rejected
 # Plain raster formats with a signature. Pillow also knows some that start helper programs (EPS), hold documents (PDF)
 # or claim any bytes (TGA).
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO")
+_ENDS: Final = {
+    b"\x89PNG\r\n\x1a\n": b"IEND\xaeB`\x82",
+    b"\xff\xd8\xff": b"\xff\xd9",
+    b"GIF87a": b";",
+    b"GIF89a": b";",
+}
+_TIFF_SIZES: Final = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # bytes of a value by its type; else 1
 _PALETTE_ALPHA: Final = "transparency"
 
 
@@ -48,10 +55,12 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Rejected("too_large", str(error), pixels, max_pixels) from error
     except (OSError, SyntaxError) as error:
-        check = "truncated" if "truncated" in str(error).lower() or "premature" in str(error).lower() else "unreadable"
+        said = str(error).lower()
+        check = "truncated" if "truncated" in said or "premature" in said or _cut_off(data) else "unreadable"
         raise Rejected(check, f"the {image.format} data does not decode: {error}") from error
     except Exception as error:  # a hostile file can raise anything from a decoder; the run must go on
-        raise Rejected("unreadable", f"the {image.format} decoder failed: {type(error).__name__}: {error}") from error
+        check = "truncated" if _cut_off(data) else "unreadable"
+        raise Rejected(check, f"the {image.format} decoder failed: {type(error).__name__}: {error}") from error
 
 
 def _open(data: bytes) -> Image.Image:
@@ -61,9 +70,38 @@ def _open(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Rejected("too_large", str(error)) from error
     except UnidentifiedImageError as error:
+        if _cut_off(data):
+            raise Rejected("truncated", f"the file ends within its header, after {len(data)} bytes") from error
         raise Rejected("not_an_image", f"none of {', '.join(FORMATS)} begins like this file") from error
     except Exception as error:  # as above: header parsers fail in their own ways
+        if _cut_off(data):
+            raise Rejected("truncated", f"the file ends within its header, after {len(data)} bytes") from error
         raise Rejected("unreadable", f"the header does not parse: {type(error).__name__}: {error}") from error
+
+
+def _cut_off(data: bytes) -> bool:
+    """Whether a file that does not decode begins as an image of its format does, but lacks that format's end."""
+    for begin, end in _ENDS.items():
+        if data.startswith(begin):
+            return not data.rstrip(b"\0").endswith(end)
+    if data.startswith(b"RIFF") and b"WEBP".startswith(data[8:12]):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith((b"II*\0", b"MM\0*")):
+        return len(data) < _tiff_needs(data)
+    return data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little")
+
+
+def _tiff_needs(data: bytes) -> int:
+    """Bytes that the first list of tags of a TIFF claims, with the values that do not fit into it."""
+    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
+    at = int.from_bytes(data[4:8], order)  # where the list begins, often behind the pixels
+    count = int.from_bytes(data[at : at + 2], order)
+    need = at + 2 + 12 * count + 4  # the last four say where the next list lies
+    for number in range(count if need <= len(data) else 0):
+        tag = data[at + 2 + 12 * number : at + 14 + 12 * number]
+        size = _TIFF_SIZES.get(int.from_bytes(tag[2:4], order), 1) * int.from_bytes(tag[4:8], order)
+        need = max(need, int.from_bytes(tag[8:12], order) + size if size > 4 else 0)
+    return need
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -91,6 +129,14 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 65535.0 if v.max() > 255 else 255.0
     scaled = (v - low) / max(high - low, 1e-12)
     return np.asarray(np.clip(scaled * 255 + 0.5, 0, 255), np.uint8)
+
+
+def large_enough(image: Image.Image, size: int) -> Image.Image:
+    """The image itself. Raises `Rejected` (check `too_small`) where its short side is under `size` / 4."""
+    short = min(image.size)
+    if short < size / 4:
+        raise Rejected("too_small", f"{image.width} x {image.height} pixels for size {size}", short, size / 4)
+    return image
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

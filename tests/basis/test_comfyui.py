@@ -73,6 +73,26 @@ def test_the_fused_updates_are_the_layers_updates_below_each_other(rank: int | N
     assert len(down) == 4 * baked.rank, "ranks of a fused module add up"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_fusing_keeps_the_dtype_and_every_bit(dtype: torch.dtype) -> None:
+    _, baked, _ = baked_lora(2)
+    lora = baked.to(dtype).state_dict
+    fused = to_comfyui(lora)
+    assert {value.dtype for key, value in fused.items() if not key.endswith(".alpha")} == {dtype}
+    up = fused["lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight"]
+    for i, x in enumerate("qkv"):
+        B_OR = lora[f"transformer.transformer_blocks.0.attn.to_{x}.lora_B.weight"]
+        assert torch.equal(up[i * WIDTH : (i + 1) * WIDTH, 2 * i : 2 * i + 2], B_OR)
+    assert int((up != 0).sum()) == 3 * WIDTH * 2, "zeros beside the diagonal"
+
+
+@pytest.mark.parametrize("layer", ["controlnet.transformer_blocks.0.attn.to_q", "transformer_blocks.0.attn.to_q.base"])
+def test_only_whole_names_of_layers_have_a_module(layer: str) -> None:
+    lora = {f"transformer.{layer}.lora_{x}.weight": torch.ones(1, 1) for x in "AB"}
+    with pytest.raises(ValueError, match=f"layer '{layer}' has no name in ComfyUI's style"):
+        to_comfyui(lora)
+
+
 def test_a_base_patched_as_comfyui_patches_it_computes_what_the_live_analogy_does() -> None:
     model, baked, query_BQ = baked_lora()
     updates = comfy_updates(to_comfyui(baked.state_dict))

@@ -9,7 +9,8 @@ import torch
 from safetensors import safe_open
 
 from lorweb.basis import analogy, basis_layers, mix
-from lorweb.basis.fold import bake, truncate
+from lorweb.basis.fold import bake
+from lorweb.basis.low_rank import truncate
 from tests.basis.cases import config, queries, run, trained
 from tests.tiny import bare_pipeline, tiny_inputs, tiny_transformer
 

@@ -87,14 +87,18 @@ def test_tanh_coefficients_count_by_size() -> None:
 def test_json_holds_everything_and_the_summary_only_numbers() -> None:
     report = health(model(), queries(5, SETTINGS))
     tree = json.loads(report.to_json())
+    assert report.to_json() == json.dumps(tree, sort_keys=True)
     assert set(tree["layers"]) == {"0", "1"} and tree["entropy"] == report.entropy
     assert report.to_json() == health(model(), queries(5, SETTINGS)).to_json()
     assert report.summary()["queries"] == 5.0 and "layers" not in report.summary()
 
 
 def test_queries_that_are_not_finite_are_refused() -> None:
-    with pytest.raises(ValueError, match="not finite"):
-        health(model(), queries(5, SETTINGS) / 0)
+    for bad in (float("nan"), float("inf")):
+        query_BQ = queries(5, SETTINGS)
+        query_BQ[3, 2] = bad
+        with pytest.raises(ValueError, match="the queries hold values that are not finite"):
+            health(model(), query_BQ)
 
 
 def test_an_untrained_basis_is_dead_and_has_numbers_all_the_same() -> None:

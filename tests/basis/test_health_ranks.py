@@ -45,6 +45,24 @@ def test_ranks_and_moving_part_are_those_of_the_dense_updates(changes) -> None:
         assert row.use == pytest.approx(use / use.sum())
 
 
+@pytest.mark.parametrize("activation", ["softmax", "tanh"])
+def test_entropy_and_variation_are_those_of_each_querys_coefficients(activation: str) -> None:
+    made, query_BQ = two_linears(activation=activation), 4 * queries(9, SETTINGS)
+    report, e_BLN = health(made, query_BQ), mix(made, query_BQ).detach().double().numpy()
+    for index, row in enumerate(report.layers.values()):
+        e_BN = e_BLN[:, index]
+        entropies = []
+        for e_N in np.abs(e_BN):
+            share = e_N / e_N.sum()
+            entropies.append(-(share * np.log(share)).sum() / np.log(4))
+        assert row.entropy == pytest.approx(np.mean(entropies), rel=1e-6)
+        away = np.abs(e_BN - e_BN.mean(0)).sum() / len(e_BN)
+        assert row.variation == pytest.approx(away / (2 * np.abs(e_BN).sum(1).mean()), rel=1e-6)
+        assert np.ptp(entropies) > 0.1 and row.variation > 0.1, "too even to tell a mean from another"
+    for name in ("entropy", "variation"):
+        assert getattr(report, name) == pytest.approx(np.mean([getattr(row, name) for row in report.layers.values()]))
+
+
 def test_of_many_queries_the_rank_is_that_of_an_even_selection() -> None:
     made, query_BQ = two_linears(), queries(4 * RANK_QUERIES - 1, SETTINGS)
     report, e_BLN = health(made, query_BQ), mix(made, query_BQ)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lorweb.basis import analogy, basis_layers, router_of
-from lorweb.basis.internal import MODES, token_indices
+from lorweb.basis.internal import MODES, pool, stream_of, token_indices
 from tests.basis.cases import INTERNAL, config, trained
-from tests.basis.internal_cases import COLUMNS, ROWS, inputs
+from tests.basis.internal_cases import COLUMNS, ROWS, inputs, internal
 from tests.basis.oracle import coefficients, update
 from tests.tiny import TEXT_TOKENS, grid_ids, tiny_transformer
 
@@ -42,6 +42,47 @@ def test_modes_pool_the_quadrants_that_they_name(mode: str, rows: int, columns: 
     assert image_M.tolist() == wanted
     assert found["text"] is None
     assert found["joint"] is None if mode == "aa'bb'" else found["joint"].tolist() == [5 + i for i in wanted]
+
+
+def test_only_the_control_grid_decides_where_quadrants_end() -> None:
+    """A noisy grid of another size and a further reference (t = 2) lie beside it in the sequence."""
+    noisy, control = grid_ids(8, 8)[:64], grid_ids(2, 4)[8:]
+    ids = torch.cat([noisy, control, torch.tensor([[2.0, 0.0, 0.0]])])
+    found = {mode: token_indices(mode, ids, 0)["image"] for mode in MODES}
+    assert found.pop("aa'bb'") is None
+    starts = {"caa'bb'": [*range(8)], "caa'": [0, 1, 2, 3], "caa'b": [0, 1, 2, 3, 4, 5]}
+    assert {mode: image_M.tolist() for mode, image_M in found.items()} == {
+        mode: [64 + i for i in tokens] for mode, tokens in starts.items()
+    }
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_pooling_is_in_float32_whatever_comes_in(pooling: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, tokens_M = torch.randn(2, 300, 5, generator=generator).bfloat16(), torch.arange(0, 300, 2)
+    for chosen, picked in ((None, x), (tokens_M, x[:, ::2])):
+        rows = picked.double().numpy()
+        expected = rows.mean(1) if pooling == "avg" else rows.max(1)
+        found = pool(x, chosen, pooling)
+        assert found.dtype == torch.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert pool(x[:, 0], None, pooling).dtype == torch.float32 and torch.equal(pool(x[:, 0], None, pooling), x[:, 0])
+
+
+def test_streams_are_those_of_a_flux_block() -> None:
+    double = "transformer_blocks.3."
+    text = ["norm1_context.linear", "ff_context.net.0.proj", "ff_context.net.2", "attn.to_add_out"]
+    text += [f"attn.add_{x}_proj" for x in "qkv"]
+    image = ["norm1.linear", "ff.net.0.proj", "ff.net.2", "attn.to_out.0", *(f"attn.to_{x}" for x in "qkv")]
+    names = [name for name in basis_layers(internal()) if name.startswith("transformer_blocks.")]
+    assert sorted(name.split(".", 2)[2] for name in names) == sorted(text + image)
+    assert {stream_of(double + name) for name in text} == {"text"}
+    assert {stream_of(double + name) for name in image} == {"image"}
+    assert {stream_of(f"single_{double}{name}") for name in ("attn.to_q", "proj_mlp", "proj_out")} == {"joint"}
+    assert stream_of(f"transformer.{double}attn.to_q") == "image"
+    for outside in ("x_embedder", "my_transformer_blocks.0.attn.to_q", "norm_out.linear"):
+        with pytest.raises(ValueError, match=f"{outside} lies outside of the blocks"):
+            stream_of(outside)
 
 
 def test_a_grid_without_control_tokens_is_refused() -> None:

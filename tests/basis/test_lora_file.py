@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from lorweb.basis import analogy, mix
+from lorweb.basis.lora_file import DTYPES, known_dtype
 from lorweb.basis.mixes import mix_hash
 from tests.basis.cases import baked_lora, run
 from tests.tiny import bare_pipeline, tiny_transformer
@@ -47,11 +48,20 @@ def test_layers_without_a_name_are_refused(tmp_path: Path) -> None:
         baked.save(tmp_path / "x.safetensors", "a1111")  # type: ignore[arg-type]
 
 
+def test_dtypes_go_by_the_names_that_are_offered() -> None:
+    expected = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+    assert {name: known_dtype(name) for name in DTYPES} == expected
+    for name in ("float64", "half", "nn"):
+        with pytest.raises(ValueError, match=f"the dtype is '{name}'; use float16, bfloat16, float32"):
+            known_dtype(name)
+
+
 @pytest.mark.parametrize("lora_format", ["diffusers", "comfyui"])
 def test_the_file_says_what_it_is_in_equal_bytes(lora_format: Any, tmp_path: Path) -> None:
     model, baked, query_BQ = baked_lora(3)
-    for folder in ("one", "two"):
-        baked.save(tmp_path / folder / "warm.safetensors", lora_format, {"base": "tiny", "basis_sha256": "ab"})
+    told = {"base": "tiny", "basis_sha256": "ab", "rank": "what is measured goes before what is told"}
+    for folder, order in (("one", list(told)), ("two", list(told)[::-1])):
+        baked.save(tmp_path / folder / "warm.safetensors", lora_format, {key: told[key] for key in order})
     files = [tmp_path / folder / "warm.safetensors" for folder in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
     with safe_open(files[0], "pt") as file:
@@ -68,14 +78,15 @@ def test_the_file_says_what_it_is_in_equal_bytes(lora_format: Any, tmp_path: Pat
 
 
 def test_another_dtype_rounds_once_and_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
-    _, baked, _ = baked_lora()
+    _, baked, _ = baked_lora(3)
     half = baked.to(torch.float16)
     assert (half.rank, half.mix, half.errors) == (baked.rank, baked.mix, baked.errors)
+    assert half.total_error == baked.total_error > 0
     assert all(torch.equal(half.state_dict[key], value.half()) for key, value in baked.state_dict.items())
     half.save(tmp_path / "half.safetensors")
     baked.save(tmp_path / "full.safetensors")
     assert (tmp_path / "half.safetensors").stat().st_size < 0.7 * (tmp_path / "full.safetensors").stat().st_size
     key = "transformer.transformer_blocks.0.attn.to_q.lora_B.weight"
-    baked.state_dict[key][0, 0] = 1e6
+    baked.state_dict[key][0, 0] = -1e6
     with pytest.raises(ValueError, match=rf"'{key}' reaches 1e\+06, which is not finite as torch.float16"):
         baked.to(torch.float16)

@@ -4,11 +4,25 @@ import pytest
 import torch
 
 from lorweb.basis import combine, query_dim, views
-from lorweb.basis.query import MODES, encode, feature_dim
+from lorweb.basis.query import MODES, encode, feature_dim, sees_grid
 from tests.kontext_tiny import PixelEncoder, drawn_image
 
 WIDTHS = {"cat-aa'b": 2304, "ca'-ca": 768, "ca'-ca+cb": 768, "caa'": 768, "caa'b": 768, "caa'bb'": 768, "aa'bb'": 768}
 PATCH_WIDTHS = {"paa'b": 1024, "paa'b3": 1024, "cat-paa'b": 3072, "cat-paa'b3": 3072}
+
+VIEWS = {
+    "cat-aa'b": ("a", "a2", "b"),
+    "ca'-ca": ("a2", "a"),
+    "ca'-ca+cb": ("a2", "a", "b"),
+    "caa'": ("top",),
+    "caa'b": ("grid_blank",),
+    "caa'bb'": ("grid",),
+    "aa'bb'": ("grid",),
+    "paa'b": ("grid_blank",),
+    "paa'b3": ("grid_blank",),
+    "cat-paa'b": ("a", "a2", "b"),
+    "cat-paa'b3": ("a", "a2", "b"),
+}
 
 
 class ClipLarge(PixelEncoder):
@@ -33,6 +47,12 @@ def test_patch_modes_ask_for_patches_and_others_do_not(mode: str) -> None:
     for call in (lambda: encode(PixelEncoder(), mode, images), lambda: feature_dim(PixelEncoder(), mode)):
         with pytest.raises(ValueError, match="needs patch tokens, which encoder pixels-2x2 does not have; use a clip:"):
             call()
+
+
+def test_views_are_those_of_the_published_table_in_its_order() -> None:
+    assert {mode: views(mode) for mode in MODES} == VIEWS
+    alone = {"cat-aa'b", "ca'-ca", "ca'-ca+cb", "cat-paa'b", "cat-paa'b3"}
+    assert {mode for mode in MODES if not sees_grid(mode)} == alone
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

@@ -1,11 +1,15 @@
 """Sizes, crops and the way back, for images that fit nothing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
+from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar, batches
 from lorweb.kontext.codec import decode_latents, encode_image
 from lorweb.kontext.grid import Size, control_grid, quadrant_of
 from lorweb.kontext.load import Base
@@ -17,6 +21,10 @@ RULE = CanvasRule(Size(32, 48))
 def canvas(rule: CanvasRule, *queries: Image.Image) -> Canvas:
     exemplar = Exemplar.of(drawn_image(0, 90, 60), drawn_image(1, 45, 30), rule)
     return Canvas.of(exemplar, list(queries), rule)
+
+
+def test_what_a_rule_does_unless_told_otherwise() -> None:
+    assert CanvasRule(Size(32, 48)) == CanvasRule(Size(32, 48), "crop", "fixed", 0.05, "quadrant")
 
 
 def test_every_quadrant_has_the_rules_size_and_b_keeps_all_of_itself() -> None:
@@ -76,13 +84,35 @@ def test_a_and_a2_of_two_aspects_are_refused_unless_stretching_is_asked_for() ->
     a, a2 = drawn_image(0, 60, 30), drawn_image(1, 30, 60)
     with pytest.raises(ValueError, match="their aspects differ"):
         Exemplar.of(a, a2, RULE)
+    with pytest.raises(ValueError, match="their aspects differ"):
+        Exemplar.of(a, a2, CanvasRule(Size(32, 32), fit="pad"))
     assert Exemplar.of(a, a2, CanvasRule(Size(32, 32), fit="stretch")).a2.size == (30, 60)
+
+
+@settings(deadline=None)
+@given(wide=st.lists(st.booleans(), min_size=1, max_size=9), most=st.integers(1, 4))
+def test_batches_are_runs_of_one_quadrant_cut_at_most(wide: list[bool], most: int) -> None:
+    """Each image says its place by its colour; groupby and slices are the oracle."""
+    queries = [Image.new("RGB", (8, 4) if is_wide else (4, 4), (i, 0, 0)) for i, is_wide in enumerate(wide)]
+    found = list(batches(iter(queries), CanvasRule(Size(32, 32), shape="from_b"), most))
+    runs = [[i for i, _ in run] for _, run in itertools.groupby(enumerate(wide), key=lambda pair: pair[1])]
+    expected = [run[i : i + most] for run in runs for i in range(0, len(run), most)]
+    assert [[image.getpixel((0, 0))[0] for image in batch] for _, batch in found] == expected
+    assert [first for first, _ in found] == [batch[0] for batch in expected]
+
+
+def test_a_query_that_cannot_be_used_is_named_by_its_place_among_all() -> None:
+    queries = [drawn_image(0), drawn_image(1), drawn_image(2), Image.new("RGB", (1, 4000))]
+    for most in (2, 8):
+        with pytest.raises(ValueError, match=r"b\[3\] has 1x4000 px"):
+            list(batches(queries, RULE, most))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"quadrant": Size(40, 32)}, "quadrant is 40x32 px; both sides must be multiples of 16"),
+        ({"quadrant": Size(32, 40)}, "quadrant is 32x40 px; both sides must be multiples of 16"),
         ({"fit": "squash"}, "fit is 'squash'; use one of crop, pad, stretch"),
         ({"shape": "round"}, "shape is 'round'"),
         ({"latents": "both"}, "latents is 'both'"),

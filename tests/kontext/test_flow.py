@@ -25,6 +25,12 @@ def test_weights_have_mean_one_over_the_table(kind: flow.Weighting) -> None:
     assert flow.weigh(kind, TABLE).mean().item() == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", get_args(flow.Weighting))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_weights_have_the_dtype_of_their_timesteps(kind: flow.Weighting, dtype: torch.dtype) -> None:
+    assert flow.weigh(kind, TABLE.to(dtype)).dtype == dtype
+
+
 def test_plain_weights_weigh_nothing() -> None:
     assert torch.equal(flow.weigh("plain", TABLE), torch.ones(1000))
 
@@ -65,7 +71,24 @@ def test_the_loss_is_the_weighted_mean_square_against_noise_minus_data() -> None
     expected = np.mean([w * ((row - (noise - data)) ** 2).mean() for w, row, data, noise in rows])
     assert flow.flow_loss(v, x0, x1, weight).item() == pytest.approx(expected, rel=1e-5)
     assert flow.flow_loss(x1 - x0, x0, x1, weight).item() == 0
-    assert flow.sample_losses(v.bfloat16(), x0, x1).dtype == torch.float32
+
+
+def test_dtypes_follow_the_latents_and_losses_are_float32() -> None:
+    """The timesteps and weights of a batch are float32 whatever the latents are, or float64 from a table of numpy."""
+    x, t = torch.randn(3, 4), torch.tensor([0.2, 0.5, 0.7], dtype=torch.float64)
+    for dtype in (torch.bfloat16, torch.float32):
+        z = flow.add_noise(x.to(dtype), 2 * x.to(dtype), t)
+        assert z.dtype == dtype
+        torch.testing.assert_close(z.float(), (1 + t[:, None].float()) * x, rtol=0.02, atol=0.02)
+        assert flow.flow_loss(z, z, z + 1, t).dtype == torch.float32
+
+
+def test_losses_of_16_bit_tensors_are_made_in_float32() -> None:
+    v, x0, x1 = (torch.randn(4, 5, 6).bfloat16() for _ in range(3))
+    rows, data, noise = (value.double().numpy().reshape(4, -1) for value in (v, x0, x1))
+    found = flow.sample_losses(v, x0, x1)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, ((rows - (noise - data)) ** 2).mean(1), rtol=1e-5)
 
 
 def test_a_weight_of_the_wrong_batch_is_refused() -> None:

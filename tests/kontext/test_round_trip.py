@@ -93,6 +93,7 @@ def test_a_canvas_gives_every_b_back_whole_and_shows_a_and_a2_upright(
             check_back(restore(quadrant_of(grid, *corner), where_a), where_a, seed)
 
 
+@settings(deadline=None)
 @given(b=SIDES, quadrant=QUADRANTS)
 def test_a_quadrant_from_b_keeps_the_area_and_bs_orientation(b: tuple[int, int], quadrant: Size) -> None:
     """Each side is the ideal one to within half a token, and at least one token; the ideal area is that of a square."""

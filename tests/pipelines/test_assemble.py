@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import yaml
 
 from lorweb.data.catalogue import load_catalogue
 from lorweb.data.manifest import Manifest, read_manifest, write_manifest
@@ -61,7 +62,23 @@ def test_again_the_same_bytes(paired):
     assemble.main()
     first = contents(paired / "data/analogies")
     assemble.main()
-    assert contents(paired / "data/analogies") == first and len(first) == 6
+    assert contents(paired / "data/analogies") == first and len(first) == 7
+
+
+def test_the_card_has_the_counts_and_licences_of_the_pairs(paired):
+    assemble.main()
+    text = (paired / "data/analogies/README.md").read_text(encoding="utf-8")
+    rows = read_table(paired / "data/pairs", PAIR).to_pylist()
+    _, front, body = text.split("---\n", 2)
+    assert yaml.safe_load(front)["license"] == "other" and yaml.safe_load(front)["size_categories"] == ["n<1K"]
+    assert f"| pairs | {len(rows)} |" in body
+    for licence, number in Counter(row["licence"] for row in rows).items():
+        assert f"| {licence} | {number} |" in body
+    for kind in {row["edit_type"] for row in rows}:
+        own = [row for row in rows if row["edit_type"] == kind]
+        assert f"| {kind} | {len({row['task'] for row in own})} | {len(own)} |" in body
+    metrics = json.loads((paired / "metrics/assemble.json").read_text())
+    assert f"can be drawn | {metrics['train_combinations']['analogies']:,} |" in body
 
 
 def test_derived_tasks_are_trained_with_their_weights(paired):

@@ -3,8 +3,6 @@
 import io
 import json
 import struct
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -16,7 +14,7 @@ from lorweb.data.shards import read_table
 from lorweb.records import REJECT, SOURCE
 from pipelines import collect
 from pipelines._rows import in_process
-from tests.pipelines.projects import ROOT, contents, write_params
+from tests.pipelines.projects import contents, write_params
 
 
 def png(seed, size=(96, 80), mode="RGB", fmt="PNG"):
@@ -52,7 +50,7 @@ def poisoned(tmp_path, monkeypatch):
     (tmp_path / "images").mkdir()
     for name, data in {**POISON, **GOOD}.items():
         (tmp_path / "images" / name).write_bytes(data)
-    reader = {"reader": "folder", "path": "images", "licence": "CC0-1.0"}
+    reader = {"reader": "folder", "name": "mine", "path": "images", "licence": "CC0-1.0", "captions": "none"}
     write_params(tmp_path, {"collect": {"readers": [reader], "max_error_rate": 0.9}})
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -72,15 +70,6 @@ def check_poisoned(folder):
 
 def test_a_poisoned_folder_ends_as_rejects_with_reasons(poisoned):
     collect.main(in_process)
-    check_poisoned(poisoned)
-
-
-@pytest.mark.ray
-def test_a_poisoned_folder_through_the_real_stage(poisoned, ray_cluster, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", ray_cluster)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    done = subprocess.run([sys.executable, "-m", "pipelines.collect"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
     check_poisoned(poisoned)
 
 
@@ -114,7 +103,7 @@ def test_a_replaced_file_alone_is_read_again(poisoned):
 
 
 def test_two_readers_of_one_source_are_refused(poisoned):
-    reader = {"reader": "folder", "path": "images", "licence": "CC0-1.0"}
+    reader = {"reader": "folder", "name": "mine", "path": "images", "licence": "CC0-1.0", "captions": "none"}
     write_params(poisoned, {"collect": {"readers": [reader, reader]}})
     with pytest.raises(SystemExit, match=r"two entries of collect\.readers give the source 'folder:"):
         collect.main(in_process)

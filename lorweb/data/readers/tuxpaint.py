@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from lorweb.data.decode import decode_rgb, square
+from lorweb.data.decode import decode_rgb, large_enough, square
 from lorweb.data.readers.base import Facts, Location, ReaderSection, SourceRow, source_row
 from lorweb.data.rejects import Rejected
 
@@ -52,12 +52,9 @@ class TuxpaintReader:
             image = decode_rgb(path.read_bytes(), max_pixels)
         except OSError as error:
             raise Rejected("unreadable", f"cannot read {path.name}: {error.strerror}") from error
-        short = min(image.size)
-        if short < size / 4:
-            raise Rejected("too_small", f"{image.width} x {image.height} pixels for size {size}", short, size / 4)
         name = location.origin.partition(":")[2]
         facts = Facts(f"stamp:{name}", "photo", _caption(path), "GPL-2.0-or-later")
-        return source_row(location, square(image, size), facts)
+        return source_row(location, square(large_enough(image, size), size), facts)
 
 
 def _caption(path: Path) -> str:

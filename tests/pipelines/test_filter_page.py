@@ -1,0 +1,60 @@
+"""The page of the filter: real candidates with known bad pairs among them, its counts and its pictures."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from lorweb.data.shards import read_table
+from lorweb.records import PAIR, REJECT
+from pipelines import filter as stage
+from pipelines._rows import in_process
+from tests.pipelines.projects import ROOT, write_params
+
+
+def test_the_page_counts_and_shows_what_left_and_what_stayed(project):
+    checks = [
+        {"score": "change", "min": 0.05, "max": None, "edit_types": []},
+        {"score": "subject", "min": -0.5, "max": None, "edit_types": ["colour"]},
+    ]
+    write_params(project, {"filter": {"checks": checks}})
+    stage.main(in_process)
+    first = Path("reports/filter.html").read_text(encoding="utf-8")
+    kept = Counter(row["edit_type"] for row in read_table(project / "data/pairs", PAIR).to_pylist())
+    rejects = read_table(project / "data/pairs/rejects", REJECT).to_pylist()
+    assert kept and any(row["check"] == "change_min" for row in rejects)
+    for kind, number in kept.items():
+        total = sum(row["edit_type"] == kind for row in read_table(project / "data/candidates", PAIR).to_pylist())
+        assert f"<td>{kind}</td><td>{total}</td><td>{number}</td>" in first
+    refused = [row for row in rejects if row["check"] == "change_min"]
+    for row in refused[:3]:
+        assert f"pair {row['id']}" in first, "a refused pair is shown"
+    assert first.count("<svg") >= 2 and first.count("data:image/jpeg") >= 2 * 6
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", first), "it loads nothing from anywhere"
+    stage.main(in_process)
+    assert Path("reports/filter.html").read_text(encoding="utf-8") == first
+
+
+def test_known_bad_pairs_are_measured_by_the_benchmark(project):
+    """The script of benchmarks/ on the small project: every kind has its line, and pairs without change are refused."""
+    script = ROOT / "benchmarks" / "filter_quality.py"
+    shutil.copy(ROOT / "params.yaml", project / "params.yaml")
+    code = (
+        "import sys; sys.argv = ['x', '--per-kind', '3', '--json', 'quality.json']; sys.path[:0] = sys.orig_argv[-2:];"
+        "from pipelines import filter as stage; from pipelines._rows import in_process; real = stage.main;"
+        "stage.main = lambda: real(in_process); import filter_quality; filter_quality.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(script.parent)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = {row["name"]: row for row in json.loads(Path("quality.json").read_text(encoding="utf-8"))}
+    kinds = ("no_op", "wrong_edit", "wrong_subject", "swapped", "corrupted")
+    shares = {f"{kind}: {what}" for kind in kinds for what in ("recall", "precision")}
+    assert set(found) == {*shares, "good pairs refused"}
+    assert found["no_op: recall"]["ratio"] == 1.0 and found["no_op: recall"]["n"] >= 3
+    assert all(row["low"] <= row["ratio"] <= row["high"] for row in found.values())
+    assert all(f"| {name} |" in done.stdout for name in found)
