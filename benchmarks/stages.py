@@ -47,10 +47,8 @@ def project(folder: Path, rows: int) -> None:
         "editors": [{"editor": "embedded", "tasks": tasks, "pool": pool}],
         "sources_per_task": -(-rows // len(tasks)),
     }
-    for scorer in params["filter"].get("scorers", []):
+    for scorer in params["filter"]["scorers"]:
         scorer["pool"] = pool
-    if "pool" in params["filter"]:
-        params["filter"]["pool"] = pool
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 

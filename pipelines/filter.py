@@ -63,8 +63,9 @@ def main(execute: Execute | None = None) -> None:
             write_rows(rejects, folder / "rejects", REJECT)
             write_rows(looks, folder / "look", LOOK)
             shutil.copyfile(CANDIDATES / TASKS, folder / TASKS)
+            code = {"score": VERSION, **scored.revisions}
             recipe = cfg.model_dump(mode="json", include={"relative", "checks", "best", "duplicates"})
-            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, {"score": VERSION}))
+            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, code))
         curve = survival(((places[name].edit_type, own) for name, own in scores.items()), cfg.checks)
         write_text(SURVIVAL, as_csv(curve))
         refused = {row["id"]: row["check"] for row in rejects}
@@ -74,7 +75,7 @@ def main(execute: Execute | None = None) -> None:
         by_type: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rejects:
             by_type[row["check"]][places[row["id"]].edit_type] += 1
-        metrics.update(count(len(items), rows, rejects, {"score": scored.pace}), rejected_by_edit_type=by_type)
+        metrics.update(count(len(items), rows, rejects, scored.pace), rejected_by_edit_type=by_type)
 
 
 def image_reader(at: Mapping[str, Any]) -> Callable[[str], Pair]:
