@@ -6,9 +6,14 @@ A scorer is a row function with actors and a journal of its own: adding or chang
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from sys import intern
 from typing import Any, Final
+
+import pyarrow as pa
 
 from lorweb.config import Filter
 from lorweb.data.checks import Refusal, reject
@@ -19,9 +24,9 @@ from lorweb.data.scorers.build import describe
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
-from lorweb.records import PAIR, SOURCE, load_scores
+from lorweb.records import NOTE, PAIR, SOURCE, load_scores
 from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, schema_of, unpacked
-from pipelines._results import Results
+from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
 VERSION: Final = 3
@@ -36,12 +41,14 @@ class Measured:
     Attributes:
         pace: function -> how fast it went.
         revisions: scorer -> its revision, for the manifest.
+        notes: what scorers said in words, as tables of `records.NOTE`.
     """
 
     evidence: Evidence
     rejects: list[dict[str, Any]]
     pace: Mapping[str, Mapping[str, Any]]
     revisions: Mapping[str, str]
+    notes: Callable[[], Iterator[pa.Table]]
 
 
 def measure(cfg: Filter, candidates: Path, items: list[Item], execute: Execute | None) -> Measured:
@@ -73,6 +80,7 @@ def measure(cfg: Filter, candidates: Path, items: list[Item], execute: Execute |
         rejects + unmeasured,
         {f"score_{own.name}": results.pace for own, results in parts},
         {own.name: own.revision for own in facts},
+        lambda: _notes(parts),
     )
 
 
@@ -149,6 +157,20 @@ def _evidence(parts: Sequence[tuple[ScorerFacts, Results]], scores: Scores) -> E
     )
 
 
+def _notes(parts: Sequence[tuple[ScorerFacts, Results]]) -> Iterator[pa.Table]:
+    """Streamed and merged in the order of the pairs; a pair of which nobody said anything has no row."""
+
+    def told(facts: ScorerFacts, results: Results) -> Iterator[tuple[str, str, Any]]:
+        for table in results.tables(columns=["id", "notes"]):
+            rows = table.to_pylist()
+            yield from ((row["id"], facts.name, json.loads(row["notes"])) for row in rows if row["notes"] != "{}")
+
+    together = groupby(merge(*(told(*part) for part in parts)), key=itemgetter(0))
+    rows = ((name, json.dumps({scorer: own for _, scorer, own in said}, sort_keys=True)) for name, said in together)
+    while chunk := list(islice(rows, CHUNK)):
+        yield pa.table([pa.array(column, pa.string()) for column in zip(*chunk, strict=True)], schema=NOTE)
+
+
 def _hashes(results: Results, scores: Scores) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for table in results.tables(columns=["id", "hashes"]):
@@ -160,19 +182,12 @@ def _hashes(results: Results, scores: Scores) -> dict[str, tuple[int, int]]:
 
 
 def _changes(results: Results, encoder: str, scores: Scores) -> Callable[[], Iterator[tuple[str, Vector]]]:
-    def stream() -> Iterator[tuple[str, Vector]]:
-        for name, (change,) in _rows(results, [f"change.{encoder}"], scores):
-            yield name, change
-
-    return stream
+    return lambda: ((name, change) for name, (change,) in _rows(results, [f"change.{encoder}"], scores))
 
 
 def _sides(results: Results, encoder: str, scores: Scores) -> Callable[[], Iterator[tuple[str, Vector, Vector]]]:
-    def stream() -> Iterator[tuple[str, Vector, Vector]]:
-        for name, (before, after) in _rows(results, [f"{side}.{encoder}" for side in SIDES], scores):
-            yield name, before, after
-
-    return stream
+    columns = [f"{side}.{encoder}" for side in SIDES]
+    return lambda: ((name, before, after) for name, (before, after) in _rows(results, columns, scores))
 
 
 def _rows(results: Results, columns: list[str], scores: Scores) -> Iterator[tuple[str, list[Vector]]]:

@@ -1,5 +1,6 @@
 """Several scorers in the filter stage: each its own work, merged into one evidence."""
 
+import json
 import re
 
 import numpy as np
@@ -11,7 +12,7 @@ from lorweb.data.decode import decode_rgb
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.scorers import judge
 from lorweb.data.shards import read_index, read_table, write_rows
-from lorweb.records import PAIR, REJECT, load_scores
+from lorweb.records import NOTE, PAIR, REJECT, load_scores
 from pipelines import filter as stage
 from pipelines._filter_scores import measure
 from pipelines._rows import in_process
@@ -58,6 +59,17 @@ def test_the_guides_example_runs(few):
         assert {"change", "similarity.effnet", "direction", "direction.effnet", "magnitude.effnet"} <= set(own)
 
 
+@pytest.mark.ray
+def test_it_gives_the_same_on_ray(few, ray_cluster):
+    write_params(few, yaml.safe_load(re.search(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)[1]))
+    stage.main(in_process)
+    first = contents(few / "data/pairs")
+    for journal in journals(few):
+        journal.unlink()
+    stage.main()
+    assert contents(few / "data/pairs") == first
+
+
 def test_every_block_of_the_guide_is_valid(few):
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", GUIDE, re.DOTALL)]
     entries = [entry for block in blocks if isinstance(block, list) for entry in block]
@@ -83,6 +95,7 @@ def test_one_scorer_more_or_changed_leaves_the_others_work_alone(few):
     assert journals(few) == third
     use(few, EMBEDDED)
     stage.main(in_process)
+    assert not (few / "data/pairs/notes").exists()  # nobody said anything
     assert contents(few / "data/pairs") == alone and journals(few) == third
 
 
@@ -139,6 +152,9 @@ def test_a_pair_without_a_verdict_leaves_only_where_a_grade_is_used(few, monkeyp
         own = [load_scores(row["scores"]) for row in kept]
         assert sorted(row["judge_invalid"] for row in own) == [0.0] * (len(own) - 1) + [1.0]
         assert sum("judge_quality" in row for row in own) == len(own) - 1
+        notes = {row["id"]: json.loads(row["notes"]) for row in read_table(few / "data/pairs/notes", NOTE).to_pylist()}
+        assert len(notes) == 8 and set(notes) > {row["id"] for row in kept[1:]}
+        assert sorted(note["judge"]["judge"][:8] for note in notes.values()) == ["3 of 3 r", *["The cup "] * 7]
         asked = len(server.asked)
         use(few, EMBEDDED, asking, checks=[{"score": "judge_quality", "min": 4, "max": None, "edit_types": []}])
         stage.main(in_process)
