@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
+from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.sections import EditType, Pool, Positive, Section, Share
 
 
@@ -80,12 +81,12 @@ class Duplicates(Section):
 
 
 class Filter(Section):
+    scorers: Annotated[tuple[ScorerConfig, ...], Field(min_length=1)]
     relative: tuple[str, ...]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
     best: Best | None
     duplicates: Duplicates
     max_error_rate: Share
-    pool: Pool
 
 
 class Assemble(Section):

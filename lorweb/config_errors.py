@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-TAGS = ("reader", "editor", "source")  # keys that say which entry of a list of kinds this is
+TAGS = ("reader", "editor", "source", "scorer")  # keys that say which entry of a list of kinds this is
 
 
 def sentence(fault: Any, root: type[BaseModel]) -> str:

@@ -110,6 +110,14 @@ DERIVED: Final = pa.schema(
     ]
 )
 
+# What scorers said of pairs in words, such as a judge's reason. data/pairs/notes, where a scorer says anything.
+NOTE: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # of a candidate, kept or refused
+        pa.field("notes", pa.string(), nullable=False),  # JSON object {scorer: {name: text}}
+    ]
+)
+
 # What decides whether two pairs look alike, by pair: 64-bit perceptual hashes as 16 hex digits.
 LOOK: Final = pa.schema(
     [

@@ -1,120 +1,197 @@
-"""Filter, first part: what is measured of candidate pairs, kept by scorer, and read again as evidence."""
+"""Filter, first part: every scorer over all candidate pairs, each kept by itself, and read again as evidence.
 
-from collections.abc import Callable, Iterator, Mapping
+A scorer is a row function with actors and a journal of its own: adding or changing one leaves the others' work alone.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
+from sys import intern
 from typing import Any, Final
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from lorweb.config import Filter
+from lorweb.data.checks import Refusal, reject
 from lorweb.data.decide import Evidence
-from lorweb.data.decode import decode_rgb
-from lorweb.data.scores import SafetyNet, score_pairs
-from lorweb.data.shards import RowReader
-from lorweb.records import PAIR, dump_scores, load_scores
-from pipelines._results import Results
-from pipelines._rows import Execute, Item, Result, RowJob, run_rows
+from lorweb.data.rejects import Rejected
+from lorweb.data.scorers.base import SIDES, ScorerFacts
+from lorweb.data.scorers.build import describe
+from lorweb.data.scorers.entries import ScorerConfig
+from lorweb.data.scorers.names import check_scorers, scores_in_use
+from lorweb.data.shards import iter_tables
+from lorweb.records import NOTE, PAIR, SOURCE, load_scores
+from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, schema_of, unpacked
+from pipelines._results import CHUNK, Results
+from pipelines._rows import Execute, Item, RowJob, run_rows
 
-VERSION: Final = 2
-MAX_PIXELS: Final = 1 << 28  # candidates are our own images; the limit only stops a damaged header
-SCORED: Final = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("scores", pa.string(), nullable=False),
-        pa.field("change", pa.large_binary(), nullable=False),  # float16 [D], feature(a') - feature(a)
-        pa.field("before", pa.large_binary(), nullable=False),  # float16 [D], layout features of a
-        pa.field("after", pa.large_binary(), nullable=False),  # of a'
-        pa.field("before_hash", pa.string(), nullable=False),  # 64-bit perceptual hashes as hex
-        pa.field("after_hash", pa.string(), nullable=False),
-    ]
-)
-Vector = NDArray[np.float32]
-
-
-class ScorePairs:
-    """The worker: candidate pairs -> scores, features, perceptual hashes."""
-
-    def __init__(self, candidates: str) -> None:
-        self.rows = RowReader(Path(candidates), PAIR, ["id", "before", "after"])
-        self.net = SafetyNet()
-
-    def __call__(self, items: list[Item]) -> list[Result]:
-        pairs = [self.rows(item["at"]) for item in items]
-        before, after = ([decode_rgb(pair[side], MAX_PIXELS) for pair in pairs] for side in ("before", "after"))
-        found = score_pairs(self.net, before, after)
-        return [
-            {
-                "id": pair["id"],
-                "scores": dump_scores(found.scores[i]),
-                "change": packed(found.direction[i]),
-                "before": packed(found.layout[0][i]),
-                "after": packed(found.layout[1][i]),
-                "before_hash": found.phash[i][0],
-                "after_hash": found.phash[i][1],
-            }
-            for i, pair in enumerate(pairs)
-        ]
-
-
-def packed(vector_D: Vector) -> bytes:
-    """Features as they are stored: float16."""
-    return np.asarray(vector_D, dtype="<f2").tobytes()
-
-
-def unpacked(data: bytes) -> Vector:
-    """The inverse of `packed`, float32."""
-    return np.frombuffer(data, dtype="<f2").astype(np.float32)
+VERSION: Final = 3
+SOURCES: Final = Path("data/sources")
+__all__ = ["MAX_PIXELS", "VERSION", "Measured", "measure"]
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Evidence of all pairs that could be measured, the rejects of the others, and how fast it went."""
+class Measured:
+    """Evidence of all pairs that could be measured, and the rejects of the others.
+
+    Attributes:
+        pace: function -> how fast it went.
+        revisions: scorer -> its revision, for the manifest.
+        notes: what scorers said in words, as tables of `records.NOTE`.
+    """
 
     evidence: Evidence
     rejects: list[dict[str, Any]]
-    pace: Mapping[str, Any]
+    pace: Mapping[str, Mapping[str, Any]]
+    revisions: Mapping[str, str]
+    notes: Callable[[], Iterator[pa.Table]]
 
 
-def measure(cfg: Filter, candidates: Path, items: list[Item], execute: Execute | None) -> Scored:
-    """Measure all candidates, as far as earlier runs have not."""
-    job = RowJob(
+def measure(cfg: Filter, candidates: Path, items: list[Item], execute: Execute | None) -> Measured:
+    """Measure all candidates by all scorers, as far as earlier runs have not.
+
+    `items` hold id, source_id, at and digests. A pair that one scorer refuses is not shown to the next.
+
+    Raises:
+        FileNotFoundError, ValueError: what a scorer needs is not there, scorers that do not go together, or a score
+            that nobody gives; before anything is measured.
+        StageFailed: a scorer refused too many pairs.
+    """
+    entries = [(entry, describe(entry)) for entry in cfg.scorers]
+    facts = [own for _, own in entries]
+    check_scorers(cfg, facts)
+    words = _words(candidates, facts, items)
+    parts: list[tuple[ScorerFacts, Results]] = []
+    rejects: list[dict[str, Any]] = []
+    left = items
+    for entry, own in entries:
+        results = run_rows(job_of(cfg, candidates, entry, own), (_item(item, own, words) for item in left), execute)
+        parts.append((own, results))
+        rejects += results.rejects
+        gone = {row["id"] for row in results.rejects}
+        left = [item for item in left if item["id"] not in gone] if gone else left
+    scores, unmeasured = _merged(cfg, parts, {item["id"] for item in left})
+    return Measured(
+        _evidence(parts, scores),
+        rejects + unmeasured,
+        {f"score_{own.name}": results.pace for own, results in parts},
+        {own.name: own.revision for own in facts},
+        lambda: _notes(parts),
+    )
+
+
+def job_of(cfg: Filter, candidates: Path, entry: ScorerConfig, facts: ScorerFacts) -> RowJob:
+    """The row job of one scorer; names are unique, so that its journals are its own."""
+    return RowJob(
         stage="filter",
-        function="score",
+        function=f"score_{facts.name}",
         worker=ScorePairs,
-        arguments=(str(candidates.resolve()),),
-        identity=(VERSION, SafetyNet().revision),
-        schema=SCORED,
-        pool=cfg.pool,
+        arguments=(str(candidates.resolve()), entry, facts),
+        identity=(VERSION, facts.name, facts.revision),
+        schema=schema_of(facts),
+        pool=entry.pool,
         max_error_rate=cfg.max_error_rate,
     )
-    results = run_rows(job, items, execute)
-    rows = results.index(["id", "scores", "before_hash", "after_hash"])
-    evidence = Evidence(
-        scores={row["id"]: load_scores(row["scores"]) for row in rows},
-        changes={"safety": _changes(results)},
-        layout=_layout(results),
-        content=_layout(results),
-        hashes={row["id"]: (int(row["before_hash"], 16), int(row["after_hash"], 16)) for row in rows},
+
+
+def _item(item: Item, facts: ScorerFacts, words: Mapping[str, Mapping[str, str]]) -> Item:
+    """What decides the answer of one scorer: a changed instruction is no new work where pixels alone are read."""
+    own = {name: item[name] for name in ("id", "at", *(f"{side}_sha256" for side in SIDES))}
+    return {**own, **{name: words[name][item["id"]] for name in facts.reads}}
+
+
+def _words(candidates: Path, facts: Sequence[ScorerFacts], items: Sequence[Item]) -> dict[str, dict[str, str]]:
+    """Instruction, edit type and caption of every pair, as far as a scorer reads them: {name: {pair id: text}}."""
+    wanted = {name for own in facts for name in own.reads}
+    words: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    for name in wanted & {"instruction", "edit_type"}:
+        for table in iter_tables(candidates, PAIR, ["id", name]):
+            words[name] |= zip(table["id"].to_pylist(), map(intern, table[name].to_pylist()), strict=True)
+    if "caption" in wanted:
+        captions: dict[str, str] = {}
+        for table in iter_tables(SOURCES, SOURCE, ["id", "caption"]):
+            captions |= zip(table["id"].to_pylist(), table["caption"].to_pylist(), strict=True)
+        words["caption"] = {item["id"]: captions.get(item["source_id"], "") for item in items}
+    return words
+
+
+Scores = dict[str, dict[str, float]]
+
+
+def _merged(
+    cfg: Filter, parts: Sequence[tuple[ScorerFacts, Results]], left: set[str]
+) -> tuple[Scores, list[dict[str, Any]]]:
+    """All scores of the pairs that every scorer took, and the rejects of those that lack a score which is in use."""
+    used, scores = scores_in_use(cfg), {name: {} for name in sorted(left)}
+    lacking: dict[str, Rejected] = {}
+    for facts, results in parts:
+        for table in results.tables(columns=["id", "scores", "lacks"]):
+            for row in table.to_pylist():
+                if row["id"] not in scores:
+                    continue
+                found = load_scores(row["scores"])
+                scores[row["id"]] |= found
+                if row["lacks"] != "null" and any(key in used and key not in found for key in facts.keys):
+                    lacking.setdefault(row["id"], Rejected(*json.loads(row["lacks"])))
+    rejects = [reject(Refusal(name, "filter", scores.pop(name)), why) for name, why in lacking.items()]
+    return scores, rejects
+
+
+def _evidence(parts: Sequence[tuple[ScorerFacts, Results]], scores: Scores) -> Evidence:
+    """Features are streamed from the journals at every call. `content` are the features of the first encoder that is
+    no layout; without one, the layout.
+    """
+    places = {name: results for facts, results in parts for name in facts.places}
+    content = next((name for name in places if name != "layout"), "layout")
+    hashed = next(results for facts, results in parts if facts.hashes)
+    return Evidence(
+        scores=scores,
+        changes={name: _changes(results, name, scores) for facts, results in parts for name in facts.encoders},
+        layout=_sides(places["layout"], "layout", scores) if "layout" in places else None,
+        content=_sides(places[content], content, scores) if content in places else None,
+        hashes=_hashes(hashed, scores),
     )
-    return Scored(evidence, results.rejects, results.pace)
 
 
-def _changes(results: Results) -> Callable[[], Iterator[tuple[str, Vector]]]:
-    def stream() -> Iterator[tuple[str, Vector]]:
-        for table in results.tables(columns=["id", "change"]):
-            for row in table.to_pylist():
-                yield row["id"], unpacked(row["change"])
+def _notes(parts: Sequence[tuple[ScorerFacts, Results]]) -> Iterator[pa.Table]:
+    """Streamed and merged in the order of the pairs; a pair of which nobody said anything has no row."""
 
-    return stream
+    def told(facts: ScorerFacts, results: Results) -> Iterator[tuple[str, str, Any]]:
+        for table in results.tables(columns=["id", "notes"]):
+            rows = table.to_pylist()
+            yield from ((row["id"], facts.name, json.loads(row["notes"])) for row in rows if row["notes"] != "{}")
+
+    together = groupby(merge(*(told(*part) for part in parts)), key=itemgetter(0))
+    rows = ((name, json.dumps({scorer: own for _, scorer, own in said}, sort_keys=True)) for name, said in together)
+    while chunk := list(islice(rows, CHUNK)):
+        yield pa.table([pa.array(column, pa.string()) for column in zip(*chunk, strict=True)], schema=NOTE)
 
 
-def _layout(results: Results) -> Callable[[], Iterator[tuple[str, Vector, Vector]]]:
-    def stream() -> Iterator[tuple[str, Vector, Vector]]:
-        for table in results.tables(columns=["id", "before", "after"]):
-            for row in table.to_pylist():
-                yield row["id"], unpacked(row["before"]), unpacked(row["after"])
+def _hashes(results: Results, scores: Scores) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for table in results.tables(columns=["id", "hashes"]):
+        for row in table.to_pylist():
+            if row["id"] in scores:
+                hashes = json.loads(row["hashes"])
+                found[row["id"]] = (int(hashes["before"], 16), int(hashes["after"], 16))
+    return found
 
-    return stream
+
+def _changes(results: Results, encoder: str, scores: Scores) -> Callable[[], Iterator[tuple[str, Vector]]]:
+    return lambda: ((name, change) for name, (change,) in _rows(results, [f"change.{encoder}"], scores))
+
+
+def _sides(results: Results, encoder: str, scores: Scores) -> Callable[[], Iterator[tuple[str, Vector, Vector]]]:
+    columns = [f"{side}.{encoder}" for side in SIDES]
+    return lambda: ((name, before, after) for name, (before, after) in _rows(results, columns, scores))
+
+
+def _rows(results: Results, columns: list[str], scores: Scores) -> Iterator[tuple[str, list[Vector]]]:
+    for table in results.tables(columns=["id", *columns]):
+        for row in table.to_pylist():
+            if row["id"] in scores:
+                yield row["id"], [unpacked(row[name]) for name in columns]

@@ -5,6 +5,7 @@ import io
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from lorweb.data.filter_page import FilterPage, Pair, bound_rows, counts_of, ren
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.data.tasks import TASKS, read_tasks
-from lorweb.records import LOOK, PAIR, REJECT, dump_scores
+from lorweb.records import LOOK, NOTE, PAIR, REJECT, dump_scores
 from pipelines._filter_scores import MAX_PIXELS, VERSION, measure
 from pipelines._metrics import count
 from pipelines._rows import Execute
@@ -62,9 +63,11 @@ def main(execute: Execute | None = None) -> None:
             rows = write_shards(kept_pairs(scores, gone), folder, PAIR)
             write_rows(rejects, folder / "rejects", REJECT)
             write_rows(looks, folder / "look", LOOK)
+            write_notes(scored.notes(), folder / "notes")
             shutil.copyfile(CANDIDATES / TASKS, folder / TASKS)
+            code = {"score": VERSION, **scored.revisions}
             recipe = cfg.model_dump(mode="json", include={"relative", "checks", "best", "duplicates"})
-            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, {"score": VERSION}))
+            write_manifest(folder, Manifest(rows, {"candidates": fingerprint(CANDIDATES)}, recipe, code))
         curve = survival(((places[name].edit_type, own) for name, own in scores.items()), cfg.checks)
         write_text(SURVIVAL, as_csv(curve))
         refused = {row["id"]: row["check"] for row in rejects}
@@ -74,7 +77,14 @@ def main(execute: Execute | None = None) -> None:
         by_type: dict[str, Counter[str]] = defaultdict(Counter)
         for row in rejects:
             by_type[row["check"]][places[row["id"]].edit_type] += 1
-        metrics.update(count(len(items), rows, rejects, {"score": scored.pace}), rejected_by_edit_type=by_type)
+        metrics.update(count(len(items), rows, rejects, scored.pace), rejected_by_edit_type=by_type)
+
+
+def write_notes(tables: Iterator[pa.Table], folder: Path) -> None:
+    """What scorers said in words, where they said anything."""
+    first = next(tables, None)
+    if first is not None:
+        write_shards(chain([first], tables), folder, NOTE)
 
 
 def image_reader(at: Mapping[str, Any]) -> Callable[[str], Pair]:

@@ -101,6 +101,7 @@ PLUMBING = [
     "lorweb/config_errors.py",
     "lorweb/sections.py",
     "lorweb/data/editors/entries.py",
+    "lorweb/data/scorers/entries.py",
     "lorweb/records.py",
     "lorweb/serving/tracking.py",
     "lorweb/hub.py",

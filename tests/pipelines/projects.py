@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {
         "editors": [{"editor": "embedded", "tasks": ["colour/hue-*", "geometry/mirror"], "pool": POOL}],
         "sources_per_task": 6,
     },
-    "filter": {"pool": POOL},
+    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL}]},
     "assemble": {"test_per_task": 1, "val_per_task": 1},
     "encode": {"pool": POOL},
 }

@@ -96,7 +96,7 @@ def test_the_survival_table_is_monotone_in_every_curve(few):
 
 def test_an_unknown_score_is_a_sentence(few):
     write_params(few, {"filter": {"checks": [{**CHECKS[0], "score": "beauty"}], "max_error_rate": 0.1}})
-    with pytest.raises(SystemExit, match=r"'beauty'; there are only change"):
+    with pytest.raises(SystemExit, match=r"unknown score 'beauty'; did you mean '.*'\? Known: change"):
         stage.main(in_process)
 
 

@@ -1,0 +1,173 @@
+"""What Ray costs the data stages: each row function on Ray's actors against a plain loop over the same batches.
+
+python benchmarks/stages.py [--rows 10000] [--stages collect generate filter] [--sizes 1000 10000 100000] [--quick]
+                            [--json FILE] [--into FILE]
+
+Both sides write the same journal and the same output. One actor stands against one process, each computing on one
+thread; rates count from the first batch, since actors load their networks before (the seconds of that are in
+`metrics/<stage>.json` as `start_s`). `--sizes` measures how time and the driver's memory grow with the rows of
+`generate` (pixel edits of small images) on Ray.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import _report
+import yaml
+from _table import paste
+
+ROOT = Path(__file__).parents[1]
+MARKS = ("<!-- stages -->", "<!-- /stages -->")
+STYLES = ("thumbs", "critters", "clay", "sprouts", "moods", "cutouts", "planets", "landscape", "pixel-art")
+SCORED = 8  # of as many rows the filter scores one: a network looks at both images
+TARGET = 0.85
+CODE = (
+    "import sys, json; from pathlib import Path; import importlib; stage, how = sys.argv[1:];"
+    "from pipelines._rows import in_process; module = importlib.import_module(f'pipelines.{stage}');"
+    "module.main(in_process) if how == 'loop' else module.main()"
+)
+
+
+def project(folder: Path, rows: int) -> None:
+    """Parameters for about `rows` sources, pairs and scored pairs: small drawn images, edits of pixels."""
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    pool = {"actors": 1, "cpus": 0.5, "gpus": 0, "batch_size": 32}
+    seeds = -(-rows // len(STYLES))
+    readers = [{"reader": "dicebear", "styles": list(STYLES), "seeds": seeds, "first_seed": 0}]
+    params["collect"] |= {"size": 64, "readers": readers, "pool": pool}
+    tasks = ["colour/sepia", "colour/grey", "colour/invert", "geometry/mirror"]
+    params["generate"] |= {
+        "editors": [{"editor": "embedded", "tasks": tasks, "pool": pool}],
+        "sources_per_task": -(-rows // len(tasks)),
+    }
+    for scorer in params["filter"]["scorers"]:
+        scorer["pool"] = pool
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+def run(stage: str, how: str, folder: Path) -> dict[str, Any]:
+    """Run a stage from nothing, "ray" or "loop"; returns what its one row function told of itself."""
+    shutil.rmtree(folder / ".work" / stage, ignore_errors=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", CODE, stage, how], cwd=folder, env=environment, check=True)
+    told = json.loads((folder / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
+    function: dict[str, Any] = next(iter(told["functions"].values()))
+    return {**function, "seconds": told["seconds"]}
+
+
+def compare(stage: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """A row: rate on Ray over the rate of the loop, rounds interleaved; the median and its spread."""
+    pairs = []
+    for number in range(rounds):
+        order = ("ray", "loop") if number % 2 == 0 else ("loop", "ray")
+        pairs.append({how: run(stage, how, folder) for how in order})
+    ratios = sorted(pair["ray"]["rows_per_s"] / pair["loop"]["rows_per_s"] for pair in pairs)
+    middle = ratios[len(ratios) // 2]
+    one = pairs[0]
+    name = f"{stage}, {one['ray']['rows']} rows"
+    return {
+        "name": name,
+        "rival": "plain loop",
+        "ratio": middle,
+        "low": ratios[0],
+        "high": ratios[-1],
+        "target": TARGET,
+        "met": middle >= TARGET,
+        "unit": "rows/s, Ray / plain loop",
+        "n": rounds,
+        "rows_per_s": one["ray"]["rows_per_s"],
+        "rival_rows_per_s": one["loop"]["rows_per_s"],
+        "driver_megabytes": one["ray"]["driver_megabytes"],
+        "worker_megabytes": one["ray"]["worker_megabytes"],
+    }
+
+
+def growth(size: int, folder: Path) -> dict[str, Any]:
+    """A row: `generate` of `size` rows on Ray, its seconds per row and the driver's peak memory."""
+    project(folder, size)
+    run("collect", "loop", folder)
+    told = run("generate", "ray", folder)
+    return {
+        "name": f"generate, {told['rows']} rows",
+        "rival": "itself",
+        "ratio": told["seconds"] / told["rows"],
+        "target": None,
+        "met": None,
+        "unit": "seconds per row, start included",
+        "n": 1,
+        "rows_per_s": told["rows_per_s"],
+        "driver_megabytes": told["driver_megabytes"],
+        "worker_megabytes": told["worker_megabytes"],
+    }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The rows as two tables, with the command and the machine that gave them."""
+    lines = ["| stage | Ray / plain loop | spread | target | met | rows/s | n |", "|---" * 7 + "|"]
+    for row in (row for row in rows if row["rival"] == "plain loop"):
+        met = "yes" if row["met"] else "**no**"
+        spread = f"{row['low']:.2f} – {row['high']:.2f}"
+        cells = (
+            row["name"],
+            f"{row['ratio']:.2f}",
+            spread,
+            f"≥ {row['target']:g}",
+            met,
+            f"{row['rows_per_s']:.1f}",
+            row["n"],
+        )
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    grown = [row for row in rows if row["rival"] == "itself"]
+    if grown:
+        lines += ["", "| stage | ms per row, start included | rows/s | driver, MB | worker, MB |", "|---" * 5 + "|"]
+        for row in grown:
+            memory = f"{row['driver_megabytes']} | {row['worker_megabytes']}"
+            lines.append(f"| {row['name']} | {1000 * row['ratio']:.1f} | {row['rows_per_s']:.1f} | {memory} |")
+    return "\n".join([*lines, "", f"Measured by `{rows[0]['command']}` on {rows[0]['machine']}"])
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--rows", type=int, default=10_000)
+    options.add_argument("--stages", nargs="*", default=["collect", "generate", "filter"])
+    options.add_argument("--sizes", nargs="*", type=int, default=[1_000, 10_000, 100_000])
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--quick", action="store_true", help="few rows, one round: a few minutes")
+    options.add_argument("--json", type=Path, help="write the results there")
+    options.add_argument("--into", type=Path, help="a Markdown file with the marks, for the tables")
+    given = options.parse_args(argv)
+    if given.quick:
+        given.rows, given.sizes, given.rounds = 400, [200, 800], 1
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as place:
+        for stage in given.stages:
+            folder = Path(place) / stage
+            project(folder, given.rows if stage != "filter" else max(40, given.rows // SCORED))
+            for before in ("collect", "generate")[: ("collect", "generate", "filter").index(stage)]:
+                run(before, "loop", folder)
+            rows.append(compare(stage, folder, given.rounds))
+            print(rows[-1], flush=True)
+        for size in given.sizes:
+            rows.append(growth(size, Path(place) / f"size{size}"))
+            print(rows[-1], flush=True)
+    sizes = " ".join(map(str, given.sizes))
+    command = f"python benchmarks/stages.py --rows {given.rows} --rounds {given.rounds} --sizes {sizes}"
+    rows = [{**row, "machine": _report.machine(), "command": command} for row in rows]
+    print(markdown(rows))
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if given.into:
+        paste(markdown(rows), given.into, MARKS)
+
+
+if __name__ == "__main__":
+    main()
