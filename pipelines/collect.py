@@ -119,7 +119,6 @@ def main(execute: Execute | None = None) -> None:
     params = load_params()
     cfg = params.collect
     with stage("collect") as metrics:
-        items = list(locate(cfg))
         recipe = cfg.model_dump(mode="json", include={"size", "max_pixels", "readers"})
         job = RowJob(
             stage="collect",
@@ -131,7 +130,7 @@ def main(execute: Execute | None = None) -> None:
             pool=cfg.pool,
             max_error_rate=cfg.max_error_rate,
         )
-        results = run_rows(job, items, execute)
+        results = run_rows(job, locate(cfg), execute)  # listed as it is worked off, never whole in memory
         facts = results.index(["id", "sha256", "given_task", "given_sha256"])
         twice = repeated(facts)
         rejects = results.rejects + [reject(Refusal(i, "collect", {}), why) for i, why in twice.items()]
@@ -143,7 +142,7 @@ def main(execute: Execute | None = None) -> None:
             write_rows(rejects, folder / "rejects", REJECT)
             write_manifest(folder, Manifest(rows, {}, recipe, {"read": VERSION}))
         given = {"pairs": len(tasks), "tasks": len(set(tasks))}
-        metrics.update(count(len(items), rows, rejects, {"read": results.pace}), given=given)
+        metrics.update(count(rows + len(rejects), rows, rejects, {"read": results.pace}), given=given)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lorweb.config import Best, Check, Duplicates, Filter, Pool
+from lorweb.config import Best, Check, Duplicates, Filter
 from lorweb.data.decide import Evidence, PairPlace, decide, task_scores
 
 COUNT = 12
@@ -14,14 +14,16 @@ NAMES = list(PLACES)
 
 def cfg(checks=(("change", 0.0, None),), best=None, distance=0, cosine=None, relative=()):
     made = [Check(score=score, min=low, max=high, edit_types=()) for score, low, high in checks]
-    pool = Pool(actors=1, cpus=1, gpus=0, batch_size=1)
-    return Filter(
-        relative=relative,
-        checks=made,
-        best=best,
-        duplicates=Duplicates(distance=distance, cosine=cosine),
-        max_error_rate=0.5,
-        pool=pool,
+    pool = {"actors": 1, "cpus": 1, "gpus": 0, "batch_size": 1}
+    return Filter.model_validate(
+        {
+            "scorers": [{"scorer": "embedded", "pool": pool}],
+            "relative": relative,
+            "checks": made,
+            "best": best,
+            "duplicates": Duplicates(distance=distance, cosine=cosine),
+            "max_error_rate": 0.5,
+        }
     )
 
 
