@@ -31,9 +31,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Served:
-    """The address, and what was asked so far: (path, parsed body)."""
+    """The address, the script that it goes on with, and what was asked so far: (path, parsed body)."""
 
     url: str
+    script: list[Answer]
     asked: list[tuple[str, Any]]
 
 
@@ -41,6 +42,7 @@ class Served:
 def serving(script: Sequence[Answer]) -> Iterator[Served]:
     """A server on loopback that answers by the script; the last answer again and again."""
     asked: list[tuple[str, Any]] = []
+    script = list(script)
     done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -67,7 +69,7 @@ def serving(script: Sequence[Answer]) -> Iterator[Served]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Served(f"http://127.0.0.1:{server.server_port}/v1", asked)
+        yield Served(f"http://127.0.0.1:{server.server_port}/v1", script, asked)
     finally:
         done.set()
         server.shutdown()

@@ -102,8 +102,9 @@ def local(folder, **changes):
     return {"scorer": "judge", "model": str(folder), "endpoint": None, **NUMBERS, "temperature": 0.01, **changes}
 
 
-def test_a_local_judge_grades(judges):
-    answers = scored(some_pairs(), **local(judges[0]))
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_local_judge_grades(judges, dtype):
+    answers = scored(some_pairs(), **local(judges[0], dtype=dtype))
     grades = {"judge_adherence": 8.0, "judge_quality": 4.0, "judge_preservation": 2.0}
     for found in answers:
         assert found.scores == {**grades, "judge_overall": pytest.approx(4.0), "judge_invalid": 0.0}

@@ -1,6 +1,5 @@
 """Several scorers in the filter stage: each its own work, merged into one evidence."""
 
-import json
 import re
 
 import numpy as np
@@ -10,41 +9,18 @@ import yaml
 from lorweb.config import load_params
 from lorweb.data.decode import decode_rgb
 from lorweb.data.manifest import Manifest, write_manifest
-from lorweb.data.scorers import judge
 from lorweb.data.shards import read_index, read_table, write_rows
-from lorweb.records import NOTE, PAIR, REJECT, load_scores
+from lorweb.records import PAIR, SOURCE, load_scores
 from pipelines import filter as stage
 from pipelines._filter_scores import measure
 from pipelines._rows import in_process
-from tests.data.judging import VERDICT, Answer, endpoint_judge, serving
-from tests.pipelines.projects import POOL, ROOT, contents, write_params
-
-GUIDE = (ROOT / "docs/data_scorers.md").read_text(encoding="utf-8")
-EMBEDDED = {"scorer": "embedded", "pool": POOL}
-CHECKS = [{"score": "detail", "min": 0.0, "max": None, "edit_types": []}]
-BRIGHT = {"scorer": "python", "class": "my_scorers:Brightness", "options": {"scale": 100}, "pool": POOL}
+from tests.pipelines.projects import POOL, contents, write_params
+from tests.pipelines.scorer_project import BRIGHT, CHECKS, EMBEDDED, GUIDE, eight_candidates, journals, told, use
 
 
 @pytest.fixture
 def few(project):
-    """Eight candidates, the user's module beside them."""
-    rows = read_table(project / "data/candidates", PAIR).to_pylist()[:8]
-    write_rows(rows, project / "data/candidates", PAIR)
-    (project / "my_scorers.py").write_text(re.search(r"```python\n(.*?)```", GUIDE, re.DOTALL)[1])
-    return project
-
-
-def use(folder, *scorers, checks=CHECKS, **more):
-    write_params(folder, {"filter": {"scorers": list(scorers), "checks": checks, "relative": [], **more}})
-
-
-def journals(folder):
-    return {p: p.stat().st_mtime_ns for p in (folder / ".work/filter").rglob("rows-*.arrow")}
-
-
-def told(folder):
-    kept = read_table(folder / "data/pairs", PAIR).to_pylist()
-    return kept, read_table(folder / "data/pairs/rejects", REJECT).to_pylist()
+    return eight_candidates(project)
 
 
 def test_the_guides_example_runs(few):
@@ -113,6 +89,21 @@ def test_only_scorers_that_read_an_instruction_are_asked_again_when_it_changes(f
     assert fresh and {path.parent.name.split("-")[0] for path in fresh} == {"score_reader"}
 
 
+def test_captions_are_those_of_the_sources(few):
+    (few / "caption_scorers.py").write_text(
+        "from lorweb.data.scorers import Scored\n"
+        "class Letters:\n    name, revision, keys, reads = 'letters', '1', ('letters',), ('caption',)\n"
+        "    def __init__(self, options): pass\n"
+        "    def __call__(self, pairs): return [Scored({'letters': len(p.caption)}) for p in pairs]\n"
+    )
+    captions = {row["id"]: row["caption"] for row in read_table(few / "data/sources", SOURCE).to_pylist()}
+    use(few, EMBEDDED, {**BRIGHT, "class": "caption_scorers:Letters", "options": {}})
+    stage.main(in_process)
+    kept, _ = told(few)
+    found = {row["source_id"]: load_scores(row["scores"])["letters"] for row in kept}
+    assert found == {source: len(captions[source]) for source in found} and min(found.values()) > 0
+
+
 def test_features_come_by_name_and_only_of_pairs_that_all_scorers_took(few):
     second = {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style", "pool": POOL}
     (few / "picky.py").write_text(
@@ -140,28 +131,6 @@ def test_features_come_by_name_and_only_of_pairs_that_all_scorers_took(few):
         np.linalg.norm(b) == pytest.approx(1, abs=1e-3) for _, b, _ in evidence.content()
     )  # effnet's, not the layout
     assert set(found.revisions) == {"embedded", "features_effnet", "picky"} == {n[6:] for n in found.pace}
-
-
-def test_a_pair_without_a_verdict_leaves_only_where_a_grade_is_used(few, monkeypatch):
-    monkeypatch.setattr(judge, "PAUSE_S", 0.01)
-    with serving([Answer("no idea")] * 3 + [Answer(VERDICT)]) as server:
-        asking = {**endpoint_judge(server.url), "pool": POOL}
-        use(few, EMBEDDED, asking)
-        stage.main(in_process)
-        kept, _ = told(few)
-        own = [load_scores(row["scores"]) for row in kept]
-        assert sorted(row["judge_invalid"] for row in own) == [0.0] * (len(own) - 1) + [1.0]
-        assert sum("judge_quality" in row for row in own) == len(own) - 1
-        notes = {row["id"]: json.loads(row["notes"]) for row in read_table(few / "data/pairs/notes", NOTE).to_pylist()}
-        assert len(notes) == 8 and set(notes) > {row["id"] for row in kept[1:]}
-        assert sorted(note["judge"]["judge"][:8] for note in notes.values()) == ["3 of 3 r", *["The cup "] * 7]
-        asked = len(server.asked)
-        use(few, EMBEDDED, asking, checks=[{"score": "judge_quality", "min": 4, "max": None, "edit_types": []}])
-        stage.main(in_process)
-        again, rejects = told(few)
-        assert len(server.asked) == asked and len(again) == len(kept) - 1
-        (reject,) = [row for row in rejects if row["check"] == "judge_invalid"]
-        assert "no idea" in reject["reason"] and load_scores(reject["scores"])["judge_invalid"] == 1
 
 
 @pytest.mark.parametrize(
