@@ -92,7 +92,7 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(project, monke
     drawn = []
     real = Runner.__init__
     monkeypatch.setattr(
-        Runner, "__init__", lambda self, job, folder: (drawn.append(job.stage), real(self, job, folder))[1]
+        Runner, "__init__", lambda self, job, *rest: (drawn.append(job.stage), real(self, job, *rest))[1]
     )
     reasons = " ".join(run()["reasons"])
     assert "promote" in drawn, "the champion was not measured on the new settings"
