@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from lorweb.basis.files import write_text
-from lorweb.charts import line_chart
+from lorweb.charts import line_chart, page_style
 from lorweb.config import Check, parse_params
 from lorweb.data.checks import applies
 from lorweb.data.shards import iter_tables
@@ -171,5 +171,7 @@ def write_page(path: Path, samples: Sequence[Sample], bounds: Sequence[Bound]) -
 
     template = Path(__file__).parent / "data" / "calibration.html"
     charts = [(bound, curves(samples, bound)) for bound in bounds]
-    page = jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True).render(charts=charts)
+    page = jinja2.Template(template.read_text(encoding="utf-8"), autoescape=True).render(
+        style=page_style(), charts=charts
+    )
     write_text(path, page)

@@ -4,11 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Final
 
 WIDTH: Final = 720  # user units; the page scales the drawing to its own width
 ROW: Final = 18
 LABEL: Final = 210
+
+
+def page_style() -> str:
+    """The style sheet of every page that we write: light and dark, laptop and phone, and the classes of the charts."""
+    return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from lorweb.basis.bare import load_bare
 from lorweb.basis.config import BasisConfig
 from lorweb.basis.files import write_safetensors, write_text
 from lorweb.basis.lora_file import DTYPES, known_dtype
+from lorweb.basis.low_rank import rounded
 from lorweb.basis.official import find_weights, official_state
 from lorweb.basis.official_config import (
     config_of,
@@ -109,10 +110,7 @@ def _cast(tensors: dict[str, Tensor], came_as: CameAs, asked: str | None) -> tup
     cast: dict[str, Tensor] = {}
     worst, where = 0.0, ""
     for key, value in tensors.items():
-        cast[key] = value.to(own.get(key, usual))
-        if not bool(cast[key].isfinite().all()):
-            top = float(value.abs().max())
-            raise ValueError(f"'{key}' reaches {top:g}, not finite as {cast[key].dtype}; use --dtype float32")
+        cast[key] = rounded(value, own.get(key, usual), f"'{key}'")
         error = float((cast[key].double() - value.double()).abs().max())
         if error > worst:
             worst, where = error, key

@@ -1,6 +1,6 @@
 """What the parameter models of all stages are made of; they stand apart so that parts can declare their own entries."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +15,15 @@ class Section(BaseModel):
     """A group of parameters: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OwnClass(Section):
+    """A class of the user's own, "module:Class", made with `options`; the key in the file is `class`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+
+    class_: Annotated[str, Field(alias="class", pattern=r"^[\w.]+:\w+$")]
+    options: dict[str, Any]
 
 
 class Pool(Section):

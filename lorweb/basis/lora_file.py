@@ -5,7 +5,7 @@ Legend: R rank, I in_features, O out_features.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -44,19 +44,6 @@ class Baked:
             ValueError: an unknown format, or a layer that has no name in it.
         """
         return to_comfyui(self.state_dict) if known_format(lora_format) == "comfyui" else self.state_dict
-
-    def to(self, dtype: torch.dtype) -> "Baked":
-        """The same LoRA in another dtype; float16 halves the file.
-
-        Raises:
-            ValueError: a value is not finite in it.
-        """
-        cast = {key: value.to(dtype) for key, value in self.state_dict.items()}
-        for key, value in cast.items():
-            if not bool(value.isfinite().all()):
-                top = float(self.state_dict[key].abs().max())
-                raise ValueError(f"'{key}' reaches {top:g}, which is not finite as {dtype}; use bfloat16 or float32")
-        return replace(self, state_dict=cast)
 
     def save(self, path: Path, lora_format: LoraFormat = "diffusers", facts: Mapping[str, str] | None = None) -> None:
         """Write one safetensors file; equal content is equal bytes. Atomic.

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lorweb.basis.config import BasisConfig
 from lorweb.basis.files import check_tensors, read_safetensors, write_safetensors, write_text
 from lorweb.basis.inject import add_basis, basis_layers, router_of, target_sizes
+from lorweb.basis.low_rank import rounded
 from lorweb.basis.official_config import read_yaml, yaml_tree
 
 PREFIX: Final = "transformer."
@@ -77,11 +78,7 @@ def save_official(
     Raises:
         ValueError: no basis, or a value overflows the dtype.
     """
-    tensors: dict[str, Tensor] = {}
-    for key, value in official_state(transformer).items():
-        tensors[key] = value.to(dtype)
-        if not bool(tensors[key].isfinite().all()):
-            raise ValueError(f"'{key}' reaches {float(value.abs().max()):g}, not finite as {dtype}; use torch.float32")
+    tensors = {key: rounded(value, dtype, f"'{key}'") for key, value in official_state(transformer).items()}
     weights, settings = folder / f"{name}.safetensors", folder / "config.yaml"
     write_safetensors(weights, tensors, {"format": "pt"})
     tree = yaml_tree(router_of(transformer).config, encoder, facts)

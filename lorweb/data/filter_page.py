@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from PIL import Image
 
-from lorweb.charts import line_chart
+from lorweb.charts import line_chart, page_style
 from lorweb.config import Check
 from lorweb.data.checks import applies
 from lorweb.data.decide import PairPlace, Scores
@@ -119,5 +119,5 @@ def render(page: FilterPage) -> str:
 
     template = Path(__file__).with_name("filter.html").read_text(encoding="utf-8")
     checks = sorted({check for found in page.counts.values() for check in found} - {"kept"})
-    html: str = jinja2.Template(template, autoescape=True).render(page=page, checks=checks)
+    html: str = jinja2.Template(template, autoescape=True).render(style=page_style(), page=page, checks=checks)
     return html

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lorweb.charts import TaskBar, line_chart, task_bars
+from lorweb.charts import TaskBar, line_chart, page_style, task_bars
 from lorweb.evaluation.gate import Metrics
 from lorweb.evaluation.pictures import LABELS, PictureRow, data_uri, heat_image, png_bytes
 from lorweb.evaluation.results import CELLS
@@ -56,6 +56,7 @@ class ReportData:
 def render(data: ReportData) -> str:
     """The page as text; the same data gives the same text."""
     page: str = _template().render(
+        style=page_style(),
         data=data,
         cells=[(cell, CELLS.get(cell, cell.replace("_", ": ", 1))) for cell in data.metrics],
         models=_models(data.metrics),

@@ -53,10 +53,11 @@ def test_it_rounds_once_and_the_file_is_about_half(model: Any, tmp_path: Path) -
     assert sizes[0] < 0.7 * sizes[1]
 
 
-def test_what_the_dtype_cannot_hold_is_refused(model: Any) -> None:
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_the_dtype_cannot_hold_is_refused(model: Any, sign: int) -> None:
     mix_BLN = mix(model, queries(1, SETTINGS)).detach()
     layer = next(iter(basis_layers(model).values()))
-    layer.B.data[0, 0] = 1e6 / float(mix_BLN[0, 0, 0])
+    layer.B.data[0, 0] = sign * 1e6 / float(mix_BLN[0, 0, 0])
     with pytest.raises(
         ValueError, match=r"norm1.linear\.B reaches 1e\+06, which is not finite as torch.float16; use bfloat16"
     ):

@@ -1,10 +1,10 @@
 """Parameters of the editors and of where instructions come from: entries of `generate`, without their code."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from lorweb.sections import Pool, Positive, Section
+from lorweb.sections import OwnClass, Pool, Positive, Section
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 Offload = Literal["none", "model", "sequential"]
@@ -98,14 +98,10 @@ class GivenConfig(EditorEntry):
     editor: Literal["given"]
 
 
-class PythonConfig(EditorEntry):
-    """A class of the user's own, "module:Class", made with `options`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+class PythonConfig(EditorEntry, OwnClass):
+    """An editor of the user's own (lorweb.data.editors.base.Editor)."""
 
     editor: Literal["python"]
-    class_: Annotated[str, Field(alias="class", pattern=r"^[\w.]+:\w+$")]
-    options: dict[str, Any]
 
 
 EditorConfig = Annotated[

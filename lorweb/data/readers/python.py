@@ -4,10 +4,9 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
 from PIL import Image
-from pydantic import ConfigDict, Field
 
 from lorweb.data.plugins import code_of, load_class
 from lorweb.data.readers.base import GivenPair, GivenRow, Location, Reader, ReaderSection, SourceRow
@@ -15,20 +14,17 @@ from lorweb.data.readers.captions import storable
 from lorweb.data.rejects import Rejected
 from lorweb.hub import first_line
 from lorweb.records import stable_id
-from lorweb.sections import EDIT_TYPES
+from lorweb.sections import EDIT_TYPES, OwnClass
 
 _METHODS = ("locations", "read")
 
 
-class PythonReaderConfig(ReaderSection):
-    """`class`: "module:Class", made with the one argument `options`; see `Reader` for what it has to do."""
+class PythonReaderConfig(ReaderSection, OwnClass):
+    """A reader of the user's own; see `Reader` for what it has to do."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
     ROWS: ClassVar = ("class_", "options")
 
     reader: Literal["python"]
-    class_: Annotated[str, Field(alias="class", pattern=r"^[\w.]+:\w+$")]
-    options: dict[str, Any]
 
     def rows_depend_on(self) -> str:
         """Class, options, and the code of the file that the class stands in."""

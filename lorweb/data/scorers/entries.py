@@ -1,11 +1,11 @@
 """Parameters of the scorers: entries of `filter.scorers`, without their code."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from lorweb.sections import Pool, Positive, Section
+from lorweb.sections import OwnClass, Pool, Positive, Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,40}$")]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -121,14 +121,10 @@ class JudgeConfig(ScorerEntry):
     dtype: Dtype
 
 
-class PythonScorerConfig(ScorerEntry):
-    """A class of the user's own, "module:Class", made with `options`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+class PythonScorerConfig(ScorerEntry, OwnClass):
+    """A scorer of the user's own (lorweb.data.scorers.base.Scorer)."""
 
     scorer: Literal["python"]
-    class_: Annotated[str, Field(alias="class", pattern=r"^[\w.]+:\w+$")]
-    options: dict[str, Any]
 
 
 ScorerConfig = Annotated[
