@@ -76,7 +76,7 @@ def test_the_fused_updates_are_the_layers_updates_below_each_other(rank: int | N
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_fusing_keeps_the_dtype_and_every_bit(dtype: torch.dtype) -> None:
     _, baked, _ = baked_lora(2)
-    lora = baked.to(dtype).state_dict
+    lora = {key: value.to(dtype) for key, value in baked.state_dict.items()}
     fused = to_comfyui(lora)
     assert {value.dtype for key, value in fused.items() if not key.endswith(".alpha")} == {dtype}
     up = fused["lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight"]
