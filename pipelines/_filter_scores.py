@@ -13,7 +13,9 @@ from pathlib import Path
 from sys import intern
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lorweb.config import Filter
 from lorweb.data.checks import Refusal, reject
@@ -24,13 +26,14 @@ from lorweb.data.scorers.build import describe
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
-from lorweb.records import NOTE, PAIR, SOURCE, load_scores
-from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, schema_of, unpacked
+from lorweb.records import NOTE, PAIR, SOURCE, load_scores, unpack_features
+from pipelines._filter_worker import MAX_PIXELS, ScorePairs, schema_of
 from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
 VERSION: Final = 3
 SOURCES: Final = Path("data/sources")
+Vector = NDArray[np.float32]
 __all__ = ["MAX_PIXELS", "VERSION", "Measured", "measure"]
 
 
@@ -194,4 +197,4 @@ def _rows(results: Results, columns: list[str], scores: Scores) -> Iterator[tupl
     for table in results.tables(columns=["id", *columns]):
         for row in table.to_pylist():
             if row["id"] in scores:
-                yield row["id"], [unpacked(row[name]) for name in columns]
+                yield row["id"], [unpack_features(row[name]) for name in columns]

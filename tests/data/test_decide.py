@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lorweb.config import Best, Check, Duplicates, Filter
+from lorweb.config import Alike, Best, Check, Filter
 from lorweb.data.decide import Evidence, PairPlace, decide, task_scores
 
 COUNT = 12
@@ -21,7 +21,7 @@ def cfg(checks=(("change", 0.0, None),), best=None, distance=0, cosine=None, rel
             "relative": relative,
             "checks": made,
             "best": best,
-            "duplicates": Duplicates(distance=distance, cosine=cosine),
+            "duplicates": Alike(distance=distance, cosine=cosine),
             "max_error_rate": 0.5,
         }
     )
