@@ -38,15 +38,15 @@ class Evidence:
     Attributes:
         scores: pair id -> its own scores.
         changes: encoder -> (pair id, feature(a') - feature(a)) of every pair, again at each call. The first encoder
-            gives `direction` and `magnitude`, the others `direction.<encoder>` and `magnitude.<encoder>`.
-        layout: spatial features of a and a' for `subject`, or None.
+            gives `direction`, `magnitude` and `edit`, the others `direction.<encoder>` and so on.
+        spatial: features of a and a' for `subject`, of the kinds that lorweb.data.subjects weighs; may be empty.
         content: features of a and a' that find pairs of the same content, or None.
         hashes: pair id -> perceptual hashes of a and a'.
     """
 
     scores: Scores
     changes: Mapping[str, Change]
-    layout: Vectors | None
+    spatial: Mapping[str, Vectors]
     content: Vectors | None
     hashes: Mapping[str, tuple[int, int]]
 
@@ -54,8 +54,8 @@ class Evidence:
 def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: Iterable[str]) -> Scores:
     """The scores of each pair with those added that only its task gives.
 
-    `direction`, `magnitude` (lorweb.data.directions), `subject` (lorweb.data.subjects), and `<score>.standing` for each
-    name in `relative`.
+    `direction`, `magnitude` and `edit` (lorweb.data.directions), `subject` (lorweb.data.subjects), and
+    `<score>.standing` for each name in `relative`.
 
     Raises:
         ValueError: a name in `relative` that nobody measures.
@@ -66,9 +66,10 @@ def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: I
         for name, agrees in agreement(_with_tasks(change, places)).items():
             found[name][f"direction{suffix}"] = agrees.direction
             found[name][f"magnitude{suffix}"] = agrees.magnitude
-    if evidence.layout is not None:
+            found[name][f"edit{suffix}"] = agrees.edit
+    if evidence.spatial:
         belongs = {name: Place(places[name].task, places[name].subject) for name in found}
-        for name, margin in own_subject(evidence.layout, belongs).items():
+        for name, margin in own_subject(evidence.spatial, belongs).items():
             found[name]["subject"] = margin
     task = {name: places[name].task for name in found}
     for score in relative:
