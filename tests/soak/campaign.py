@@ -36,7 +36,8 @@ PROJECT: dict[str, Any] = {
     "collect": {"readers": [{"reader": "photos", "crops": 6}, {"reader": "dicebear", "styles": ["thumbs", "clay"],
                                                              "seeds": 24, "first_seed": 0}], "pool": POOL},
     "generate": {"sources_per_task": 8, "editors": [{"editor": "embedded", "tasks": ["colour/*"], "pool": POOL}]},
-    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL}]},
+    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL},
+                           {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style", "pool": POOL}]},
     "assemble": {"train_subjects": [], "test_subjects": 0.3, "val_subjects": 0.2},
     "encode": {"quadrant": 32, "pool": POOL},
 }  # fmt: skip
