@@ -37,7 +37,8 @@ PROJECT: dict[str, Any] = {
                                                              "seeds": 24, "first_seed": 0}], "pool": POOL},
     "generate": {"sources_per_task": 8, "editors": [{"editor": "embedded", "tasks": ["colour/*"], "pool": POOL}]},
     "filter": {"scorers": [{"scorer": "embedded", "pool": POOL},
-                           {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style", "pool": POOL}]},
+                           {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style",
+                            "pool": POOL}]},
     "assemble": {"train_subjects": [], "test_subjects": 0.3, "val_subjects": 0.2},
     "encode": {"quadrant": 32, "pool": POOL},
 }  # fmt: skip
