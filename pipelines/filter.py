@@ -67,7 +67,7 @@ def main(execute: Execute | None = None) -> None:
         places = {item["id"]: PairPlace(*(item[name] for name in FACTS[1:])) for item in items}
         scored = measure(cfg, CANDIDATES, items, execute)
         evidence = scored.evidence
-        scores = task_scores(evidence, places, cfg.relative)
+        scores = task_scores(cfg, evidence, places)
         gone = decide(cfg, evidence, places, scores)
         rejects = scored.rejects + [reject(Refusal(name, "filter", scores[name]), why) for name, why in gone.items()]
         with publishing(OUT, "filter") as folder:

@@ -45,7 +45,7 @@ def evidence():
 
 
 def run(cfg, evidence):
-    scores = task_scores(evidence, PLACES, cfg.relative)
+    scores = task_scores(cfg, evidence, PLACES)
     return scores, decide(cfg, evidence, PLACES, scores)
 
 
@@ -85,7 +85,7 @@ def test_the_same_content_is_found_by_features(evidence):
 
 
 def test_a_changed_threshold_reads_no_feature_again(evidence):
-    scores = task_scores(evidence, PLACES, ())
+    scores = task_scores(cfg(), evidence, PLACES)
 
     def never():
         raise AssertionError("deciding looked at features")
