@@ -25,7 +25,7 @@ from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
 from lorweb.records import NOTE, PAIR, SOURCE, load_scores
-from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, schema_of, unpacked
+from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, picked, schema_of, unpacked
 from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
@@ -95,6 +95,7 @@ def job_of(cfg: Filter, candidates: Path, entry: ScorerConfig, facts: ScorerFact
         schema=schema_of(facts),
         pool=entry.pool,
         max_error_rate=cfg.max_error_rate,
+        picked=picked(entry),
     )
 
 
