@@ -169,16 +169,13 @@ def test_a_changed_threshold_in_the_code_measures_nothing_again(project, tmp_pat
     eight_candidates(project)
     use(project, EMBEDDED)
     tree = tmp_path / "tree"
-    shutil.copytree(ROOT / "lorweb", tree / "lorweb", ignore=shutil.ignore_patterns("__pycache__", "kontext.*"))
-    shutil.copytree(ROOT / "pipelines", tree / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", tree)
+    for name in CODE:
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
 
     def scored():
         code = "from pipelines import filter, _rows; filter.main(_rows.in_process); print(filter.__file__)"
-        environment = {**os.environ, "PYTHONPATH": str(tree)}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-        )
+        where = {**os.environ, "PYTHONPATH": str(tree)}
+        done = subprocess.run([sys.executable, "-c", code], env=where, capture_output=True, text=True, check=False)
         assert str(tree) in done.stdout, done.stderr
         return json.loads(Path("metrics/filter.json").read_text())["functions"]["score_embedded"]["rows"]
 
