@@ -35,6 +35,8 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
     Raises:
         FileNotFoundError, ValueError: no params.yaml, no such profile, or keys that do not fit.
     """
+    from lorweb.doctor_models import base_at, data_models
+
     params = load_profile(root, profile)
     checks = (
         _python(),
@@ -42,8 +44,9 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
         _memory(),
         _disk(root, params),
         _tracking(root),
-        _base(params),
+        base_at("base", params.encode.base),
         _encoder(params),
+        data_models(params),
         _sources(),
     )
     return [finding for found in checks for finding in found]
@@ -67,7 +70,10 @@ def _python() -> Iterator[Finding]:
 
 
 def _gpu(params: Params) -> Iterator[Finding]:
-    pools = [params.encode.pool, params.evaluate.pool, *(entry.pool for entry in params.generate.editors)]
+    entries = (*params.generate.editors, *params.filter.scorers)
+    pools = [params.encode.pool, params.evaluate.pool, *(entry.pool for entry in entries)]
+    if params.generate.instructions.source == "llm":
+        pools.append(params.generate.instructions.pool)
     wanted = max(params.train.gpus_per_worker, *(pool.gpus for pool in pools))
     try:
         import torch
@@ -132,34 +138,6 @@ def _tracking(root: Path) -> Iterator[Finding]:
     yield Finding("mlflow registry", "ok", uri if made else f"{uri} (made by the first run)")
     ray = os.environ.get("RAY_ADDRESS")
     yield Finding("ray", "ok", f"attaches to {ray}" if ray else "starts on this machine (RAY_ADDRESS is not set)")
-
-
-def _base(params: Params) -> Iterator[Finding]:
-    from lorweb.kontext.files import check_base_folder
-
-    name = params.encode.base
-    folder = Path(__file__).parent / "tiny" / "kontext" if name == "tiny" else Path(name).expanduser()
-    if name != "tiny" and not folder.is_dir():
-        token = (
-            os.environ.get("HF_TOKEN")
-            or (Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser() / "token").is_file()
-        )
-        hint = (
-            "a hub token is there" if token else "no hub token: accept its licence on its page and run `hf auth login`"
-        )
-        yield Finding(
-            "base", "note" if token else "missing", f"{name} is no folder here and comes from the hub; {hint}"
-        )
-        return
-    try:
-        check_base_folder(folder)
-    except (ValueError, OSError) as error:
-        hint = "; run `make pretrain`" if name == "tiny" else ""
-        yield Finding("base", "missing", f"{error}{hint}")
-    else:
-        yield Finding(
-            "base", "ok", f"{name}, {sum(f.stat().st_size for f in folder.rglob('*') if f.is_file()) / 1e6:.0f} MB"
-        )
 
 
 def _encoder(params: Params) -> Iterator[Finding]:

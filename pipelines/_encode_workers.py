@@ -45,7 +45,7 @@ class EncodeImages:
 
         image = decode_rgb(self.rows(place)[side], MAX_PIXELS)
         if view:
-            image = draw_view(self.rule, 0, 0, view).apply(image)
+            image = draw_view(self.rule, view).apply(image)
         image, _ = fit_image(image, self.size, "crop")
         latents, features = encode_image(self.base, [image])[0], encode(self.encoder, self.mode, [image])[0]
         both = {"latents": latents, "features": features}

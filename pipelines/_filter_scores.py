@@ -28,7 +28,7 @@ from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
 from lorweb.data.subjects import WEIGHTS
 from lorweb.records import NOTE, PAIR, SOURCE, load_scores, unpack_features
-from pipelines._filter_worker import MAX_PIXELS, ScorePairs, schema_of
+from pipelines._filter_worker import MAX_PIXELS, ScorePairs, picked, schema_of
 from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
@@ -99,6 +99,7 @@ def job_of(cfg: Filter, candidates: Path, entry: ScorerConfig, facts: ScorerFact
         schema=schema_of(facts),
         pool=entry.pool,
         max_error_rate=cfg.max_error_rate,
+        picked=picked(entry),
     )
 
 

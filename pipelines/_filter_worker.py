@@ -1,5 +1,6 @@
 """Filter: the worker of one scorer, and how its answers are kept in its journal."""
 
+import inspect
 import json
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from lorweb.data.decode import decode_rgb
+from lorweb.data.plugins import load_class
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import SIDES, PairImages, Scored, Scorer, ScorerFacts, checked
 from lorweb.data.scorers.build import build_scorer
@@ -18,6 +20,15 @@ from pipelines._rows import Item, Result
 
 MAX_PIXELS: Final = 1 << 28  # candidates are our own images; the limit only stops a damaged header
 TEXTS: Final = ("scores", "hashes", "notes", "lacks")  # JSON
+REGISTRY: Final = "lorweb/data/scorers/build.py"
+MODULES: Final = {"dino": "features.py"}  # of kinds that have no module of their own name
+
+
+def picked(entry: ScorerConfig) -> dict[str, str]:
+    """The code of an entry's own kind, for `RowJob.picked`."""
+    if entry.scorer == "python":
+        return {REGISTRY: inspect.getsourcefile(load_class(entry.class_, f"scorer '{entry.class_}'")) or ""}
+    return {REGISTRY: f"lorweb/data/scorers/{MODULES.get(entry.scorer, f'{entry.scorer}.py')}"}
 
 
 def schema_of(facts: ScorerFacts) -> pa.Schema:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipelines._results import Places, Results, read_batch
 from pipelines._stage import WORK
 
+FORMAT: Final = 1  # goes up when the engine would write other keys, columns or bytes for the same results
 KEPT_JOURNALS: Final = 3  # per function: the present one and those of earlier parameters, so that going back is free
 
 Keys = NDArray[np.uint64]

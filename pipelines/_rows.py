@@ -11,8 +11,8 @@ import os
 import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +24,10 @@ from lorweb.data.checks import Refusal, reject
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
 from pipelines._batches import Batches, Item
-from pipelines._journal import Finished, Journal, Keys, Results, as_keys, contained, read_batch
+from pipelines._code import worker_code
+from pipelines._journal import FORMAT, Finished, Journal, Keys, Results, as_keys, contained, read_batch
 from pipelines._pace import Count, Pace, peak_megabytes, shown
-from pipelines._stage import StageFailed, code_sha256, start_ray
+from pipelines._stage import StageFailed, start_ray
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
@@ -45,10 +46,12 @@ class RowJob:
     schema: pa.Schema
     pool: Pool
     max_error_rate: float  # share of refused rows above which the stage fails
+    picked: Mapping[str, str] = field(default_factory=dict)  # of registries that the worker asks: _code.worker_code
 
     @property
-    def journal(self) -> Journal:
-        return Journal(self.stage, f"{self.function}-{stable_id(*self.identity, code_sha256(self.stage))}", self.schema)
+    def journal(self) -> Journal:  # made in the driver alone: workers are told which it is
+        decides = (*self.identity, FORMAT, self.schema.types, worker_code(self.worker, self.picked))
+        return Journal(self.stage, f"{self.function}-{stable_id(self.schema.names, *decides)}", self.schema)
 
 
 class Runner:
@@ -57,11 +60,11 @@ class Runner:
     It works in the project root, wherever Ray started it: paths in parameters are relative to that.
     """
 
-    def __init__(self, job: RowJob, root: str, batches: Batches) -> None:
-        if not Path(root, job.journal.folder).is_dir():
+    def __init__(self, job: RowJob, journal: Journal, root: str, batches: Batches) -> None:
+        if not Path(root, journal.folder).is_dir():
             raise StageFailed(f"no {root} on this node; every node of the cluster needs the project folder at one path")
         os.chdir(root)
-        self.job, self.journal, self.batches = job, job.journal, batches
+        self.job, self.journal, self.batches = job, journal, batches
         self.worker = job.worker(*job.arguments)
 
     def __call__(self, row: dict[str, int]) -> Count:
@@ -91,8 +94,7 @@ class Runner:
         except Rejected as why:
             return why
         except Exception as error:
-            text = " ".join(str(error).split())[:200]
-            return Rejected("error", f"{type(error).__name__}: {text}")
+            return Rejected("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
     def _write(self, path: Path, items: list[Item], results: list[Result]) -> None:
         rows = []
@@ -159,7 +161,7 @@ Execute = Callable[[RowJob, Batches], Iterable[Count]]
 
 def in_process(job: RowJob, batches: Batches) -> Iterator[Count]:
     """The same batches without Ray, one after another."""
-    runner = Runner(job, str(Path.cwd()), batches)
+    runner = Runner(job, job.journal, str(Path.cwd()), batches)
     return (runner({"id": number}) for number in range(len(batches)))
 
 
@@ -170,12 +172,11 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
     from ray.exceptions import RayError
 
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # ours counts rows, kept and refused
-    context.print_on_execution_start = False
+    context.enable_progress_bars = context.print_on_execution_start = False  # ours counts rows, kept and refused
     data = ray.data.range(len(batches), override_num_blocks=min(len(batches), MAX_BLOCKS))
     results = data.map(
         Runner,
-        fn_constructor_args=(job, str(Path.cwd()), batches),
+        fn_constructor_args=(job, job.journal, str(Path.cwd()), batches),
         compute=ray.data.ActorPoolStrategy(size=min(job.pool.actors, len(batches))),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,

@@ -1,7 +1,6 @@
 """What the stages share: metrics, publishing a finished folder, starting Ray, one sentence for what failed."""
 
 import ctypes
-import hashlib
 import json
 import os
 import shutil
@@ -16,10 +15,10 @@ from typing import Any, Final
 import yaml
 
 from lorweb.records import stable_id
+from pipelines._code import CODE, ROOT, hash_of
 from pipelines._metrics import closing_line
 
 WORK: Final = Path(".work")
-CODE: Final = ("lorweb", "pipelines")  # folders of the project that hold code
 _RAY_STARTS: Final = 3  # a raylet that does not answer within 30 s on a busy machine usually does the next time
 _QUIET: Final = {  # set for Ray's own processes too, unless the caller has decided otherwise
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -81,14 +80,10 @@ def code_sha256(name: str) -> str:
 
     "" for a name that is no stage.
     """
-    root = Path(__file__).parent.parent
-    listed = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {}).get("deps", [])
-    digest = hashlib.sha256()
-    for dep in (root / dep for dep in listed if dep.split("/")[0] in CODE):
-        for path in [dep] if dep.is_file() else sorted(p for p in dep.rglob("*") if p.is_file()):
-            if "__pycache__" not in path.parts:
-                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16] if listed else ""
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {}).get("deps", [])
+    deps = [ROOT / dep for dep in listed if dep.split("/")[0] in CODE]
+    files = (path for dep in deps for path in ([dep] if dep.is_file() else dep.rglob("*")) if path.is_file())
+    return hash_of((path for path in files if "__pycache__" not in path.parts), ROOT) if listed else ""
 
 
 @contextmanager

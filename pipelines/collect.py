@@ -11,45 +11,18 @@ import pyarrow.compute as pc
 from lorweb.config import Collect, load_params
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.manifest import Manifest, write_manifest
-from lorweb.data.readers import GivenPair, Location, ReaderConfig, build_reader
-from lorweb.data.readers.files import printable
+from lorweb.data.readers import build_reader
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
+from pipelines._collect_worker import GIVEN_FIELDS, READ, ReadSources
 from pipelines._metrics import count
 from pipelines._results import Results
-from pipelines._rows import Execute, Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, Item, RowJob, run_rows
 from pipelines._stage import publishing, stage
 
 VERSION: Final = 1  # goes up when the same parameters would give other sources
 OUT: Final = Path("data/sources")
-# What a worker gives: a source, and beside it the fields of a given pair, null where the source is alone.
-_GIVEN: Final = {f"given_{f.name}": f for f in GIVEN if f.name != "source"}
-READ: Final = pa.schema([*SOURCE, *(f.with_name(name).with_nullable(True) for name, f in _GIVEN.items())])
-
-
-class ReadSources:
-    """The worker: locations -> source rows, with the fields of a given pair where the reader brings pairs."""
-
-    def __init__(self, readers: tuple[ReaderConfig, ...], size: int, max_pixels: int) -> None:
-        self.readers = [build_reader(cfg) for cfg in readers]
-        self.size, self.max_pixels = size, max_pixels
-
-    def __call__(self, items: list[Item]) -> list[Result]:
-        return [self._read(item) for item in items]
-
-    def _read(self, item: Item) -> Result:
-        number, uri = item["at"]
-        place = Location(item["origin"], uri, item["known"])
-        try:
-            if item["fault"]:
-                raise Rejected(*item["fault"])
-            row = self.readers[number].read(place, self.size, self.max_pixels)
-        except Rejected as why:  # names of files are in it: one line, of characters that can be stored
-            return Rejected(why.check, printable(why.reason), why.value, why.threshold)
-        if not isinstance(row, GivenPair):
-            return dict(row) | dict.fromkeys(_GIVEN)
-        return dict(row.source) | {name: row.given[f.name] for name, f in _GIVEN.items()}  # type: ignore[literal-required]
 
 
 def locate(cfg: Collect) -> Iterator[Item]:
@@ -109,9 +82,9 @@ def repeated(rows: list[dict[str, Any]]) -> dict[str, Rejected]:
 
 def given_tables(results: Results, without: Mapping[str, Rejected]) -> Iterator[pa.Table]:
     """The rows of `records.GIVEN`, in chunks."""
-    for table in results.tables(without=without, columns=["id", *_GIVEN]):
+    for table in results.tables(without=without, columns=["id", *GIVEN_FIELDS]):
         pairs = table.filter(pc.is_valid(table["given_task"]))
-        yield pairs.rename_columns(["source", *(f.name for f in _GIVEN.values())]).cast(GIVEN)
+        yield pairs.rename_columns(["source", *(f.name for f in GIVEN_FIELDS.values())]).cast(GIVEN)
 
 
 def main(execute: Execute | None = None) -> None:

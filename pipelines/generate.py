@@ -1,77 +1,29 @@
 """Sources x tasks through the editors -> data/candidates: pairs (a, a'), and the tasks they were made of."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import load_params
-from lorweb.data.catalogue import Task, facts_of
+from lorweb.data.catalogue import facts_of
 from lorweb.data.checks import Refusal, reject
-from lorweb.data.decode import encode_png
-from lorweb.data.editors.base import EditorFacts, EditRequest, SourceFacts, checked
-from lorweb.data.editors.build import build_editor
-from lorweb.data.editors.entries import EditorConfig
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
-from lorweb.data.rejects import Rejected
-from lorweb.data.shards import RowReader, read_index, write_rows, write_shards
+from lorweb.data.shards import read_index, write_rows, write_shards
 from lorweb.data.tasks import write_tasks
 from lorweb.records import PAIR, REJECT, SOURCE, stable_id
 from pipelines._generate_instruct import Drafted, draft_tasks
 from pipelines._generate_plan import SOURCE_FACTS, Plan, plan_editors
 from pipelines._generate_sheet import write_sheets
+from pipelines._generate_worker import EditSources, picked
 from pipelines._journal import KEPT_JOURNALS
 from pipelines._metrics import count
 from pipelines._results import Results, merged
-from pipelines._rows import Execute, Item, Result, RowJob, run_rows
+from pipelines._rows import Execute, RowJob, run_rows
 from pipelines._stage import StageFailed, publishing, stage
 
 VERSION: Final = 1
 OUT, SOURCES = Path("data/candidates"), Path("data/sources")
-COPIED: Final = ("subject", "category", "licence")  # facts of a source that its pairs carry on
-
-
-class EditSources:
-    """The worker: (task, source, seed) -> pair."""
-
-    def __init__(self, sources: str, tasks: Mapping[str, Task], entry: EditorConfig, facts: EditorFacts) -> None:
-        self.rows = RowReader(Path(sources), SOURCE, ["image"])
-        self.tasks, self.facts = tasks, facts
-        self.editor, self.fault = None, ""
-        try:
-            self.editor = build_editor(entry, Path(sources))
-        except (ValueError, OSError) as error:  # told row by row: what an actor raises while it is made is hard to read
-            self.fault = str(error)
-
-    def __call__(self, items: list[Item]) -> list[Result]:
-        if self.editor is None:
-            return [Rejected("error", self.fault) for _ in items]
-        requests = [self._request(item) for item in items]
-        answers = checked(self.editor(requests), requests)
-        return [self._pair(*row) for row in zip(items, requests, answers, strict=True)]
-
-    def _request(self, item: Item) -> EditRequest:
-        image = self.rows(item["at"])["image"]
-        source = SourceFacts(item["source_id"], image, item["origin"], item["category"], item["caption"])
-        return EditRequest(self.tasks[item["task"]], source, item["instruction"], item["seed"])
-
-    def _pair(self, item: Item, request: EditRequest, answer: Any) -> Result:
-        if isinstance(answer, Rejected):
-            return answer
-        return {
-            "id": item["id"],
-            "task": request.task.id,
-            "edit_type": request.task.edit_type,
-            "instruction": item["instruction"],
-            "source_id": item["source_id"],
-            **{name: item[name] for name in COPIED},
-            "before": request.source.image,
-            "after": encode_png(answer),
-            "seed": item["seed"],
-            "editor": self.facts.name,
-            "editor_revision": self.facts.revision,
-            "scores": "{}",
-        }
 
 
 def job_of(plan: Plan, max_error_rate: float) -> RowJob:
@@ -88,6 +40,7 @@ def job_of(plan: Plan, max_error_rate: float) -> RowJob:
         schema=PAIR,
         pool=plan.entry.pool,
         max_error_rate=max_error_rate,
+        picked=picked(plan.entry),
     )
 
 

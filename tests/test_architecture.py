@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from pipelines._code import ENGINE, PARAMETERS, closure, data_entries, packaged_data
+
 ROOT = Path(__file__).parent.parent
 STAGES = ["collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote"]
 FRAMEWORKS = {"ray", "mlflow", "dvc", "gradio"}
@@ -96,16 +98,7 @@ def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
 
 
 # Reached by every stage, and no dependency of any: they carry rows, types and progress, and decide no value in an out.
-PLUMBING = [
-    "lorweb/config.py",
-    "lorweb/config_errors.py",
-    "lorweb/sections.py",
-    "lorweb/data/editors/entries.py",
-    "lorweb/data/scorers/entries.py",
-    "lorweb/records.py",
-    "lorweb/serving/tracking.py",
-    "lorweb/hub.py",
-]
+PLUMBING = [*ENGINE, *PARAMETERS, "lorweb/records.py", "lorweb/serving/tracking.py", "lorweb/hub.py"]
 PLUMBING += [f"lorweb/data/{name}.py" for name in ("manifest", "shards", "rejects", "catalogue_rules")]
 PLUMBING += [
     "lorweb/data/readers",
@@ -113,10 +106,6 @@ PLUMBING += [
     "lorweb/data/icons.py",
     "lorweb/data/plugins.py",
 ]  # types of the params section; collect lists them
-PLUMBING += [
-    f"pipelines/_{name}.py"
-    for name in ("rows", "journal", "batches", "results", "pace", "metrics", "stage", "lineage", "mlflow_run")
-]
 PLUMBING += [f"pipelines/_train_{name}.py" for name in ("driver", "log", "plan")]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.
 NAMES_ONLY = {
@@ -126,24 +115,8 @@ NAMES_ONLY = {
 
 
 def reached_from(path: Path) -> set[Path]:
-    """Our own files that a file imports, and what these import, all the way."""
-    seen: set[Path] = set()
-    todo = [path]
-    while todo:
-        at = todo.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        for node in ast.walk(ast.parse(at.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            else:
-                continue
-            files = [ROOT / f"{name.replace('.', '/')}{end}" for name in names for end in (".py", "/__init__.py")]
-            todo += [file for file in files if file.is_file()]
-    return {file.relative_to(ROOT) for file in seen if file.name != "__init__.py"}
+    """Our own files that a file imports, and what these import, all the way; packages only gather names."""
+    return {file.relative_to(ROOT) for file in closure([path]) if file.name != "__init__.py"}
 
 
 def test_every_stage_depends_on_the_code_that_decides_its_outs():
@@ -157,6 +130,25 @@ def test_every_stage_depends_on_the_code_that_decides_its_outs():
             str(file) for file in reached if not any(dep == file or dep in file.parents for dep in listed)
         )
     assert not any(missing.values()), {stage: files for stage, files in missing.items() if files}
+
+
+def test_packages_do_nothing_but_gather_names():
+    """So that a worker's code does not depend on the packages that its modules only lie in (pipelines/_code.py)."""
+    harmless = ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.FunctionDef | ast.If
+    inits = [path for path in python_files("lorweb", "pipelines") if path.name == "__init__.py"]
+    assert len(inits) > 8
+    for path in inits:
+        first, *rest = ast.parse(path.read_text()).body
+        assert isinstance(first, ast.Expr) and all(isinstance(node, harmless) for node in rest), path
+        assert not [node for node in rest if isinstance(node, ast.If) and ast.unparse(node.test) != "TYPE_CHECKING"]
+
+
+def test_every_packaged_file_is_named_by_code():
+    """A name that is put together at run time would hide data from the code that depends on it."""
+    entries = list(data_entries())
+    assert len(entries) > 5
+    named = packaged_data(python_files("lorweb", "pipelines"))
+    assert not [entry for entry in entries if not named & {entry, *entry.rglob("*")}]
 
 
 def test_modules_are_small():

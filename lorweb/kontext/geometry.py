@@ -51,11 +51,12 @@ class RandomView:
         return ImageOps.mirror(shown) if self.flipped else shown
 
 
-def draw_view(rule: ViewRule, seed: int, step: int, index: int) -> RandomView:
-    """The view of sample `index` of a step: it depends on the arguments alone, as noise and timesteps do.
+def draw_view(rule: ViewRule, number: int) -> RandomView:
+    """View `number` of every image: it depends on the arguments alone. Training draws which number a slot of a step is
+    shown in (`lorweb.training.sampler.slot_view`).
 
     The side is uniform in [smallest, 1], the place uniform among those inside the image.
     """
-    side, left, top, coin = torch.rand(4, generator=generator(seed, "view", step, index), dtype=torch.float64).tolist()
+    side, left, top, coin = torch.rand(4, generator=generator(0, "view", 0, number), dtype=torch.float64).tolist()
     side = rule.smallest + (1 - rule.smallest) * side
     return RandomView(left * (1 - side), top * (1 - side), side, coin < rule.flips)

@@ -35,25 +35,24 @@ def test_a_view_is_numpy_indexing(width: int, height: int, side: float, left: fl
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 9), step=st.integers(0, 99), index=st.integers(0, 99), smallest=st.floats(0.01, 1))
-def test_drawn_views_lie_inside_and_keep_to_the_rule(seed: int, step: int, index: int, smallest: float) -> None:
-    view = draw_view(ViewRule(smallest, 0.5), seed, step, index)
+@given(number=st.integers(0, 999), smallest=st.floats(0.01, 1))
+def test_drawn_views_lie_inside_and_keep_to_the_rule(number: int, smallest: float) -> None:
+    view = draw_view(ViewRule(smallest, 0.5), number)
     assert smallest <= view.side <= 1
     assert 0 <= view.left <= 1 - view.side and 0 <= view.top <= 1 - view.side
 
 
-def test_a_view_depends_on_its_ids_alone_and_each_id_matters() -> None:
-    view = draw_view(RULE, 3, 5, 7)
-    assert draw_view(RULE, 3, 5, 7) == view
-    assert len({view, draw_view(RULE, 4, 5, 7), draw_view(RULE, 3, 6, 7), draw_view(RULE, 3, 5, 8)}) == 4
-    assert view == RandomView(*GOLDEN), "training is resumed by later versions: the same ids keep the same view"
+def test_a_view_depends_on_its_number_alone() -> None:
+    view = draw_view(RULE, 7)
+    assert draw_view(RULE, 7) == view and len({draw_view(RULE, number) for number in range(99)}) == 99
+    assert view == RandomView(*GOLDEN), "training is resumed by later versions: the same number keeps the same view"
 
 
-GOLDEN = (0.3658961061442666, 0.2976991995812354, 0.5901976278452382, True)
+GOLDEN = (0.014540542149402785, 0.511527412662143, 0.47288691981859327, False)
 
 
 def test_views_fill_their_range_evenly() -> None:
-    views = [draw_view(RULE, 0, 0, i) for i in range(2000)]
+    views = [draw_view(RULE, i) for i in range(2000)]
     sides = np.array([view.side for view in views])
     places = np.array([view.left / (1 - view.side) for view in views])
     for values, low, high in ((sides, 0.4, 1.0), (places, 0.0, 1.0)):
@@ -63,11 +62,11 @@ def test_views_fill_their_range_evenly() -> None:
 
 
 def test_the_ends_of_the_rule() -> None:
-    whole = [draw_view(ViewRule(1.0, 0.0), 0, 0, i) for i in range(50)]
+    whole = [draw_view(ViewRule(1.0, 0.0), i) for i in range(50)]
     assert set(whole) == {RandomView(0.0, 0.0, 1.0, False)}
     image = drawn_image(0, 33, 21)
     assert whole[0].apply(image).tobytes() == image.tobytes()
-    assert all(draw_view(ViewRule(0.5, 1.0), 0, 0, i).flipped for i in range(50))
+    assert all(draw_view(ViewRule(0.5, 1.0), i).flipped for i in range(50))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +89,7 @@ def test_rules_that_are_none_are_refused(smallest: float, flips: float, message:
 def test_a_pair_stays_aligned(width: int, height: int, index: int) -> None:
     """a' = 255 - a before and after: what changed between them changes in the view, pixel by pixel."""
     a = drawn_image(index, width, height)
-    view = draw_view(RULE, 0, 0, index)
+    view = draw_view(RULE, index)
     edited_view = view.apply(ImageOps.invert(a))
     assert edited_view.tobytes() == ImageOps.invert(view.apply(a)).tobytes()
     quadrant = Size(16, 24)
@@ -103,7 +102,7 @@ def test_a_pair_stays_aligned(width: int, height: int, index: int) -> None:
 @given(width=st.integers(20, 60), height=st.integers(20, 60), index=st.integers(0, 999))
 def test_a_pair_of_two_sizes_shows_the_same_part(width: int, height: int, index: int) -> None:
     """a' of twice the size: each side of its crop is twice that of a, and as far in, to within a pixel of a."""
-    view = draw_view(ViewRule(0.4, 0.0), 0, 0, index)
+    view = draw_view(ViewRule(0.4, 0.0), index)
     small, large = (np.asarray(view.apply(coordinates(k * width, k * height))).astype(int) for k in (1, 2))
     assert abs(large.shape[0] - 2 * small.shape[0]) <= 1 and abs(large.shape[1] - 2 * small.shape[1]) <= 1
     assert np.abs(large[0, 0, :2] - 2 * small[0, 0, :2]).max() <= 2

@@ -42,7 +42,7 @@ def test_training_images_are_encoded_in_random_views_too(encoded, tmp_path, monk
         quadrants, features = [], []
         for pair, side in ((exemplar, "before"), (exemplar, "after"), (query, "before"), (query, "after")):
             image = Image.open(io.BytesIO(pairs[pair][side])).convert("RGB")
-            shown = draw_view(ViewRule(0.5, 0.5), 0, 0, view).apply(image) if view else image
+            shown = draw_view(ViewRule(0.5, 0.5), view).apply(image) if view else image
             shown = fit_image(shown, Size(32, 32), "crop")[0]
             quadrants.append(encode_image(base, [shown])[0].half().float())
             features.append(encoder([shown]).half().float())

@@ -12,22 +12,20 @@ import argparse
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from pipelines._results import read_batch
 from pipelines._stage import start_ray
 from tests.pipelines.projects import ROOT, contents, write_params
+from tests.soak.deaths import PATIENCE, Death, Told, disturbed, drawn_deaths, journal_files, start
 
 OUTS = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
 BEFORE = {"encode": ["assemble"]}  # stages without rows, to run before
@@ -42,19 +40,7 @@ PROJECT: dict[str, Any] = {
     "assemble": {"train_subjects": [], "test_subjects": 0.3, "val_subjects": 0.2},
     "encode": {"quadrant": 32, "pool": POOL},
 }  # fmt: skip
-PATIENCE = 600  # seconds without an end
-
-
-@dataclass
-class Told:
-    """What happened to one stage."""
-
-    rows: int = 0
-    kills: Counter[str] = field(default_factory=Counter)
-    rounds: int = 0
-    starts: int = 0
-    seconds: float = 0.0
-    faults: list[str] = field(default_factory=list)
+Deaths = Callable[[int, int], list[Death]]
 
 
 @contextmanager
@@ -70,81 +56,44 @@ def ray_head() -> Iterator[str]:
         ray.shutdown()
 
 
-def start(stage: str, folder: Path, address: str | None) -> subprocess.Popen[bytes]:
-    """A stage as people run it."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"RAY_ADDRESS": address} if address else {})
-    with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-m", f"pipelines.{stage}"], cwd=folder, env=environment, stderr=log)
-
-
-def victims(kind: str, driver: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Living processes of one kind: those of our own Ray are below us, and are known by what it calls them."""
-    if kind == "driver":
-        return [psutil.Process(driver.pid)]
-    mark, found = "MapWorker" if kind == "actor" else "ray::IDLE", []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if mark in " ".join(process.cmdline()):
-                found.append(process)
-    return sorted(found, key=lambda process: process.pid)
-
-
-def disturbed(stage: str, folder: Path, address: str, kills: int, draw: random.Random, told: Told) -> None:
-    """Run a stage from nothing to its end while processes die; up to `kills` of them."""
-    driver, killed, begun = start(stage, folder, address), 0, time.monotonic()
-    told.starts += 1
-    while True:
-        if time.monotonic() - begun > PATIENCE:
-            driver.kill()
-            raise RuntimeError(f"{stage} did not end in {PATIENCE} s; see {folder}/log.txt")
-        pause = draw.uniform(0.2, 4.0) if killed < kills else 0.2
-        try:
-            code = driver.wait(pause)
-        except subprocess.TimeoutExpired:
-            code = None
-        if code == 0:
-            return
-        if code is not None:  # it died, by our hand or because Ray lost too much: people start it again
-            driver = start(stage, folder, address)
-            told.starts += 1
-            continue
-        if killed < kills:
-            kind = draw.choice(["driver", "actor", "actor", "worker"])
-            alive = victims(kind, driver)
-            if alive:
-                with suppress(psutil.NoSuchProcess):
-                    draw.choice(alive).kill()
-                    told.kills[kind] += 1
-                    killed += 1
-
-
 def journal(folder: Path, stage: str) -> Counter[str]:
     """How often each row key stands in the journal."""
     found: Counter[str] = Counter()
-    for path in (folder / ".work" / stage).rglob("rows-*.arrow"):
+    for path in journal_files(folder, stage):
         found.update(read_batch(path)["key"].to_pylist())
     return found
 
 
-def campaign(stage: str, project: Path, kills: int, draw: random.Random) -> Told:
-    """Rounds of one stage until `kills` processes have died. The project is left as an undisturbed run leaves it."""
+def faults_of(folder: Path, stage: str, calm: dict[str, bytes]) -> list[str]:
+    """What is wrong with a stage that has ended: its output should be `calm`, each row should have been worked once.
+
+    Half-written files are none of it: a kill leaves them, and the next run clears them.
+    """
+    found, rows = contents(folder / OUTS[stage]), journal(folder, stage)
+    odd = sorted(name for name in {*found, *calm} if found.get(name) != calm.get(name))
+    twice = [key for key, times in rows.items() if times > 1]
+    faults = [f"other bytes than undisturbed in {', '.join(odd[:3])}"] if odd else []
+    faults += [f"{len(twice)} rows were worked twice"] if twice else []
+    return faults if rows else [*faults, "no row in the journal"]
+
+
+def campaign(stage: str, project: Path, address: str, kills: int, deaths: Deaths) -> Told:
+    """Rounds of one stage on the Ray at `address` until `kills` processes have died; the project stays as it is.
+
+    `deaths` gives those of a round, from the number of files of the whole journal and how many are to die.
+    """
     told, begun = Told(), time.monotonic()
     calm = contents(project / OUTS[stage])
-    told.rows = sum(journal(project, stage).values())
-    with ray_head() as address:
-        while sum(told.kills.values()) < kills:
-            with tempfile.TemporaryDirectory() as place:
-                folder = Path(place) / "project"
-                shutil.copytree(project, folder)
-                shutil.rmtree(folder / OUTS[stage])
-                shutil.rmtree(folder / ".work" / stage)
-                disturbed(stage, folder, address, min(4, kills - sum(told.kills.values())), draw, told)
-                told.rounds += 1
-                if contents(folder / OUTS[stage]) != calm:
-                    told.faults.append(f"round {told.rounds}: other bytes than undisturbed")
-                twice = [key for key, times in journal(folder, stage).items() if times > 1]
-                if twice:
-                    told.faults.append(f"round {told.rounds}: {len(twice)} rows were worked twice")
+    told.rows, told.files = journal(project, stage).total(), len(journal_files(project, stage))
+    while (left := kills - told.kills.total()) > 0:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "project"
+            shutil.copytree(project, folder)
+            shutil.rmtree(folder / OUTS[stage])
+            shutil.rmtree(folder / ".work" / stage)
+            disturbed(stage, folder, address, deaths(told.files, min(4, left)), told)
+            told.rounds += 1
+            told.faults += [f"round {told.rounds}: {fault}" for fault in faults_of(folder, stage, calm)]
     told.seconds = time.monotonic() - begun
     return told
 
@@ -160,14 +109,14 @@ def report(found: dict[str, Told], given: argparse.Namespace) -> str:
         "SIGKILL at random moments to the driver, to actors in their work and to workers of Ray; a dead driver is "
         "started again. Output of every round: the bytes of the undisturbed run, each row in one file of the journal.",
         "",
-        "| stage | rows | kills | driver | actor | worker | rounds | starts | seconds | faults |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| stage | rows | kills | driver | actor | worker | amid rows | rounds | starts | seconds | faults |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for stage, told in found.items():
         kinds = " | ".join(str(told.kills[kind]) for kind in ("driver", "actor", "worker"))
         faults = "; ".join(told.faults) or "none"
         total = sum(told.kills.values())
-        ways = f"{told.rounds} | {told.starts} | {told.seconds:.0f}"
+        ways = f"{told.amid} | {told.rounds} | {told.starts} | {told.seconds:.0f}"
         lines.append(f"| `{stage}` | {told.rows} | {total} | {kinds} | {ways} | {faults} |")
     return "\n".join(lines) + "\n"
 
@@ -187,7 +136,7 @@ def prepared(folder: Path) -> Callable[[str], None]:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--stages", nargs="*", default=list(OUTS), choices=list(OUTS))
+    options.add_argument("--stages", nargs="+", default=list(OUTS), choices=list(OUTS))
     options.add_argument("--kills", type=int, default=20, help="processes that die, for each stage")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--report", type=Path, help="Markdown file to write")
@@ -196,11 +145,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         project = Path(place) / "calm"
         run = prepared(project)
-        for stage in OUTS:
+        last = max(list(OUTS).index(stage) for stage in given.stages)
+        for stage in list(OUTS)[: last + 1]:
             for name in [*BEFORE.get(stage, []), stage]:
                 run(name)
             if stage in given.stages:
-                found[stage] = campaign(stage, project, given.kills, random.Random(f"{given.seed} {stage}"))
+                with ray_head() as address:
+                    draw = random.Random(f"{given.seed} {stage}")
+                    found[stage] = campaign(stage, project, address, given.kills, partial(drawn_deaths, draw))
                 told = found[stage]
                 print(f"{stage}: {dict(told.kills)} in {told.rounds} rounds, {told.faults or 'no fault'}", flush=True)
     text = report(found, given)

@@ -79,6 +79,17 @@ def test_each_view_comes_up_as_often_and_hangs_on_the_slot_alone():
     assert {slot_view(0, step, 0, 0) for step in range(50)} == {0}
 
 
+def test_one_pair_is_shown_in_other_views_at_other_steps_and_in_the_same_ones_again():
+    def shown(seed):
+        drawn = [(step, d) for step in range(200) for d in sampler(seed=seed).batch(step)]
+        pair = drawn[0][1].exemplar
+        return [(step, slot_view(seed, step, d.slot, 3)) for step, d in drawn if d.exemplar == pair]
+
+    first = shown(0)
+    assert len(first) > 8 and {view for _, view in first} == {0, 1, 2, 3}
+    assert first == shown(0) != shown(1)
+
+
 def test_tasks_with_one_subject_are_left_out_by_name():
     lonely = [TrainPair("lonely", "s0", "x", ""), TrainPair("lonely", "s0", "y", "")]
     assert sampler([*PAIRS, *lonely]).skipped == ["lonely"]

@@ -1,6 +1,7 @@
 """From parameters to scorers: what is known of one before it is loaded, and the loaded one.
 
-Every kind is imported where it is asked for: the packaged scorer alone needs no torch.
+Every kind is imported where it is asked for: the packaged scorer alone needs no torch, and a change in the code of one
+kind leaves the finished work of the others alone.
 """
 
 import re
@@ -8,7 +9,6 @@ from typing import Any, Final
 
 from lorweb.data.plugins import code_of, load_class
 from lorweb.data.scorers.base import Scorer, ScorerFacts
-from lorweb.data.scorers.embedded import EmbeddedScorer, describe_embedded
 from lorweb.data.scorers.entries import (
     AestheticConfig,
     ClassifierConfig,
@@ -36,6 +36,8 @@ def describe(cfg: ScorerConfig) -> ScorerFacts:  # noqa: PLR0911 (one line for e
     """
     match cfg:
         case EmbeddedScorerConfig():
+            from lorweb.data.scorers.embedded import describe_embedded
+
             return describe_embedded()
         case FeaturesConfig():
             from lorweb.data.scorers.features import describe_features
@@ -73,6 +75,8 @@ def build_scorer(cfg: ScorerConfig, facts: ScorerFacts) -> Scorer:  # noqa: PLR0
     """The loaded scorer of an entry; `facts` is what `describe` gave. Raises as `describe` does."""
     match cfg:
         case EmbeddedScorerConfig():
+            from lorweb.data.scorers.embedded import EmbeddedScorer
+
             return EmbeddedScorer(facts)
         case FeaturesConfig():
             from lorweb.data.scorers.features import build_features

@@ -1,0 +1,89 @@
+"""A short fault campaign over the data stages, and that it would find a fault. `make soak` runs the long one."""
+
+import random
+import shutil
+
+import pytest
+
+from pipelines import assemble, collect, encode, filter, generate
+from pipelines._rows import in_process
+from pipelines.profile import merge
+from tests.pipelines.projects import contents, write_params
+from tests.soak import campaign as soak
+from tests.soak.deaths import KINDS, Death, drawn_deaths, victims
+
+FEWER = {
+    "collect": {
+        "readers": [
+            {"reader": "photos", "crops": 2},
+            {"reader": "dicebear", "styles": ["thumbs"], "seeds": 12, "first_seed": 0},
+        ]
+    },
+    "generate": {"sources_per_task": 4},
+    "assemble": {"min_pairs_per_task": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The campaign's project after an undisturbed run of all stages, without Ray."""
+    folder = tmp_path_factory.mktemp("calm") / "project"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params(folder, merge(soak.PROJECT, FEWER))
+        for stage in (collect, generate, filter):
+            stage.main(in_process)
+        assemble.main()
+        encode.main(in_process)
+    return folder
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("stage", "kinds"), [("collect", "driver"), ("filter", "driver"), ("encode", "worker")])
+def test_whatever_dies_amid_the_rows_the_bytes_are_the_same_and_no_row_is_worked_twice(calm, ray_cluster, stage, kinds):
+    def deaths(files, number):
+        return [Death("actor", files // 5), Death(kinds, files // 3)][-number:]
+
+    told = soak.campaign(stage, calm, ray_cluster, 2, deaths)
+    assert not told.faults
+    assert told.kills.total() == 2 and told.kills[kinds] == 1 and told.amid >= 1, "nobody was killed amid the rows"
+    assert told.starts >= told.rounds + told.kills["driver"] and told.rows > 30
+
+
+def test_deaths_are_drawn_at_all_moments_and_of_all_kinds():
+    draw = random.Random(0)
+    deaths = [death for _ in range(100) for death in drawn_deaths(draw, 20, 4)]
+    moments = [death.after for death in deaths]
+    assert {death.kind for death in deaths} == set(KINDS) and set(moments) == set(range(20))
+    assert 150 < moments.count(0) < 250, "half of them wait for rows"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", list(soak.OUTS))
+def test_the_campaign_finds_planted_faults(calm, tmp_path, stage):
+    undisturbed = contents(calm / soak.OUTS[stage])
+    folder = shutil.copytree(calm, tmp_path / "project")
+    assert not soak.faults_of(folder, stage, undisturbed)
+    row = sorted((folder / ".work" / stage).rglob("rows-*.arrow"))[0]
+    shutil.copy(row, row.with_name("rows-again.arrow"))
+    part = sorted((folder / soak.OUTS[stage]).glob("*.parquet"))[0]
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    assert [fault.split()[0] for fault in soak.faults_of(folder, stage, undisturbed)] == ["other", "2"]
+    part.unlink()
+    shutil.rmtree(folder / ".work" / stage)
+    assert soak.faults_of(folder, stage, undisturbed) == [
+        f"other bytes than undisturbed in {part.name}",
+        "no row in the journal",
+    ]
+
+
+def test_victims_are_looked_for_below_this_process_alone():
+    import psutil
+
+    class Driver:
+        pid = psutil.Process().parent().pid
+
+    assert [found.pid for found in victims("driver", Driver())] == [Driver.pid]
+    below = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert {found.pid for kind in ("actor", "worker") for found in victims(kind, Driver())} <= below
