@@ -136,3 +136,20 @@ def test_an_unknown_way_is_refused(encoded):
         changed = {**tree, "encode": {**tree["encode"], key: "whole"}}
         with pytest.raises(ValueError, match=rf"encode.{key}"):
             parse_params(changed, "params.yaml")
+
+
+def test_the_page_shows_parameters_that_are_taken(encoded):
+    import re
+
+    import yaml
+
+    page = (Path(__file__).parents[2] / "docs/data_latents.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    tree = yaml.safe_load((encoded / "params.yaml").read_text())
+    changed = {**tree, "encode": {**tree["encode"], **yaml.safe_load(shown)["encode"]}}
+    assert parse_params(changed, "params.yaml").encode.grid_analogies == 5000
+    rule = CanvasRule(SIDE)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    pipe = type("Pipe", (), {"rule": rule})()
+    exec(code, {"pipe": pipe})
+    assert pipe.rule == CanvasRule(SIDE, latents="grid")
