@@ -128,8 +128,19 @@ class Encode(Section):
     encoder: str
     query_mode: str
     grid_analogies: Annotated[int, Field(ge=0)]
+    latents: Literal["quadrant", "grid"]
+    dtype: Literal["float16", "bfloat16"]
     views: Views
     pool: Pool
+
+    @model_validator(mode="after")
+    def _whole_grids_are_a_finite_list(self) -> Self:
+        if self.latents == "grid" and not self.grid_analogies:
+            raise ValueError(
+                "latents is 'grid', so that training draws from a finite list of encoded grids, but grid_analogies is "
+                "0; set it to how many, or latents to 'quadrant'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _views_are_of_single_images(self) -> Self:

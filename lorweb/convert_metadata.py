@@ -76,5 +76,6 @@ def metadata_text(named: Named, internal: bool) -> str | None:
         num_inference_steps=usual.num_inference_steps,
         guidance_scale=usual.guidance_scale,
         extra={},
+        latents="grid",  # their trainer and their inference encode the composed picture
     )
     return json.dumps(asdict(found), indent=2, sort_keys=True, ensure_ascii=False) + "\n"

@@ -130,11 +130,14 @@ LOOK: Final = pa.schema(
     ]
 )
 
-# data/encoded: shards of images, text/ and grids/, and pairs.parquet. The blobs are safetensors files.
+# data/encoded: shards of images, text/ and grids/, and pairs.parquet. The blobs are safetensors files, in
+# the dtype that the parameters name.
 ENCODED_IMAGE: Final = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),  # sha256 of the PNG bytes; with "~k" behind it, view k of it
-        pa.field("tensors", pa.large_binary(), nullable=False),  # `latents` [C, h, w] and `features` [D], float16
+        pa.field(
+            "tensors", pa.large_binary(), nullable=False
+        ),  # `features` [D], and `latents` [C, h, w] unless grids are whole
     ]
 )
 
@@ -145,11 +148,14 @@ ENCODED_TEXT: Final = pa.schema(
     ]
 )
 
-# Only for query modes that look at the grid: one row per analogy that training, validation or evaluation may ask for.
+# Only for query modes that look at the grid, and for whole grids. Of every analogy that training, validation or
+# evaluation may ask for: the control grid, named by three images; where grids are whole the target grid, named by four.
 ENCODED_GRID: Final = pa.schema(
     [
-        pa.field("images", pa.string(), nullable=False),  # "a,a2,b": keys into ENCODED_IMAGE
-        pa.field("tensors", pa.large_binary(), nullable=False),  # `features` [D] of the mode's view, float16
+        pa.field("images", pa.string(), nullable=False),  # "a,a2,b" or "a,a2,b,b2": keys into ENCODED_IMAGE
+        pa.field(
+            "tensors", pa.large_binary(), nullable=False
+        ),  # `features` [D] of the mode's view, `latents` [C, 2h, 2w]
     ]
 )
 

@@ -3,24 +3,30 @@
 In a batch, rounding depends on who else is in it, and a resumed run batches differently.
 """
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
+from lorweb.basis.query import sees_grid
 from lorweb.config import Encode
 from lorweb.data.decode import decode_rgb
+from lorweb.data.rejects import Rejected
 from lorweb.data.shards import RowReader
 from lorweb.kontext.geometry import ViewRule, draw_view
 from lorweb.records import PAIR
 from pipelines._rows import Item, Result
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lorweb.kontext.load import Base
 
 MAX_PIXELS: Final = 1 << 28  # these are our own images; the limit only stops a damaged header
 
 
 class EncodeImages:
-    """The worker: images -> latents of one quadrant and encoder features, float16."""
+    """The worker: images -> encoder features, and latents of one quadrant unless grids are encoded whole."""
 
     def __init__(self, cfg: Encode, pairs: str) -> None:
         from lorweb.basis.encoders import load_encoder
@@ -28,17 +34,14 @@ class EncodeImages:
 
         self.size = Size(cfg.quadrant, cfg.quadrant)
         self.rows = RowReader(Path(pairs), PAIR, ["before", "after"])
-        self.base = frozen_base(cfg)
-        self.encoder, self.mode = load_encoder(cfg.encoder, str(self.base.device)), cfg.query_mode
+        self.base = frozen_base(cfg) if cfg.latents == "quadrant" else None
+        self.encoder, self.mode, self.dtype = load_encoder(cfg.encoder, device(cfg)), cfg.query_mode, cfg.dtype
         self.rule = ViewRule(cfg.views.smallest, cfg.views.flips)
 
     def __call__(self, items: list[Item]) -> list[Result]:
         return [{"image": item["id"], "tensors": self._encode(*item["at"], item["view"])} for item in items]
 
     def _encode(self, place: list[int], side: str, view: int) -> bytes:
-        import torch
-        from safetensors.torch import save
-
         from lorweb.basis.query import encode
         from lorweb.kontext.codec import encode_image
         from lorweb.kontext.grid import fit_image
@@ -47,13 +50,16 @@ class EncodeImages:
         if view:
             image = draw_view(self.rule, view).apply(image)
         image, _ = fit_image(image, self.size, "crop")
-        latents, features = encode_image(self.base, [image])[0], encode(self.encoder, self.mode, [image])[0]
-        both = {"latents": latents, "features": features}
-        return save({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in both.items()})
+        found = {"features": encode(self.encoder, self.mode, [image])[0]}
+        if self.base is not None:
+            found["latents"] = encode_image(self.base, [image])[0]
+        return stored(found, self.dtype)
 
 
 class EncodeGrids:
-    """The worker for modes that look at the grid: a, a' and b -> encoder features of the mode's view, float16."""
+    """The worker for grids: a, a', b -> features of the view of a mode that looks at grids, and latents of the control
+    grid; a, a', b, b' -> latents of the target grid. Latents only where grids are encoded whole.
+    """
 
     def __init__(self, cfg: Encode, pairs: str) -> None:
         from lorweb.basis.encoders import load_encoder
@@ -61,42 +67,67 @@ class EncodeGrids:
 
         self.size = Size(cfg.quadrant, cfg.quadrant)
         self.rows = RowReader(Path(pairs), PAIR, ["before", "after"])
-        self.encoder, self.mode = load_encoder(cfg.encoder, device(cfg)), cfg.query_mode
+        self.base = frozen_base(cfg) if cfg.latents == "grid" else None
+        self.encoder = load_encoder(cfg.encoder, device(cfg)) if sees_grid(cfg.query_mode) else None
+        self.mode, self.dtype = cfg.query_mode, cfg.dtype
 
     def __call__(self, items: list[Item]) -> list[Result]:
         return [{"images": item["id"], "tensors": self._encode(item["at"])} for item in items]
 
     def _encode(self, places: list[tuple[list[int], str]]) -> bytes:
-        import torch
-        from safetensors.torch import save
-
         from lorweb.basis.query import encode, views
-        from lorweb.kontext.grid import fit_image
+        from lorweb.kontext.codec import encode_image
+        from lorweb.kontext.grid import compose, control_grid, fit_image
         from lorweb.kontext.query import view_image
 
         images = [decode_rgb(self.rows(place)[side], MAX_PIXELS) for place, side in places]
-        a, a2, b = (fit_image(image, self.size, "crop")[0] for image in images)
-        (view,) = views(self.mode)
-        features_D = encode(self.encoder, self.mode, [view_image(view, a, a2, b)])[0]
-        return save({"features": features_D.to("cpu", torch.float16).contiguous()})
+        fitted = [fit_image(image, self.size, "crop")[0] for image in images]
+        found = {}
+        if self.encoder is not None and len(fitted) == 3:
+            (view,) = views(self.mode)
+            found["features"] = encode(self.encoder, self.mode, [view_image(view, *fitted)])[0]
+        if self.base is not None:
+            picture = control_grid(*fitted) if len(fitted) == 3 else compose(*fitted)
+            found["latents"] = encode_image(self.base, [picture])[0]
+        return stored(found, self.dtype)
 
 
 class EncodeTexts:
-    """The worker: instructions -> prompt embeddings [T, E] and pooled vector [P], float16."""
+    """The worker: instructions -> prompt embeddings [T, E] and pooled vector [P]."""
 
     def __init__(self, cfg: Encode) -> None:
-        self.base = frozen_base(cfg)
+        self.base, self.dtype = frozen_base(cfg), cfg.dtype
 
     def __call__(self, items: list[Item]) -> list[Result]:
         return [{"instruction": item["text"], "tensors": self._encode(item["text"])} for item in items]
 
     def _encode(self, text: str) -> bytes:
-        import torch
-        from safetensors.torch import save
-
         found = self.base.text([text])
-        both = {"prompt_embeds": found.prompt_BTE[0], "pooled": found.pooled_BP[0]}
-        return save({name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in both.items()})
+        return stored({"prompt_embeds": found.prompt_BTE[0], "pooled": found.pooled_BP[0]}, self.dtype)
+
+
+def stored(tensors: Mapping[str, "Tensor"], dtype: Literal["float16", "bfloat16"]) -> bytes:
+    """A safetensors file of the tensors, each value the nearest one that the dtype has.
+
+    Raises:
+        Rejected: a value that is not a number, or outside the dtype's range: it would come back as infinity.
+    """
+    import torch
+    from safetensors.torch import save
+
+    kind = torch.float16 if dtype == "float16" else torch.bfloat16
+    for name, tensor in tensors.items():
+        most = float(tensor.float().abs().max())
+        if not math.isfinite(most):
+            raise Rejected(
+                "finite", f"{name} holds values that are not finite numbers; base or encoder is damaged", most
+            )
+        if not bool(tensor.to(kind).isfinite().all()):
+            limit = torch.finfo(kind).max
+            wider = "set encode.dtype to bfloat16, or " if dtype == "float16" else ""
+            reason = f"{name} reach {most:.4g}, and {dtype} ends at {limit:.4g}; {wider}look at base and encoder"
+            raise Rejected("range", reason, most, limit)
+    return save({name: tensor.to("cpu", kind).contiguous() for name, tensor in tensors.items()})
 
 
 def frozen_base(cfg: Encode) -> "Base":

@@ -57,6 +57,7 @@ def _fill(folder: Path, plan: TrainPlan, name: str, history: History) -> None:
         num_inference_steps=defaults.num_inference_steps,
         guidance_scale=defaults.guidance_scale,
         extra=_extra(plan, name, history, encoded),
+        latents=encoded.get("latents", "quadrant"),
     )
     write_metadata(folder, metadata)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lorweb.basis.query import mode_of, sees_grid
+from lorweb.basis.query import mode_of
 from lorweb.config import Encode, load_params
 from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_manifest
 from lorweb.data.shards import read_index, read_table, write_shards
@@ -23,11 +23,10 @@ from lorweb.records import (
     TRAIN_PAIR,
     stable_id,
 )
-from lorweb.training.dataset import grid_key, load_train_pairs, view_key
-from lorweb.training.sampler import AnalogySampler, other_exemplar
+from lorweb.training.stored import view_key
+from pipelines._encode_grids import grid_items, sizes
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
 from pipelines._metrics import count
-from pipelines._results import Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 from pipelines._stage import publishing, stage
 
@@ -78,44 +77,6 @@ def distinct_images(asked: Used, views: int) -> tuple[list[Item], list[dict[str,
     return list(images.values()), [{"pair": pair, **names} for pair, names in links.items()]
 
 
-def wanted_grids(cfg: Encode) -> list[tuple[str, str]]:
-    """(exemplar, query) pair ids of every analogy whose grid may be asked for; [] for modes that see single images.
-
-    The training pool, and each listed analogy with its own and with another task's exemplar.
-    """
-    if sees_grid(cfg.query_mode) != bool(cfg.grid_analogies):
-        wants = (
-            "looks at grids; set it to how many" if sees_grid(cfg.query_mode) else "sees single images; set it to 0:"
-        )
-        raise ValueError(
-            f"encode.grid_analogies is {cfg.grid_analogies}, but query_mode '{cfg.query_mode}' {wants} training "
-            "analogies are to be encoded as grids"
-        )
-    if not cfg.grid_analogies:
-        return []
-    sampler = AnalogySampler(load_train_pairs(ANALOGIES), 0, 1, 1.0)
-    drawn = [sampler.pooled(index) for index in range(cfg.grid_analogies)]
-    found = {(exemplar.pair, query.pair) for exemplar, query in drawn}
-    listed = read_table(ANALOGIES, ANALOGY).to_pylist()
-    for split in ("val", "test"):
-        rows = [row for row in listed if row["split"] == split]
-        found |= {(row["exemplar"], row["query"]) for row in rows}
-        found |= {(other_exemplar(row, rows) or row["exemplar"], row["query"]) for row in rows}
-    return sorted(found)
-
-
-def grid_items(cfg: Encode, images: list[Item], links: list[dict[str, str]]) -> list[Item]:
-    """Items of the grids to encode, each once by content: of a, a', b, and of a, a, b for the control without edit."""
-    place = {item["id"]: item["at"] for item in images}
-    pair = {link["pair"]: link for link in links}
-    items: dict[str, Item] = {}
-    for exemplar, query in wanted_grids(cfg):
-        a, a2, b = pair[exemplar]["before"], pair[exemplar]["after"], pair[query]["before"]
-        for names in ((a, a2, b), (a, a, b)):
-            items.setdefault(grid_key(*names), {"id": grid_key(*names), "at": [place[name] for name in names]})
-    return [items[key] for key in sorted(items)]
-
-
 def revisions(cfg: Encode) -> dict[str, str]:
     """What identifies the frozen networks."""
     from lorweb.basis.encoders import load_encoder
@@ -137,11 +98,12 @@ def main(execute: Execute | None = None) -> None:
         known = revisions(cfg)
         where = str(PAIRS.resolve())
         views = (cfg.views.smallest, cfg.views.flips) if cfg.views.count else ()
-        seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels, *views)
+        how = (cfg.latents, cfg.dtype)
+        seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels, *how, *views)
         image_job = row_job(cfg, "images", EncodeImages, (cfg, where), seen)
-        text_job = row_job(cfg, "texts", EncodeTexts, (cfg,), (known["base"],))
-        grids = grid_items(cfg, images, links)
-        grid_job = row_job(cfg, "grids", EncodeGrids, (cfg, where), (*seen[1:], cfg.query_mode))
+        text_job = row_job(cfg, "texts", EncodeTexts, (cfg,), (known["base"], cfg.dtype))
+        grids = grid_items(cfg, ANALOGIES, images, links)
+        grid_job = row_job(cfg, "grids", EncodeGrids, (cfg, where), (*seen, cfg.query_mode))
         image_rows = run_rows(image_job, images, execute)
         grid_rows = run_rows(grid_job, grids, execute) if grids else None
         text_rows = run_rows(text_job, [{"id": stable_id("text", t), "text": t} for t in sorted(texts)], execute)
@@ -155,26 +117,7 @@ def main(execute: Execute | None = None) -> None:
         paces = {"images": image_rows.pace, "texts": text_rows.pace}
         paces |= {"grids": grid_rows.pace} if grid_rows is not None else {}
         metrics.update(count(len(images), rows, [], paces), texts=len(text_rows), pairs=len(links), grids=len(grids))
-        metrics["bytes_per_1000_analogies"] = sizes(image_rows, text_rows)
-
-
-def sizes(images: Results, texts: Results) -> dict[str, int]:
-    """Bytes that 1000 training analogies read: as they are stored, where four images and a text are shared by many,
-    and as they would be if each analogy kept its own target and control grid, query and text.
-    """
-    image, text = (_tensor_bytes(results) for results in (images, texts))
-    per_image, per_text = image / max(1, len(images)), text / max(1, len(texts))
-    naive = 1000 * (8 * per_image + per_text)  # two grids of four quadrants each; the query's features ride with them
-    return {
-        "stored_in_all": image + text,
-        "naive": round(naive),
-        "per_image": round(per_image),
-        "per_text": round(per_text),
-    }
-
-
-def _tensor_bytes(results: Results) -> int:
-    return sum(table["tensors"].nbytes for table in results.tables(columns=["tensors"]))
+        metrics["bytes_per_1000_analogies"] = sizes(image_rows, text_rows, grid_rows)
 
 
 def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...], identity: tuple[Any, ...]) -> RowJob:
@@ -185,9 +128,7 @@ def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...],
 
 def manifest(cfg: Encode, known: Mapping[str, str], rows: int) -> Manifest:
     """What training and the checkpoint have to know about the encoded data."""
-    recipe = cfg.model_dump(
-        mode="json", include={"base", "quadrant", "encoder", "query_mode", "grid_analogies", "views"}
-    )
+    recipe = cfg.model_dump(mode="json", exclude={"pool"})
     recipe |= {"base_revision": known["base"], "encoder_revision": known["encoder"]}
     recipe["catalogue_sha256"] = read_manifest(ANALOGIES)["params"]["catalogue_sha256"]
     inputs = {"pairs": fingerprint(PAIRS), "analogies": fingerprint(ANALOGIES)}

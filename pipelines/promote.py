@@ -27,7 +27,7 @@ REPORTS: Final = Path("reports")
 DECIDED: Final = (
     "decision_key"  # tag: what the version was last judged by, so that an equal judgement is not recorded twice
 )
-SAME_MODEL: Final = ("base_revision", "encoder", "encoder_revision", "quadrant")
+SAME_MODEL: Final = ("base_revision", "encoder", "encoder_revision", "quadrant", "latents")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ def judge(registry: Registry, version: Version, candidate: Candidate, gate: Gate
         return decide(candidate.evidence, rival, gate)
     folder = registry.folder(champion)
     metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    odd = [name for name in SAME_MODEL if metadata.get(name) != candidate.metadata.get(name)]
+    usual = {"latents": "quadrant"}  # of files that do not say it
+    ours, theirs = usual | candidate.metadata, usual | metadata
+    odd = [name for name in SAME_MODEL if theirs.get(name) != ours.get(name)]
     if odd:
         return Decision(
             False,

@@ -76,6 +76,7 @@ def test_official_to_ours_and_back(base: str, tmp_path: Path, dtype: torch.dtype
     weights, settings = theirs(tmp_path / "theirs", base, dtype)
     ours = convert(tmp_path / "theirs", tmp_path / "ours", Conversion("lorweb"))
     assert names(ours.paths) == ["basis.safetensors", "metadata.json"] and ours.notes == []
+    assert read_metadata(tmp_path / "ours").latents == "grid", "as their trainer makes latents"
     back = convert(tmp_path / "ours", tmp_path / "back", Conversion("official"))
     assert names(back.paths) == ["lorweb_model.safetensors", "config.yaml"] and back.notes == []
     assert back.paths[1].read_bytes() == settings.read_bytes()

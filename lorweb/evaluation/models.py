@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lorweb.kontext.grid import control_latents, quadrant_of_latents
+from lorweb.kontext.metadata import METADATA_FILE, read_metadata
 from lorweb.kontext.model import TextEmbedding
 from lorweb.training.dataset import Encoded
 from lorweb.training.sampler import other_exemplar
@@ -98,7 +98,7 @@ class Painter:
             FileNotFoundError, ValueError: base or weights are missing or do not fit.
         """
         from lorweb.basis import has_mix, mix
-        from lorweb.kontext.codec import decode_latents
+        from lorweb.kontext.codec import decode_quadrants
         from lorweb.kontext.denoise import Sampling, denoise_grids
 
         model = MODELS[name]
@@ -109,20 +109,23 @@ class Painter:
         with variant.conditioned(query_BQ) if variant is not None else nullcontext():
             sampling = Sampling(self.settings.steps, self.settings.guidance)
             grids_BCHW = denoise_grids(base, control_BCHW, text, [q.seed for q in questions], sampling)
-        images = decode_latents(base, quadrant_of_latents(grids_BCHW, 1, 1).contiguous())
+        (images,) = decode_quadrants(base, grids_BCHW, [(1, 1)], self.encoded.composition)
         mixable = has_mix(base.transformer)
         mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if mixable else [None] * len(questions)
         return [Answer(image, e_LN) for image, e_LN in zip(images, mixes, strict=True)]
 
     @torch.no_grad()
     def through_codec(self, side: str, questions: Sequence[Question]) -> list[Answer]:
-        """The stored latents of b ("before") or the true b' ("after"), decoded: what the codec leaves of them."""
-        from lorweb.kontext.codec import decode_latents
+        """The stored b ("before") or true b' ("after") in the place of b', decoded: what the codec leaves of them."""
+        from lorweb.kontext.codec import decode_quadrants
 
         base, _ = self._load(None)
-        pairs = [self.encoded.latents(q.query) for q in questions]
-        latents_BChw = torch.stack([before if side == "before" else after for before, after in pairs])
-        return [Answer(image, None) for image in decode_latents(base, latents_BChw.to(base.device, base.dtype))]
+        rows_B4 = torch.tensor([(*self.encoded.pairs[q.exemplar], *self.encoded.pairs[q.query]) for q in questions])
+        stored = self.encoded.stored
+        grids_BCHW = stored.control(rows_B4[:, :3]) if side == "before" else stored.target(rows_B4)
+        grids_BCHW = grids_BCHW.to(base.device, base.dtype)
+        (images,) = decode_quadrants(base, grids_BCHW, [(1, 1)], self.encoded.composition)
+        return [Answer(image, None) for image in images]
 
     def _inputs(self, model: Model, questions: Sequence[Question]) -> tuple[Tensor, Tensor, TextEmbedding]:
         """Control grids, queries and text, built by the functions that training and `apply` use."""
@@ -132,8 +135,7 @@ class Painter:
         said = self.settings.prompt or model.prompt
         texts = [self.encoded.text(q.instruction if said else "") for q in questions]
         text = TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts]))
-        control_BCHW = control_latents(*(self.encoded.latents_MChw[rows_B3[:, i]].float() for i in range(3)))
-        return control_BCHW, self.encoded.queries(rows_B3), text
+        return self.encoded.stored.control(rows_B3), self.encoded.queries(rows_B3), text
 
     def _load(self, weights: str | None) -> tuple[Any, Any]:
         """(base, variant); a fresh base for each, because a variant changes its transformer in place."""
@@ -141,6 +143,7 @@ class Painter:
             from lorweb.kontext.load import load_base
             from lorweb.training.baseline import load_variant
 
+            self._check_composition(weights)
             self._loaded = None  # frees the weights before others are read
             device = self.settings.device
             base = load_base(self.settings.base, torch.bfloat16 if device == "cuda" else torch.float32, device)
@@ -148,6 +151,16 @@ class Painter:
             base.transformer.to(base.device).eval()
             self._loaded = weights, base, variant
         return self._loaded[1], self._loaded[2]
+
+    def _check_composition(self, weights: str | None) -> None:
+        if weights is None or not (self.weights[weights] / METADATA_FILE).is_file():
+            return
+        trained, found = read_metadata(self.weights[weights]).latents, self.encoded.composition
+        if trained != found:
+            raise ValueError(
+                f"{self.weights[weights]} was trained with latents: {trained}, but the data are encoded with latents: "
+                f"{found}; set encode.latents to {trained} and encode again, or train on these data"
+            )
 
 
 def weights_of(name: str) -> str | None:

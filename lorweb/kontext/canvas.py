@@ -10,9 +10,11 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
-from lorweb.kontext.codec import decode_latents, encode_image
+from lorweb.kontext.codec import decode_quadrants, encode_image
 from lorweb.kontext.grid import (
+    LATENTS,
     Fit,
+    Latents,
     Placement,
     Size,
     check_exemplar,
@@ -20,8 +22,6 @@ from lorweb.kontext.grid import (
     control_grid,
     fit_image,
     quadrant_like,
-    quadrant_of,
-    quadrant_of_latents,
     restore,
 )
 from lorweb.kontext.images import as_rgb
@@ -36,15 +36,16 @@ class CanvasRule:
 
     quadrant: size in px, multiples of 16. fit: of a and a'; b is never cropped, since all of it has to come back: it is
     padded unless fit is "stretch". shape: "fixed" keeps `quadrant`; "from_b" keeps its area and takes the aspect of b.
-    tolerance: allowed |log| of the ratio of the aspects of a and a'. latents: "quadrant" encodes each image by itself,
-    as training does; "grid" encodes and decodes the composed grid, as the authors' code does (seams see across).
+    tolerance: allowed |log| of the ratio of the aspects of a and a'. latents: "quadrant" encodes each image by itself;
+    "grid" encodes and decodes the composed grid, as the authors' code does (seams see across). A basis wants the one of
+    its training.
     """
 
     quadrant: Size
     fit: Fit = "crop"
     shape: Literal["fixed", "from_b"] = "fixed"
     tolerance: float = 0.05
-    latents: Literal["quadrant", "grid"] = "quadrant"
+    latents: Latents = "quadrant"
 
     def __post_init__(self) -> None:
         height, width = self.quadrant.height, self.quadrant.width
@@ -53,7 +54,7 @@ class CanvasRule:
         for name, value, known in (
             ("fit", self.fit, ("crop", "pad", "stretch")),
             ("shape", self.shape, ("fixed", "from_b")),
-            ("latents", self.latents, ("quadrant", "grid")),
+            ("latents", self.latents, LATENTS),
         ):
             if value not in known:
                 raise ValueError(f"{name} is '{value}'; use one of {', '.join(known)}")
@@ -111,10 +112,7 @@ class Canvas:
 
     def decode(self, base: Base, target_BCHW: Tensor, rule: CanvasRule) -> list[Image.Image]:
         """The bottom-right quadrants as images of each query's own size and aspect."""
-        if rule.latents == "grid":
-            quadrants = [quadrant_of(grid, 1, 1) for grid in decode_latents(base, target_BCHW)]
-        else:
-            quadrants = decode_latents(base, quadrant_of_latents(target_BCHW, 1, 1))
+        (quadrants,) = decode_quadrants(base, target_BCHW, [(1, 1)], rule.latents)
         return [restore(image, where) for image, where in zip(quadrants, self.placements, strict=True)]
 
 

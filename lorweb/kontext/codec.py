@@ -3,10 +3,13 @@
 Legend: B batch, C latent channels, h w latent rows and columns (1/8 of the pixels).
 """
 
+from collections.abc import Sequence
+
 import torch
 from PIL import Image
 from torch import Tensor
 
+from lorweb.kontext.grid import Latents, quadrant_of, quadrant_of_latents
 from lorweb.kontext.load import Base
 
 
@@ -39,3 +42,16 @@ def decode_latents(base: Base, z_BChw: Tensor) -> list[Image.Image]:
     pixels_B3HW = codec.decode(scaled, return_dict=False)[0]
     images: list[Image.Image] = base.pipeline.image_processor.postprocess(pixels_B3HW, output_type="pil")
     return images
+
+
+def decode_quadrants(
+    base: Base, grid_BCHW: Tensor, places: Sequence[tuple[int, int]], latents: Latents
+) -> list[list[Image.Image]]:
+    """Quadrants of latent grids as images: for each place (row, column) B of them.
+
+    `latents` is how the grids were made: "quadrant" decodes each quadrant by itself, "grid" the grid as a whole.
+    """
+    if latents == "grid":
+        grids = decode_latents(base, grid_BCHW)
+        return [[quadrant_of(grid, *place) for grid in grids] for place in places]
+    return [decode_latents(base, quadrant_of_latents(grid_BCHW, *place).contiguous()) for place in places]

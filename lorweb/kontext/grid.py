@@ -7,7 +7,7 @@ Legend: B batch, C channels, h w rows and columns of one quadrant, H W rows and 
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 Fit = Literal["crop", "pad", "stretch"]
+Latents = Literal["quadrant", "grid"]
+"""How a 2x2 grid becomes latents: each image by itself, composed after, or the composed picture as a whole."""
+LATENTS: Final[tuple[Latents, ...]] = get_args(Latents)
 
 
 @dataclass(frozen=True)

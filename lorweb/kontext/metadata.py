@@ -4,12 +4,13 @@ Everything about the basis itself (N, r, d, query mode, targets) is inside the s
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.basis.files import write_text
-from lorweb.config_errors import parsed_json, shortened
+from lorweb.config_errors import parsed_json, shortened, unknown_name
+from lorweb.kontext.grid import LATENTS, Latents
 
 METADATA_FILE: Final = "metadata.json"
 BASIS_FILE: Final = "basis.safetensors"
@@ -27,6 +28,7 @@ class ModelMetadata:
     num_inference_steps: int
     guidance_scale: float
     extra: dict[str, Any]
+    latents: Latents = "quadrant"  # how training made latents of its grids; files without the key are of quadrants
 
 
 def write_metadata(folder: Path, metadata: ModelMetadata) -> None:
@@ -59,13 +61,16 @@ def parse_metadata(text: str, path: str) -> ModelMetadata:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds {shortened(found)}, not an object; train again or restore the file")
     names = [field.name for field in fields(ModelMetadata)]
-    for fault, keys in (("lacks", set(names) - set(found)), ("has the unknown key", set(found) - set(names))):
+    needed = {field.name for field in fields(ModelMetadata) if field.default is MISSING}
+    for fault, keys in (("lacks", needed - set(found)), ("has the unknown key", set(found) - set(names))):
         if keys:
             raise ValueError(f"{path} {fault} '{min(keys)}'; its keys must be {', '.join(names)}")
     types: dict[str, Any] = {"quadrant": int, "num_inference_steps": int, "guidance_scale": (int, float), "extra": dict}
-    for name in names:
+    for name in found:
         if not isinstance(found[name], types.get(name, str)) or isinstance(found[name], bool):
             raise ValueError(
                 f"{path}: {name} is {shortened(found[name])}, which is of the wrong type; train again, or restore it"
             )
+    if found.get("latents", "quadrant") not in LATENTS:
+        raise ValueError(f"{path}: {unknown_name('latents', found['latents'], LATENTS)}")
     return ModelMetadata(**found)

@@ -79,7 +79,7 @@ class AnalogyPipeline:
         """
         parts = read_parts(Path(model), base, encoder, Place.of(device, dtype, offload))
         metadata = parts.metadata
-        rule = CanvasRule(Size(metadata.quadrant, metadata.quadrant))
+        rule = CanvasRule(Size(metadata.quadrant, metadata.quadrant), latents=metadata.latents)
         pipe = cls(parts.base, parts.encoder, parts.config, rule)
         pipe.steps, pipe.guidance = metadata.num_inference_steps, metadata.guidance_scale
         if base is None:  # one that is given keeps its own

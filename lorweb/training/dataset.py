@@ -1,7 +1,7 @@
 """The encoded data set in memory, and grids built from it by the functions that `apply` uses. No encoder runs here.
 
-Legend: M images, B batch, C latent channels, h w latent cells of one quadrant, H W of the grid (2h, 2w), D encoder
-features, Q query width. Latents and features stay float16 in memory and become float32 in a batch.
+Legend: M images, B batch, C latent channels, H W latent cells of the grid, D encoder features, Q query width. Latents
+and features keep the dtype they were stored in and become float32 in a batch.
 """
 
 from collections.abc import Sequence
@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load
 from torch import Tensor
 
 from lorweb.basis.query import combine, query_dim, sees_grid, views
 from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import read_table
-from lorweb.kontext.grid import compose_latents, control_latents
+from lorweb.kontext.grid import Latents
 from lorweb.kontext.model import TextEmbedding
-from lorweb.records import ENCODED_GRID, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
+from lorweb.records import ENCODED_GRID, ENCODED_IMAGE, ENCODED_TEXT, TRAIN_PAIR
 from lorweb.training.sampler import TrainPair
+from lorweb.training.stored import (
+    GridLatents,
+    PairRows,
+    QuadrantLatents,
+    at_key,
+    grid_key,
+    read_tensors,
+    view_count,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Batch:
 class Encoded:
     """Latents and features of every image, embeddings of every instruction; build it with `Encoded.load`."""
 
-    latents_MChw: Tensor
+    stored: QuadrantLatents | GridLatents
     features_MD: Tensor
     pairs: dict[str, tuple[int, int]]  # pair id -> rows of its before and after image
     viewed: dict[tuple[str, int], tuple[int, int]]  # the same of (pair id, view), views from 1 on
@@ -71,31 +77,26 @@ class Encoded:
             FileNotFoundError: the folder holds no encoded data.
             ValueError: a pair names an image that is not there.
         """
-        images = _tensors(read_table(folder, ENCODED_IMAGE))
-        rows = {name: row for row, name in enumerate(images)}
-        pairs: dict[str, tuple[int, int]] = {}
-        viewed: dict[tuple[str, int], tuple[int, int]] = {}
+        images = read_tensors(read_table(folder, ENCODED_IMAGE))
         manifest = read_manifest(folder)
-        for row in pq.read_table(folder / "pairs.parquet", schema=ENCODED_PAIR).to_pylist():
-            if row["before"] not in rows or row["after"] not in rows:
-                raise ValueError(f"pair {row['pair']} in {folder} names an image that is not there; encode again")
-            pairs[row["pair"]] = rows[row["before"]], rows[row["after"]]
-            for view in range(1, 1 + _views(manifest)):
-                before, after = (view_key(row[side], view) for side in ("before", "after"))
-                if before in rows and after in rows:
-                    viewed[row["pair"], view] = rows[before], rows[after]
+        pairs = PairRows.read(folder, {name: row for row, name in enumerate(images)}, view_count(manifest))
         texts = {
             text: TextEmbedding(found["prompt_embeds"].float()[None], found["pooled"].float()[None])
-            for text, found in _tensors(read_table(folder / "text", ENCODED_TEXT)).items()
+            for text, found in read_tensors(read_table(folder / "text", ENCODED_TEXT)).items()
         }
-        grids = _tensors(read_table(folder / "grids", ENCODED_GRID)) if (folder / "grids").is_dir() else {}
+        grids = read_tensors(read_table(folder / "grids", ENCODED_GRID)) if (folder / "grids").is_dir() else {}
+        stored: QuadrantLatents | GridLatents
+        if manifest["params"].get("latents", "quadrant") == "grid":
+            stored = GridLatents({key: found["latents"] for key, found in grids.items()}, tuple(images))
+        else:
+            stored = QuadrantLatents(torch.stack([found["latents"] for found in images.values()]))
         return cls(
-            torch.stack([found["latents"] for found in images.values()]),
+            stored,
             torch.stack([found["features"] for found in images.values()]),
-            pairs,
-            viewed,
+            pairs.whole,
+            pairs.viewed,
             texts,
-            {key: found["features"] for key, found in grids.items()},
+            {key: found["features"] for key, found in grids.items() if "features" in found},
             tuple(images),
             manifest,
         )
@@ -105,8 +106,15 @@ class Encoded:
         """How features become a query; the encode stage decided it."""
         return str(self.manifest["params"]["query_mode"])
 
+    @property
+    def latents_MChw(self) -> Tensor:
+        """Latents of every image, as stored. Raises ValueError where whole grids were encoded."""
+        if isinstance(self.stored, GridLatents):
+            raise ValueError("whole grids were encoded, and no latents of single images; ask for grids")
+        return self.stored.images_MChw
+
     def latents(self, pair: str) -> tuple[Tensor, Tensor]:
-        """Before and after of a pair, [C, h, w] float32."""
+        """Before and after of a pair, [C, h, w] float32. Raises ValueError where whole grids were encoded."""
         before, after = self.pairs[pair]
         return self.latents_MChw[before].float(), self.latents_MChw[after].float()
 
@@ -120,13 +128,12 @@ class Encoded:
         return self.texts[instruction]
 
     def grid_batch(self, triples: Sequence[Triple]) -> Batch:
-        """Grids, queries and text of some analogies, in their order."""
+        """Grids, queries and text of some analogies, in their order. Raises ValueError for a grid not encoded."""
         rows = torch.tensor([self._rows(t.exemplar, t.view) + self._rows(t.query, t.view) for t in triples])
-        a, a2, b, b2 = (self.latents_MChw[rows[:, i]].float() for i in range(4))
         texts = [self.texts[t.instruction] for t in triples]
         return Batch(
-            compose_latents(a, a2, b, b2),
-            control_latents(a, a2, b),
+            self.stored.target(rows),
+            self.stored.control(rows[:, :3]),
             self.queries(rows[:, :3]),
             TextEmbedding(torch.cat([t.prompt_BTE for t in texts]), torch.cat([t.pooled_BP for t in texts])),
             [f"{t.exemplar}>{t.query}" for t in triples],
@@ -150,12 +157,7 @@ class Encoded:
 
     def _grid(self, a: int, a2: int, b: int) -> Tensor:
         key = grid_key(self.images[a], self.images[a2], self.images[b])
-        if key not in self.grids:
-            raise ValueError(
-                f"query_mode '{self.query_mode}' looks at grids, and the grid of images {key} was not encoded; "
-                "run the encode stage again"
-            )
-        return self.grids[key].float()
+        return at_key(self.grids, key, f"query_mode '{self.query_mode}' looks at grids").float()
 
     @property
     def query_dim(self) -> int:
@@ -164,36 +166,21 @@ class Encoded:
 
     @property
     def pool(self) -> int:
-        """How many training analogies were encoded as grids; 0: the mode needs none, all may be drawn."""
+        """How many training analogies were encoded as grids; 0: none has to be, all may be drawn."""
         return int(self.manifest["params"].get("grid_analogies", 0))
 
     @property
     def views(self) -> int:
         """How many random views each training image has besides the whole one."""
-        return _views(self.manifest)
+        return view_count(self.manifest)
 
-
-def grid_key(a: str, a2: str, b: str) -> str:
-    """Name of a grid in records.ENCODED_GRID, from the names of its images."""
-    return f"{a},{a2},{b}"
-
-
-def view_key(image: str, view: int) -> str:
-    """Name of a view in records.ENCODED_IMAGE; view 0 is the whole image, and has the image's own name."""
-    return f"{image}~{view}" if view else image
+    @property
+    def composition(self) -> Latents:
+        """How its grids became latents, as `CanvasRule.latents`."""
+        return "grid" if isinstance(self.stored, GridLatents) else "quadrant"
 
 
 def load_train_pairs(analogies: Path) -> list[TrainPair]:
     """Rows of records.TRAIN_PAIR below data/analogies."""
     rows = read_table(analogies / "train", TRAIN_PAIR).to_pylist()
     return [TrainPair(*(row[name] for name in ("task", "subject", "pair", "instruction", "weight"))) for row in rows]
-
-
-def _views(manifest: dict[str, Any]) -> int:
-    return int(manifest["params"].get("views", {}).get("count", 0))
-
-
-def _tensors(table: pa.Table) -> dict[str, dict[str, Tensor]]:
-    """First column -> tensors of the safetensors bytes in the second, in the order of the keys."""
-    keys, blobs = table.column(0).to_pylist(), table.column(1).to_pylist()
-    return {key: load(blob) for key, blob in sorted(zip(keys, blobs, strict=True))}

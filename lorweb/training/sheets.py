@@ -1,7 +1,6 @@
 """Sample sheets: one analogy a row, a | a' | b | b' | truth, b' by real denoising from noise.
 
 All images are decoded from latents, so that b' stands beside what the codec could show at best.
-Legend: B rows, C latent channels, H W latent cells of the grid.
 """
 
 from typing import Final
@@ -10,9 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from lorweb.kontext.codec import decode_latents
+from lorweb.kontext.codec import decode_quadrants
 from lorweb.kontext.denoise import Sampling, denoise_grids
-from lorweb.kontext.grid import quadrant_of_latents
 from lorweb.kontext.load import Base
 from lorweb.training.sampler import stable_seed
 from lorweb.training.step import Run
@@ -34,14 +32,10 @@ def sample_sheet(run: Run, base: Base, analogies: list[HeldOut]) -> Image.Image:
     sampling = Sampling(base.defaults.num_inference_steps, base.defaults.guidance_scale)
     with run.variant.conditioned(batch.query_BQ):
         made_BCHW = denoise_grids(base, batch.y_BCHW, batch.text, seeds, sampling)
-    columns = [
-        quadrant_of_latents(batch.x0_BCHW, 0, 0),
-        quadrant_of_latents(batch.x0_BCHW, 0, 1),
-        quadrant_of_latents(batch.x0_BCHW, 1, 0),
-        quadrant_of_latents(made_BCHW.float(), 1, 1),
-        quadrant_of_latents(batch.x0_BCHW, 1, 1),
-    ]
-    return _assemble([decode_latents(base, z_BChw) for z_BChw in columns])
+    how = run.encoded.composition
+    a, a2, b, truth = decode_quadrants(base, batch.x0_BCHW, [(0, 0), (0, 1), (1, 0), (1, 1)], how)
+    (b2,) = decode_quadrants(base, made_BCHW.float(), [(1, 1)], how)
+    return _assemble([a, a2, b, b2, truth])
 
 
 def _assemble(columns: list[list[Image.Image]]) -> Image.Image:

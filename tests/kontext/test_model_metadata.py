@@ -1,6 +1,7 @@
 """metadata.json: what is written is read, and what is missing is named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ def test_written_is_read_and_bytes_repeat(tmp_path: Path) -> None:
         ({"encoder": None}, "encoder is None, which is of the wrong type"),
         ({"quadrant": "64"}, "quadrant is '64'"),
         ({"quadrnt": 3}, "unknown key 'quadrnt'"),
+        ({"latents": "grids"}, "unknown latents 'grids'; did you mean 'grid'"),
+        ({"latents": 2}, "latents is 2, which is of the wrong type"),
     ],
 )
 def test_other_content_is_refused(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -44,3 +47,13 @@ def test_missing_keys_files_and_json_are_named(tmp_path: Path) -> None:
     (tmp_path / METADATA_FILE).write_text("{")
     with pytest.raises(ValueError, match="is no JSON"):
         read_metadata(tmp_path)
+
+
+def test_a_file_that_does_not_say_how_its_grids_were_made_is_of_quadrants(tmp_path: Path) -> None:
+    write_metadata(tmp_path, replace(METADATA, latents="grid"))
+    assert read_metadata(tmp_path).latents == "grid"
+    path = tmp_path / METADATA_FILE
+    found = json.loads(path.read_text())
+    del found["latents"]
+    path.write_text(json.dumps(found))
+    assert read_metadata(tmp_path).latents == "quadrant"

@@ -20,10 +20,11 @@ from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.shards import write_rows
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
 from lorweb.training.baseline import new_variant
-from lorweb.training.dataset import Encoded, Triple, load_train_pairs, view_key
+from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.step import Run
+from lorweb.training.stored import view_key
 from lorweb.training.validation import HeldOut, ValidationSet
 from lorweb.training.variants import basis_config
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lorweb.records import ENCODED_PAIR
-from lorweb.training.dataset import Encoded, Triple, grid_key, load_train_pairs
+from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.stored import grid_key
 from tests.training.made import CHANNELS, FEATURES, SIDE, TEXT_TOKENS, TEXT_WIDTH, write_data
 
 
