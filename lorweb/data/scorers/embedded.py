@@ -5,14 +5,14 @@ from typing import Final
 
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Known, PairImages, Scored, ScorerFacts
-from lorweb.data.scores import SafetyNet, check_comparable, score_pairs
+from lorweb.data.scores import SafetyNet, check_comparable, safety_revision, score_pairs
 
 KEYS: Final = ("change", "ssim", "detail", "sharpness", "nsfw", "similarity", "perceptual")
 
 
 def describe_embedded() -> ScorerFacts:
     """Facts of the packaged scorer."""
-    return ScorerFacts("embedded", SafetyNet().revision, KEYS, ("safety",), ("layout",), hashes=True)
+    return ScorerFacts("embedded", safety_revision(), KEYS, ("safety",), ("layout",), hashes=True)
 
 
 class EmbeddedScorer(Known):
