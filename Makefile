@@ -21,7 +21,7 @@ $(VENV)/.ready: pyproject.toml setup.sh $(wildcard constraints/*.txt)
 profile: setup  ## make profile P=smoke|paper|default: write params.yaml from profiles/
 	python -m pipelines.profile $(P)
 
-test: setup  ## the fast tier, without Ray, on all cores (< 2 min on two)
+test: setup  ## the fast tier, without Ray, on all cores (about 2 min on two)
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(FAST)"
 
 test-all: test  ## everything but the long fault campaigns: the fast tier, then the rest in one process
