@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lorweb.config import Evaluate
 from lorweb.data.manifest import file_sha256
-from lorweb.data.scores import SafetyNet
+from lorweb.data.scores import safety_revision
 from lorweb.data.shards import read_index, read_table, write_shards
 from lorweb.evaluation.models import CANDIDATE, SINGLE_LORA, Settings, exemplar_for, weights_of
 from lorweb.evaluation.results import Measured, group_scores
@@ -167,7 +167,7 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
         function="measure",
         worker=MeasureAnswers,
         arguments=(plan.sources, folder.resolve()),
-        identity=(MEASURE_VERSION, SafetyNet().revision, plan.sources.quadrant),
+        identity=(MEASURE_VERSION, safety_revision(), plan.sources.quadrant),
         schema=SCORED,
     )
     answers = read_index(folder, ANSWER, ["analogy", "model"], digests=["image"])

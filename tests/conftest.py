@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -22,6 +23,8 @@ for name, value in ENVIRONMENT.items():  # before anything heavy is imported: th
     os.environ.setdefault(name, value)
 for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI"):  # tests never touch a cluster or a registry of the caller
     os.environ.pop(name, None)
+settings.register_profile("project", deadline=None)  # a busy machine is no failure
+settings.load_profile("project")
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ class SafetyNet:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         self._session: Any = onnxruntime.InferenceSession(_expose(weights), options, providers=["CPUExecutionProvider"])
-        self.revision = hashlib.sha256(weights + SCORER_VERSION.encode()).hexdigest()[:16]
+        self.revision = safety_revision()
 
     def __call__(self, images: Sequence[Image.Image]) -> NetOutput:
         """Measure RGB images of any size. Raises ValueError: no images, or a mode other than RGB."""
@@ -79,6 +79,12 @@ class SafetyNet:
         x_BHWC = np.ascontiguousarray(np.stack(resized)[..., ::-1] - np.array(MEAN_BGR, dtype=np.float32))
         arrays: list[Array] = self._session.run(list(OUTPUTS), {"input:0": x_BHWC})
         return arrays
+
+
+@cache
+def safety_revision() -> str:
+    """What `SafetyNet.revision` says, without building the network."""
+    return hashlib.sha256(_weights_path().read_bytes() + SCORER_VERSION.encode()).hexdigest()[:16]
 
 
 def perceptual_distance(x: NetOutput, y: NetOutput) -> Array:

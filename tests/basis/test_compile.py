@@ -42,7 +42,7 @@ def step(transformer: Any, query_BQ: Tensor) -> tuple[Tensor, dict[str, Tensor]]
 
 
 def test_repeated_blocks_need_no_more_graphs_than_the_base_and_none_for_another_analogy() -> None:
-    bare = tiny_transformer(0, single=4)
+    bare = tiny_transformer(0)
     bare.compile_repeated_blocks(backend="eager", fullgraph=True)
     with torch.no_grad():
         bare(**INPUTS)
@@ -50,7 +50,7 @@ def test_repeated_blocks_need_no_more_graphs_than_the_base_and_none_for_another_
     assert alone >= 2, "a double and a single block"
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    ours = with_basis(single=4)
+    ours = with_basis()
     with torch.no_grad(), analogy(ours, queries(2, SETTINGS)):
         eager = ours(**INPUTS).sample
         ours.compile_repeated_blocks(backend="eager", fullgraph=True)

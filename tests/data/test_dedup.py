@@ -86,9 +86,9 @@ def test_passes_over_the_features_change_nothing_but_memory(held):
     assert len(passes) == {1: 7, 5: 7, 1000: 1}[held]
 
 
-def test_hashes_by_the_hundred_thousand_take_seconds_not_hours():
+def test_hashes_by_ten_thousands_take_seconds_not_hours():
     rng = np.random.default_rng(2)
-    values = rng.integers(0, 2**63, (100_000, 2)).tolist()
-    values[77_777] = values[5]
+    values = rng.integers(0, 2**63, (30_000, 2)).tolist()
+    values[27_777] = values[5]
     pairs = [HashedPair(f"{i:06d}", "t", before, after) for i, (before, after) in enumerate(values)]
-    assert duplicates(pairs, 4) == {"077777": "000005"}
+    assert duplicates(pairs, 4) == {"027777": "000005"}

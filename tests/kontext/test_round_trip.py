@@ -57,7 +57,7 @@ def check_back(back: Image.Image, where: Placement, seed: int) -> None:
     assert off <= allowed, (off, allowed, where)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=100)
 @given(sizes=st.tuples(SIDES, SIDES, SIDES, SIDES), quadrant=QUADRANTS, fit=FITS, seed=st.integers(0, 999))
 def test_four_images_of_any_size_come_back_from_their_quadrants(
     sizes: Any, quadrant: Size, fit: Any, seed: int
@@ -72,7 +72,7 @@ def test_four_images_of_any_size_come_back_from_their_quadrants(
         check_back(back, where, seed + i)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=60)
 @given(a=SIDES, bs=st.lists(SIDES, min_size=1, max_size=3), quadrant=QUADRANTS, fit=FITS, from_b=st.booleans())
 def test_a_canvas_gives_every_b_back_whole_and_shows_a_and_a2_upright(
     a: tuple[int, int], bs: list[tuple[int, int]], quadrant: Size, fit: Any, from_b: bool
@@ -113,7 +113,7 @@ def tiny() -> Base:
     return load_base("tiny", torch.float32, "cpu")
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(
     size=st.tuples(st.integers(16, 160), st.integers(16, 160)).filter(lambda s: max(s) <= 4 * min(s)),
     quadrant=st.builds(lambda h, w: Size(16 * h, 16 * w), st.integers(2, 5), st.integers(2, 5)),

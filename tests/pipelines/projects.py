@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,14 @@ SMALL: dict[str, Any] = {
 
 def write_params(folder: Path, changes: Mapping[str, Any] | None = None) -> None:
     """params.yaml of a small project, with `changes` on top."""
-    default = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    small = merge(merge(default, copy.deepcopy(SMALL)), changes or {})
+    small = merge(merge(copy.deepcopy(committed_params()), copy.deepcopy(SMALL)), changes or {})
     (folder / "params.yaml").write_text(yaml.safe_dump(small, sort_keys=False), encoding="utf-8")
+
+
+@cache
+def committed_params() -> Any:
+    """params.yaml of the repository, parsed once: not to be changed."""
+    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -3,15 +3,16 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from lorweb.data.shards import read_table
 from lorweb.records import PAIR, REJECT
 from pipelines import filter as stage
 from pipelines._rows import in_process
+from tests.benchmark_cases import module, put_on_the_path
 from tests.pipelines.projects import ROOT, write_params
 
 
@@ -38,20 +39,16 @@ def test_the_page_counts_and_shows_what_left_and_what_stayed(project):
     assert Path("reports/filter.html").read_text(encoding="utf-8") == first
 
 
-def test_known_bad_pairs_are_measured_by_the_benchmark(project):
+def test_known_bad_pairs_are_measured_by_the_benchmark(project, monkeypatch, capsys):
     """The script of benchmarks/ on the small project: every kind has its line, and pairs without change are refused."""
-    script = ROOT / "benchmarks" / "filter_quality.py"
     shutil.copy(ROOT / "params.yaml", project / "params.yaml")
-    code = (
-        "import sys; sys.argv = ['x', '--per-kind', '3', '--json', 'quality.json']; sys.path[:0] = sys.orig_argv[-2:];"
-        "from pipelines import filter as stage; from pipelines._rows import in_process; real = stage.main;"
-        "stage.main = lambda: real(in_process); import filter_quality; filter_quality.main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT), str(script.parent)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    put_on_the_path(monkeypatch)
+    monkeypatch.setattr(sys, "argv", ["filter_quality", "--per-kind", "3", "--json", "quality.json"])
+    monkeypatch.setattr(stage, "main", partial(stage.main, in_process))
+    module("filter_quality").main()
+    monkeypatch.chdir(project)
     found = {row["name"]: row for row in json.loads(Path("quality.json").read_text(encoding="utf-8"))}
+    printed = capsys.readouterr().out
     kinds = ("no_op", "wrong_edit", "wrong_subject", "swapped", "corrupted")
     shares = {f"{kind}: {what}" for kind in (*kinds, "all kinds") for what in ("recall", "precision")}
     checks = {name: row for name, row in found.items() if name.startswith("check ")}
@@ -59,4 +56,4 @@ def test_known_bad_pairs_are_measured_by_the_benchmark(project):
     assert sum(row["n"] for row in checks.values()) == found["all kinds: precision"]["n"]
     assert found["no_op: recall"]["ratio"] == 1.0 and found["no_op: recall"]["n"] >= 3
     assert all(row["low"] <= row["ratio"] <= row["high"] for row in found.values())
-    assert all(f"| {name} |" in done.stdout for name in found)
+    assert all(f"| {name} |" in printed for name in found)

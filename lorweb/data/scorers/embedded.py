@@ -6,14 +6,14 @@ from typing import Final
 from lorweb.data.pixels import check_comparable
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Known, PairImages, Scored, ScorerFacts
-from lorweb.data.scores import SafetyNet, score_pairs
+from lorweb.data.scores import SafetyNet, safety_revision, score_pairs
 
 KEYS: Final = ("change", "ssim", "detail", "sharpness", "cut", "nsfw", "similarity", "perceptual")
 
 
 def describe_embedded() -> ScorerFacts:
     """Facts of the packaged scorer."""
-    return ScorerFacts("embedded", SafetyNet().revision, KEYS, ("safety",), ("layout", "outline"), hashes=True)
+    return ScorerFacts("embedded", safety_revision(), KEYS, ("safety",), ("layout", "outline"), hashes=True)
 
 
 class EmbeddedScorer(Known):
