@@ -73,8 +73,8 @@ class Best(Section):
     score: str
 
 
-class Duplicates(Section):
-    """Pairs of one task that look alike (bits of perceptual hashes), or have one content (cosine of features)."""
+class Alike(Section):
+    """What counts as the same: look (bits of perceptual hashes), or content (cosine of features; None does not ask)."""
 
     distance: Annotated[int, Field(ge=0, le=32)]
     cosine: Annotated[float, Field(gt=0.0, le=1.0)] | None
@@ -85,7 +85,7 @@ class Filter(Section):
     relative: tuple[str, ...]
     checks: Annotated[tuple[Check, ...], Field(min_length=1)]
     best: Best | None
-    duplicates: Duplicates
+    duplicates: Alike
     max_error_rate: Share
 
 
@@ -97,7 +97,7 @@ class Assemble(Section):
     min_pairs_per_task: Annotated[int, Field(ge=2)]
     max_pairs_per_task: Annotated[int, Field(ge=2)]
     max_pairs_per_source: Positive
-    near_evaluation: Annotated[int, Field(ge=0, le=32)]  # bits
+    near_evaluation: Alike
     inverse: tuple[str, ...]  # patterns of trained tasks
     composed: Annotated[int, Field(ge=0)]  # tasks
     balance: Literal["task", "edit_type", "pairs", "sqrt"]

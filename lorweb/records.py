@@ -8,7 +8,9 @@ import hashlib
 import json
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 SCHEMA_VERSION: Final = 1
 
@@ -118,12 +120,13 @@ NOTE: Final = pa.schema(
     ]
 )
 
-# What decides whether two pairs look alike, by pair: 64-bit perceptual hashes as 16 hex digits.
+# What decides whether two pairs are alike, by pair: 64-bit perceptual hashes as 16 hex digits, and features of a.
 LOOK: Final = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
         pa.field("before_hash", pa.string(), nullable=False),
         pa.field("after_hash", pa.string(), nullable=False),
+        pa.field("content", pa.large_binary(), nullable=False),  # float16 [D]; empty where no scorer gives features
     ]
 )
 
@@ -173,3 +176,13 @@ def load_scores(text: str) -> dict[str, float]:
     """The inverse of `dump_scores`."""
     scores: dict[str, float] = json.loads(text)
     return scores
+
+
+def pack_features(features_D: NDArray[np.float32]) -> bytes:
+    """Features as they are stored: float16."""
+    return np.asarray(features_D, dtype="<f2").tobytes()
+
+
+def unpack_features(data: bytes) -> NDArray[np.float32]:
+    """The inverse of `pack_features`, float32 [D]."""
+    return np.frombuffer(data, dtype="<f2").astype(np.float32)

@@ -13,7 +13,9 @@ from pathlib import Path
 from sys import intern
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lorweb.config import Filter
 from lorweb.data.checks import Refusal, reject
@@ -24,13 +26,15 @@ from lorweb.data.scorers.build import describe
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
-from lorweb.records import NOTE, PAIR, SOURCE, load_scores
-from pipelines._filter_worker import MAX_PIXELS, ScorePairs, Vector, picked, schema_of, unpacked
+from lorweb.data.subjects import WEIGHTS
+from lorweb.records import NOTE, PAIR, SOURCE, load_scores, unpack_features
+from pipelines._filter_worker import MAX_PIXELS, ScorePairs, picked, schema_of
 from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
-VERSION: Final = 3
+VERSION: Final = 4
 SOURCES: Final = Path("data/sources")
+Vector = NDArray[np.float32]
 __all__ = ["MAX_PIXELS", "VERSION", "Measured", "measure"]
 
 
@@ -143,16 +147,14 @@ def _merged(
 
 
 def _evidence(parts: Sequence[tuple[ScorerFacts, Results]], scores: Scores) -> Evidence:
-    """Features are streamed from the journals at every call. `content` are the features of the first encoder that is
-    no layout; without one, the layout.
-    """
+    """Features are streamed at every call. `content`: of the first encoder that is not spatial, or else the layout."""
     places = {name: results for facts, results in parts for name in facts.places}
-    content = next((name for name in places if name != "layout"), "layout")
+    content = next((name for name in places if name not in WEIGHTS), "layout")
     hashed = next(results for facts, results in parts if facts.hashes)
     return Evidence(
         scores=scores,
         changes={name: _changes(results, name, scores) for facts, results in parts for name in facts.encoders},
-        layout=_sides(places["layout"], "layout", scores) if "layout" in places else None,
+        spatial={name: _sides(places[name], name, scores) for name in WEIGHTS if name in places},
         content=_sides(places[content], content, scores) if content in places else None,
         hashes=_hashes(hashed, scores),
     )
@@ -195,4 +197,4 @@ def _rows(results: Results, columns: list[str], scores: Scores) -> Iterator[tupl
     for table in results.tables(columns=["id", *columns]):
         for row in table.to_pylist():
             if row["id"] in scores:
-                yield row["id"], [unpacked(row[name]) for name in columns]
+                yield row["id"], [unpack_features(row[name]) for name in columns]

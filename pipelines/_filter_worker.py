@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
 from lorweb.data.decode import decode_rgb
@@ -17,12 +15,11 @@ from lorweb.data.scorers.base import SIDES, PairImages, Scored, Scorer, ScorerFa
 from lorweb.data.scorers.build import build_scorer
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.data.shards import RowReader
-from lorweb.records import PAIR, dump_scores
+from lorweb.records import PAIR, dump_scores, pack_features
 from pipelines._rows import Item, Result
 
 MAX_PIXELS: Final = 1 << 28  # candidates are our own images; the limit only stops a damaged header
 TEXTS: Final = ("scores", "hashes", "notes", "lacks")  # JSON
-Vector = NDArray[np.float32]
 REGISTRY: Final = "lorweb/data/scorers/build.py"
 MODULES: Final = {"dino": "features.py"}  # of kinds that have no module of their own name
 
@@ -85,15 +82,5 @@ class ScorePairs:
             "hashes": json.dumps(dict(answer.hashes), sort_keys=True),
             "notes": json.dumps(dict(answer.notes), sort_keys=True),
             "lacks": json.dumps(told),
-            **{name: packed(answer.vectors[name]) for name in self.facts.vectors},
+            **{name: pack_features(answer.vectors[name]) for name in self.facts.vectors},
         }
-
-
-def packed(vector_D: Vector) -> bytes:
-    """Features as they are stored: float16."""
-    return np.asarray(vector_D, dtype="<f2").tobytes()
-
-
-def unpacked(data: bytes) -> Vector:
-    """The inverse of `packed`, float32."""
-    return np.frombuffer(data, dtype="<f2").astype(np.float32)

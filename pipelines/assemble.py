@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.config import Assemble, load_params
+from lorweb.config import load_params
 from lorweb.data.balance import Balance, Kind, task_weights
-from lorweb.data.checks import Refusal, reject
 from lorweb.data.derived import Derived, composed_pairs, inverse_pairs
 from lorweb.data.leaks import find_leaks
 from lorweb.data.manifest import Manifest, file_sha256, fingerprint, write_manifest
-from lorweb.data.rejects import Rejected
-from lorweb.data.shards import read_index, read_table, write_rows
+from lorweb.data.near_evaluation import evaluated_pairs
+from lorweb.data.shards import read_index, write_rows
 from lorweb.data.splits import (
     Caps,
     Counts,
@@ -22,17 +21,17 @@ from lorweb.data.splits import (
     Shares,
     evaluation_analogies,
     hard_positives,
-    near_evaluation,
     split_subjects,
     training_pairs,
 )
 from lorweb.data.tasks import TASKS, holdouts, read_tasks
-from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR
+from lorweb.records import ANALOGY, DERIVED, PAIR, REJECT, TRAIN_PAIR
 from pipelines._assemble_card import CardRow, render_card
+from pipelines._assemble_near import PAIRS, near_evaluation
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
 VERSION: Final = 1
-OUT, PAIRS = Path("data/analogies"), Path("data/pairs")
+OUT: Final = Path("data/analogies")
 SHOWN_LEAKS: Final = 20
 
 
@@ -82,14 +81,14 @@ def main() -> None:
         split = split_subjects(pairs, Shares(cfg.test_subjects, cfg.val_subjects), params.seed, cfg.train_subjects)
         analogies = evaluation_analogies(pairs, split, holdout, Counts(cfg.test_per_task, cfg.val_per_task))
         trainable = training_pairs(pairs, split, holdout, Caps(cfg.max_pairs_per_task, cfg.max_pairs_per_source))
-        close = near_evaluation(trainable, analogies, read_look(), cfg.near_evaluation)
+        close = near_evaluation([pair.id for pair in trainable], evaluated_pairs(analogies), cfg.near_evaluation)
         train = [pair for pair in trainable if pair.id not in close]
         refuse_leaks(pairs, train, analogies, holdout)
         if not train:
             raise StageFailed(f"no pair is left to train on, of {len(everything)}; see metrics/filter.json for why")
         derived = [*inverse_pairs(train, cfg.inverse), *composed_pairs(train, cfg.composed, params.seed)]
         recipe = {"seed": params.seed, "catalogue_sha256": file_sha256(PAIRS / TASKS), **cfg.model_dump(mode="json")}
-        result = Assembled(split, analogies, train_rows(train, derived, cfg.balance), derived, rejects_of(close, cfg))
+        result = Assembled(split, analogies, train_rows(train, derived, cfg.balance), derived, list(close.values()))
         combinations = hard_positives(train)
         listed = Counter(row["split"] for row in analogies)
         numbers = {
@@ -127,23 +126,6 @@ def train_rows(train: list[PairFacts], derived: list[Derived], balance: Balance)
     own += [(p.pair, p.task, p.subject, p.instruction) for p in derived]
     names = TRAIN_PAIR.names
     return [dict(zip(names, (*row, weights[row[1]]), strict=True)) for row in own]
-
-
-def read_look() -> dict[str, int]:
-    """Perceptual hash of every pair's before image."""
-    rows = read_table(PAIRS / "look", LOOK, ["id", "before_hash"]).to_pylist()
-    return {row["id"]: int(row["before_hash"], 16) for row in rows}
-
-
-def rejects_of(close: Mapping[str, str], cfg: Assemble) -> list[dict[str, Any]]:
-    """Rows of `records.REJECT` for training pairs that look like evaluated ones."""
-    rows = []
-    for name, other in close.items():
-        reason = f"its image a looks like that of pair {other}, which is evaluated"
-        rows.append(
-            reject(Refusal(name, "assemble", {}), Rejected("near_evaluation", reason, None, cfg.near_evaluation))
-        )
-    return rows
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import io
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +13,16 @@ import pyarrow as pa
 
 from lorweb.config import load_params
 from lorweb.data.checks import Refusal, reject, survival
-from lorweb.data.decide import PairPlace, decide, task_scores
+from lorweb.data.decide import Evidence, PairPlace, decide, task_scores
 from lorweb.data.decode import decode_rgb
 from lorweb.data.filter_page import FilterPage, Pair, bound_rows, counts_of, render, survival_charts
 from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.data.tasks import TASKS, read_tasks
-from lorweb.records import LOOK, NOTE, PAIR, REJECT, dump_scores
+from lorweb.records import LOOK, NOTE, PAIR, REJECT, dump_scores, pack_features
 from pipelines._filter_scores import MAX_PIXELS, VERSION, measure
 from pipelines._metrics import count
+from pipelines._results import CHUNK
 from pipelines._rows import Execute
 from pipelines._stage import publishing, stage, write_text
 
@@ -40,6 +41,21 @@ def kept_pairs(scores: Mapping[str, dict[str, float]], gone: Mapping[str, Any]) 
         yield kept.set_column(place, PAIR.field(place), filled)
 
 
+def looks(evidence: Evidence, gone: Mapping[str, Any]) -> Iterator[pa.Table]:
+    """What tells whether pairs that stay are alike, as tables of `records.LOOK`."""
+    hashed = (evidence.hashes[name] for name in sorted(evidence.hashes) if name not in gone)
+    if evidence.content is None:
+        content = ((name, b"") for name in sorted(evidence.hashes) if name not in gone)
+    else:
+        content = ((name, pack_features(before_D)) for name, before_D, _ in evidence.content() if name not in gone)
+    rows = (
+        {"id": name, "before_hash": f"{before:016x}", "after_hash": f"{after:016x}", "content": features}
+        for (before, after), (name, features) in zip(hashed, content, strict=True)
+    )
+    while chunk := list(islice(rows, CHUNK)):
+        yield pa.Table.from_pylist(chunk, LOOK)
+
+
 def main(execute: Execute | None = None) -> None:
     """Run the stage from its parameters, on Ray unless another executor is given."""
     params = load_params()
@@ -51,18 +67,13 @@ def main(execute: Execute | None = None) -> None:
         places = {item["id"]: PairPlace(*(item[name] for name in FACTS[1:])) for item in items}
         scored = measure(cfg, CANDIDATES, items, execute)
         evidence = scored.evidence
-        scores = task_scores(evidence, places, cfg.relative)
+        scores = task_scores(cfg, evidence, places)
         gone = decide(cfg, evidence, places, scores)
         rejects = scored.rejects + [reject(Refusal(name, "filter", scores[name]), why) for name, why in gone.items()]
-        looks = [
-            {"id": name, "before_hash": f"{before:016x}", "after_hash": f"{after:016x}"}
-            for name, (before, after) in evidence.hashes.items()
-            if name not in gone
-        ]
         with publishing(OUT, "filter") as folder:
             rows = write_shards(kept_pairs(scores, gone), folder, PAIR)
             write_rows(rejects, folder / "rejects", REJECT)
-            write_rows(looks, folder / "look", LOOK)
+            write_shards(looks(evidence, gone), folder / "look", LOOK)
             write_notes(scored.notes(), folder / "notes")
             shutil.copyfile(CANDIDATES / TASKS, folder / TASKS)
             code = {"score": VERSION, **scored.revisions}

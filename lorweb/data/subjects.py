@@ -7,7 +7,7 @@ Legend: P pairs of a task, D features.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lorweb.data.dedup import ROWS_HELD, Vectors, task_batches
 
 LEAST_GROUP: Final = 4  # pairs; the mean of fewer is mostly the pair itself
+WEIGHTS: Final = {"layout": 1.0, "outline": 0.5}  # spatial features by which a subject is known, and how much they say
 
 
 @dataclass(frozen=True)
@@ -27,47 +28,72 @@ class Place:
     subject: str
 
 
-def own_subject(vectors: Vectors, places: Mapping[str, Place], held: int = ROWS_HELD) -> dict[str, float]:
+def own_subject(
+    spatial: Mapping[str, Vectors], places: Mapping[str, Place], trusted: Collection[str], held: int = ROWS_HELD
+) -> dict[str, float]:
     """How much nearer a' is to its own a than to the a of any other subject of its task, and a to its own a', -2..2.
 
-    The smaller of the two cosine margins, of features centred on their task (a and a' each by their own mean). Below 0
-    another subject's image fits better. 1 where a task has fewer than 4 pairs or one subject: nothing is known.
+    The smaller of the two cosine margins, of features centred on their task (a and a' each by their own mean); of
+    several kinds of features, the mean of their cosines by `WEIGHTS`. Below 0 another subject's image fits better. 1
+    where a task has fewer than 4 trusted pairs or one subject: nothing is known.
+
+    Means and rivals are those of trusted pairs: what is known to be bad by itself must not speak against good pairs.
 
     Args:
-        vectors: gives (id, features of a [D], of a' [D]) of every pair, again at each call.
+        spatial: kind, of those in `WEIGHTS`, -> gives (id, features of a [D], of a' [D]) of every pair, again at each
+            call.
         places: of the same pairs; pairs that are not in it are passed over.
+        trusted: pairs against which all of them are measured.
         held: pairs held in memory at once; tasks are worked off in as many passes as that takes.
     """
     found: dict[str, float] = {}
     for tasks in task_batches({name: place.task for name, place in places.items()}, held):
-        rows: dict[str, list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]] = defaultdict(list)
-        for name, before_D, after_D in vectors():
-            if name in places and places[name].task in tasks:
-                rows[places[name].task].append((name, before_D, after_D))
-        for own in rows.values():
-            own.sort(key=lambda row: row[0])
-            names = [row[0] for row in own]
-            before_PD, after_PD = (np.stack([row[side] for row in own]) for side in (1, 2))
-            margins_P = _margins(before_PD, after_PD, np.array([places[name].subject for name in names]))
-            found |= dict(zip(names, margins_P.tolist(), strict=True))
+        names: dict[str, list[str]] = {}
+        cosines: dict[str, NDArray[np.float64]] = {}
+        for kind, vectors in spatial.items():
+            for task, own in _by_task(vectors, places, tasks).items():
+                names[task] = [row[0] for row in own]
+                trusted_P = np.array([name in trusted for name in names[task]])
+                before_PD, after_PD = (np.stack([row[side] for row in own]) for side in (1, 2))
+                cosine_PP = WEIGHTS[kind] * (_centred(after_PD, trusted_P) @ _centred(before_PD, trusted_P).T)
+                cosines[task] = cosines[task] + cosine_PP if task in cosines else cosine_PP
+        weight = sum(WEIGHTS[kind] for kind in spatial)
+        for task, cosine_PP in cosines.items():
+            subject_P = np.array([places[name].subject for name in names[task]])
+            margins_P = _margins(cosine_PP / weight, subject_P, np.array([name in trusted for name in names[task]]))
+            found |= dict(zip(names[task], margins_P.tolist(), strict=True))
     return found
 
 
+Row = tuple[str, NDArray[np.float32], NDArray[np.float32]]
+
+
+def _by_task(vectors: Vectors, places: Mapping[str, Place], tasks: Collection[str]) -> dict[str, list[Row]]:
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for row in vectors():
+        if row[0] in places and places[row[0]].task in tasks:
+            rows[places[row[0]].task].append(row)
+    return {task: sorted(own, key=lambda row: row[0]) for task, own in rows.items()}
+
+
 def _margins(
-    before_PD: NDArray[np.float32], after_PD: NDArray[np.float32], subject_P: NDArray[np.str_]
+    cosine_PP: NDArray[np.float64], subject_P: NDArray[np.str_], trusted_P: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
+    """Row: the a' of a pair, column: the a of one."""
     count = len(subject_P)
-    if count < LEAST_GROUP or len(set(subject_P.tolist())) < 2:
+    if trusted_P.sum() < LEAST_GROUP or len(set(subject_P[trusted_P].tolist())) < 2:
         return np.ones(count)
-    cosine_PP = _centred(after_PD) @ _centred(before_PD).T
-    others_PP = np.where(subject_P[:, None] == subject_P[None, :], -np.inf, cosine_PP)
+    same_PP = subject_P[:, None] == subject_P[None, :]
     own_P = np.diagonal(cosine_PP)
-    return np.asarray(np.minimum(own_P - others_PP.max(axis=1), own_P - others_PP.max(axis=0)), dtype=np.float64)
+    rival_a_P = np.where(same_PP | ~trusted_P[None, :], -np.inf, cosine_PP).max(axis=1)
+    rival_a2_P = np.where(same_PP | ~trusted_P[:, None], -np.inf, cosine_PP).max(axis=0)
+    return np.asarray(own_P - np.maximum(rival_a_P, rival_a2_P), dtype=np.float64)
 
 
-def _centred(values_PD: NDArray[np.float32]) -> NDArray[np.float64]:
+def _centred(values_PD: NDArray[np.float32], trusted_P: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Rows less the mean of the trusted ones, of unit length."""
     v = values_PD.astype(np.float64)
-    v = v - v.mean(axis=0)
+    v = v - v[trusted_P if trusted_P.any() else slice(None)].mean(axis=0)
     lengths = np.linalg.norm(v, axis=1, keepdims=True)
     centred: NDArray[np.float64] = v / np.maximum(lengths, 1e-12)
     return centred

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from lorweb.data.scores import NetOutput, SafetyNet, check_comparable, cosine, perceptual_distance, ssim
+from lorweb.data.pixels import check_comparable, ssim
+from lorweb.data.scores import NetOutput, SafetyNet, cosine, perceptual_distance
 from lorweb.evaluation.aggregate import Comparison, Row, Summary, aggregate, paired
 
 __all__ = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lorweb.config import Best, Check, Duplicates, Filter
+from lorweb.config import Alike, Best, Check, Filter
 from lorweb.data.decide import Evidence, PairPlace, decide, task_scores
 
 COUNT = 12
@@ -21,7 +21,7 @@ def cfg(checks=(("change", 0.0, None),), best=None, distance=0, cosine=None, rel
             "relative": relative,
             "checks": made,
             "best": best,
-            "duplicates": Duplicates(distance=distance, cosine=cosine),
+            "duplicates": Alike(distance=distance, cosine=cosine),
             "max_error_rate": 0.5,
         }
     )
@@ -38,21 +38,21 @@ def evidence():
             "first": lambda: zip(NAMES, change, strict=True),
             "second": lambda: zip(NAMES, -2 * change, strict=True),
         },
-        layout=lambda: zip(NAMES, before, after, strict=True),
+        spatial={"layout": lambda: zip(NAMES, before, after, strict=True)},
         content=lambda: zip(NAMES, before, after, strict=True),
         hashes={name: (1 << i, 1 << (63 - i)) for i, name in enumerate(NAMES)},
     )
 
 
 def run(cfg, evidence):
-    scores = task_scores(evidence, PLACES, cfg.relative)
+    scores = task_scores(cfg, evidence, PLACES)
     return scores, decide(cfg, evidence, PLACES, scores)
 
 
 def test_scores_of_the_task_are_added_by_encoder(evidence):
     scores, gone = run(cfg(relative=("change",)), evidence)
     assert gone == {}
-    expected = {"change", "direction", "magnitude", "direction.second", "magnitude.second", "subject"}
+    expected = {"change", *(f"{x}{y}" for x in ("direction", "magnitude", "edit") for y in ("", ".second")), "subject"}
     assert all(set(own) == expected | {"change.standing"} for own in scores.values())
     first = scores["p00"]
     assert first["direction"] == pytest.approx(first["direction.second"]) and first["direction"] > 0.5
@@ -78,14 +78,14 @@ def test_a_check_comes_first_then_better_draws_then_duplicates(evidence):
 def test_the_same_content_is_found_by_features(evidence):
     streamed = list(evidence.content())
     twin = [*streamed[:7], ("p07", streamed[2][1] * 2, streamed[2][2] * 2), *streamed[8:]]
-    same = Evidence(evidence.scores, evidence.changes, evidence.layout, lambda: twin, evidence.hashes)
+    same = Evidence(evidence.scores, evidence.changes, evidence.spatial, lambda: twin, evidence.hashes)
     _, gone = run(cfg(cosine=0.99), same)
     assert {name: (why.check, why.threshold) for name, why in gone.items()} == {"p07": ("same_content", 0.99)}
     assert run(cfg(cosine=None), same)[1] == {}
 
 
 def test_a_changed_threshold_reads_no_feature_again(evidence):
-    scores = task_scores(evidence, PLACES, ())
+    scores = task_scores(cfg(), evidence, PLACES)
 
     def never():
         raise AssertionError("deciding looked at features")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.distance import cosine
 from scipy.stats import median_abs_deviation
 
 from lorweb.data.directions import agreement, standing
@@ -27,6 +28,32 @@ def test_an_outlier_disagrees_and_no_change_says_nothing():
     assert found["c"].direction == pytest.approx(-1.0)
     assert found["d"].direction == 0.0
     assert found["e"].direction == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_edit_is_the_margin_over_the_best_other_task(seed):
+    rng = np.random.default_rng(seed)
+    tasks = ["one"] * 4 + ["two"] * 3 + ["three"]
+    rows = [(f"p{i}", task, rng.normal(size=5).astype(np.float32)) for i, task in enumerate(tasks)]
+    found = agreement(lambda: rows)
+    for name, task, vector in rows:
+        means = {}
+        for other in set(tasks):
+            own = [v / np.linalg.norm(v) for n, t, v in rows if t == other and n != name]
+            means[other] = np.mean(own, axis=0) if own else None
+        cos = {t: 1 - cosine(vector.astype(float), m) for t, m in means.items() if m is not None}
+        expected = cos.get(task, 1.0) - max(value for t, value in cos.items() if t != task)
+        assert found[name].edit == pytest.approx(expected, abs=1e-6)
+
+
+def test_another_tasks_edit_is_told_and_one_task_alone_has_no_rival():
+    up, right = np.array([0, 1, 0], np.float32), np.array([1, 0, 0], np.float32)
+    rows = [(f"u{i}", "up", up) for i in range(5)] + [(f"r{i}", "right", right) for i in range(5)]
+    rows[2] = ("wrong", "up", right)
+    found = agreement(lambda: rows)
+    assert found["wrong"].edit == pytest.approx(-1.0) and found["r0"].edit == pytest.approx(1 - 0.2425, abs=1e-3)
+    alone = agreement(lambda: rows[5:])
+    assert all(own.edit == pytest.approx(2.0) for own in alone.values())
 
 
 def test_the_length_of_a_change_is_measured_against_its_task():

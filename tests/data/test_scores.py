@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from lorweb.data import scores
-from lorweb.data.scores import SafetyNet, cosine, perceptual_distance, score_pairs, ssim
+from lorweb.data.pixels import ssim
+from lorweb.data.scores import SafetyNet, cosine, perceptual_distance, score_pairs
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lorweb.data.projection import Projection
-from lorweb.data.subjects import Place, own_subject
+from lorweb.data.subjects import WEIGHTS, Place, own_subject
 
 
 def made(seed, count, strength=3.0, noise=0.3):
@@ -24,7 +24,7 @@ def test_margins_are_those_of_the_definition():
     names, before, after = made(0, 9)
     subjects = ["x", "x", "y", "z", "u", "v", "w", "q", "r"]
     places = {name: Place("t", subject) for name, subject in zip(names, subjects, strict=True)}
-    found = own_subject(lambda: rows_of(names, before, after), places)
+    found = own_subject({"layout": lambda: rows_of(names, before, after)}, places, names)
     b, a = before - before.mean(0), after - after.mean(0)
     cos = lambda x, y: float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))  # noqa: E731
     for i in range(9):
@@ -40,7 +40,7 @@ def test_an_exchanged_after_image_is_told_from_a_strong_edit():
     names, before, after = made(1, 20)
     after[[3, 7]] = after[[7, 3]]
     places = {name: Place("t", name) for name in names}
-    found = own_subject(lambda: rows_of(names, before, after), places)
+    found = own_subject({"layout": lambda: rows_of(names, before, after)}, places, names)
     assert {name for name, margin in found.items() if margin < 0} == {"p03", "p07"}
 
 
@@ -51,18 +51,60 @@ def test_tasks_are_apart_and_passes_change_nothing(held):
     for task, (names, before, after) in enumerate(groups):
         rows += rows_of([f"{task}{name}" for name in names], before, after)
         places |= {f"{task}{name}": Place(f"t{task}", name) for name in names}
-    found = own_subject(lambda: rows[::-1], places, held)
+    found = own_subject({"layout": lambda: rows[::-1]}, places, places, held)
     for task, (names, before, after) in enumerate(groups):
-        alone = own_subject(lambda n=names, b=before, a=after: rows_of(n, b, a), {n: Place("t", n) for n in names})
+        alone = own_subject(
+            {"layout": lambda n=names, b=before, a=after: rows_of(n, b, a)}, {n: Place("t", n) for n in names}, names
+        )
         assert {name: found[f"{task}{name}"] for name in names} == pytest.approx(alone)
+
+
+def test_kinds_of_features_are_weighed_by_their_cosines():
+    names, before, after = made(4, 8)
+    _, shape, shape2 = made(5, 8, strength=1.0)
+    places = {name: Place("t", name) for name in names}
+    kinds = {"layout": lambda: rows_of(names, before, after), "outline": lambda: rows_of(names, shape, shape2)}
+    found = own_subject(kinds, places, names)
+
+    def cosines(b, a):
+        b, a = b - b.mean(0), a - a.mean(0)
+        return (a @ b.T) / np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+
+    both = (WEIGHTS["layout"] * cosines(before, after) + WEIGHTS["outline"] * cosines(shape, shape2)) / 1.5
+    assert sum(WEIGHTS.values()) == 1.5
+    for i, name in enumerate(names):
+        others = [j for j in range(8) if j != i]
+        expected = both[i, i] - max(both[i, others].max(), both[others, i].max())
+        assert found[name] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_pair_that_is_not_trusted_speaks_against_nobody_and_is_measured_itself():
+    names, before, after = made(7, 14)
+    bad = [2, 5, 9]
+    wrong_before, wrong_after = before.copy(), after.copy()
+    wrong_before[bad], wrong_after[bad] = after[bad], before[bad]  # the wrong way round
+    places = {name: Place("t", name) for name in names}
+    good = [i for i in range(14) if i not in bad]
+    trusted = {names[i] for i in good}
+    found = own_subject({"layout": lambda: rows_of(names, wrong_before, wrong_after)}, places, trusted)
+    alone = own_subject(
+        {"layout": lambda: rows_of([names[i] for i in good], before[good], after[good])},
+        {name: places[name] for name in trusted},
+        trusted,
+    )
+    assert set(found) == set(names)
+    assert {name: found[name] for name in trusted} == pytest.approx(alone)
+    poisoned = own_subject({"layout": lambda: rows_of(names, wrong_before, wrong_after)}, places, names)
+    assert any(abs(poisoned[name] - alone[name]) > 0.01 for name in trusted)
+    assert own_subject({"layout": lambda: rows_of(names, before, after)}, places, set()) == dict.fromkeys(names, 1.0)
 
 
 def test_where_nothing_can_be_compared_nothing_speaks_against_a_pair():
     names, before, after = made(2, 6)
     one = {name: Place("t", "same") for name in names}
-    assert set(own_subject(lambda: rows_of(names, before, after), one).values()) == {1.0}
+    assert set(own_subject({"layout": lambda: rows_of(names, before, after)}, one, names).values()) == {1.0}
     few = {name: Place(f"t{i % 2}", name) for i, name in enumerate(names)}
-    assert set(own_subject(lambda: rows_of(names, before, after), few).values()) == {1.0}
+    assert set(own_subject({"layout": lambda: rows_of(names, before, after)}, few, names).values()) == {1.0}
 
 
 def test_a_projection_keeps_cosines_and_is_the_same_every_time():

@@ -7,7 +7,8 @@ from skimage import data
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
-from lorweb.data.scores import SafetyNet, perceptual_distance, ssim
+from lorweb.data.pixels import ssim
+from lorweb.data.scores import SafetyNet, perceptual_distance
 from lorweb.evaluation.metrics import METRICS, Question, color_distance, measure, measure_answers, pixel_metrics
 
 

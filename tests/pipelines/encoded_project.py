@@ -22,7 +22,9 @@ def encode_project(generated: Path, folder: Path) -> None:
     tasks = sorted({row["task"] for row in rows})[:2]
     rows = [row for row in rows if row["task"] in tasks]
     write_rows(rows, folder / "data/pairs", PAIR)
-    looks = [{"id": row["id"], "before_hash": row["id"], "after_hash": row["id"]} for row in rows]  # 16 hex digits
+    looks = [
+        {"id": row["id"], "before_hash": row["id"], "after_hash": row["id"], "content": b""} for row in rows
+    ]  # 16 hex digits
     write_rows(looks, folder / "data/pairs/look", LOOK)
     shutil.copy(folder / "data/candidates/tasks.json", folder / "data/pairs")
     write_manifest(folder / "data/pairs", Manifest(len(rows), {}, {}, {}))

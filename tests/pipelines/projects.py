@@ -25,7 +25,12 @@ SMALL: dict[str, Any] = {
         "editors": [{"editor": "embedded", "tasks": ["colour/hue-*", "geometry/mirror"], "pool": POOL}],
         "sources_per_task": 6,
     },
-    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL}]},
+    "filter": {
+        "scorers": [
+            {"scorer": "embedded", "pool": POOL},
+            {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style", "pool": POOL},
+        ]
+    },
     "assemble": {"test_per_task": 1, "val_per_task": 1},
     "encode": {"pool": POOL},
 }

@@ -5,13 +5,14 @@ import json
 import shutil
 from collections import Counter
 
+import numpy as np
 import pytest
 import yaml
 
 from lorweb.data.catalogue import load_catalogue
 from lorweb.data.manifest import Manifest, read_manifest, write_manifest
 from lorweb.data.shards import read_table, write_rows
-from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR
+from lorweb.records import ANALOGY, DERIVED, LOOK, PAIR, REJECT, TRAIN_PAIR, pack_features
 from pipelines import assemble
 from tests.pipelines.projects import contents, write_params
 
@@ -32,7 +33,12 @@ def paired(project):
 
 def look(row, number):
     """Hashes that are far from each other."""
-    return {"id": row["id"], "before_hash": f"{number * 0x0F0F0F0F0F0F % 2**64:016x}", "after_hash": f"{number:016x}"}
+    return {
+        "id": row["id"],
+        "before_hash": f"{number * 0x0F0F0F0F0F0F % 2**64:016x}",
+        "after_hash": f"{number:016x}",
+        "content": b"",
+    }
 
 
 def tasks_sha256(folder):
@@ -111,13 +117,37 @@ def test_training_pairs_that_look_like_evaluated_ones_leave_with_a_reason(paired
     write_rows(list(rows.values()), paired / "data/pairs/look", LOOK)
     assemble.main()
     assert len(read_table(paired / "data/analogies/train", TRAIN_PAIR)) == len(train)
-    write_params(paired, {"assemble": {**CHANGES, "near_evaluation": 1}})
+    write_params(paired, {"assemble": {**CHANGES, "near_evaluation": {"distance": 1, "cosine": None}}})
     assemble.main()
     after = {row["pair"] for row in read_table(paired / "data/analogies/train", TRAIN_PAIR).to_pylist()}
     rejects = {row["id"]: row for row in read_table(paired / "data/analogies/rejects", REJECT).to_pylist()}
     assert close not in after and after | set(rejects) == {row["pair"] for row in train}
     assert rejects[close]["check"] == "near_evaluation" and rejects[close]["threshold"] == 1
-    assert "which is evaluated" in rejects[close]["reason"]
+    assert "looks like that of pair" in rejects[close]["reason"]
+
+
+def test_training_pairs_with_the_content_of_evaluated_ones_leave_too(paired):
+    write_params(paired, {"assemble": {**CHANGES, "near_evaluation": {"distance": 0, "cosine": 0.99}}})
+    with pytest.raises(SystemExit, match=r"no scorer of filter\.scorers gives any"):
+        assemble.main()
+    rows = read_table(paired / "data/pairs/look", LOOK).to_pylist()
+    rng = np.random.default_rng(0)
+    features = {row["id"]: rng.normal(size=64).astype(np.float32) for row in rows}
+
+    def write():
+        write_rows([{**row, "content": pack_features(features[row["id"]])} for row in rows],
+                   paired / "data/pairs/look", LOOK)  # fmt: skip
+        assemble.main()
+        return {row["pair"] for row in read_table(paired / "data/analogies/train", TRAIN_PAIR).to_pylist()}
+
+    before = write()
+    query = next(row for row in read_table(paired / "data/analogies", ANALOGY).to_pylist() if not row["subject_seen"])
+    close = min(before)
+    features[close] = 2 * features[query["query"]]
+    assert write() == before - {close}
+    (reject,) = read_table(paired / "data/analogies/rejects", REJECT).to_pylist()
+    assert reject["id"] == close and reject["check"] == "near_evaluation_content" and reject["threshold"] == 0.99
+    assert query["query"] in reject["reason"]
 
 
 def test_a_leak_stops_the_stage_with_the_ids_and_publishes_nothing(paired, monkeypatch):

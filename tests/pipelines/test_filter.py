@@ -6,14 +6,17 @@ import json
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from imagehash import phash
 from PIL import Image
 
-from lorweb.data.decode import encode_png
+from lorweb.basis.encoders import PACKAGED, load_encoder
+from lorweb.data.decode import decode_rgb, encode_png
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.scores import SafetyNet, score_pairs
 from lorweb.data.shards import read_table, write_rows
-from lorweb.records import PAIR, REJECT, load_scores
+from lorweb.records import LOOK, PAIR, REJECT, load_scores, unpack_features
 from pipelines import filter as stage
 from pipelines._rows import in_process
 from tests.pipelines.projects import contents, write_params
@@ -64,6 +67,20 @@ def test_every_candidate_is_kept_with_scores_or_refused_with_a_reason(few):
     assert {"change", "direction", "nsfw", "detail", "ssim"} <= set(load_scores(kept[0]["scores"]))
     assert metrics["rows_in"] == 16 and metrics["kept"] == 12
     assert sum(metrics["rejected_by_edit_type"]["change_min"].values()) == 2
+
+
+def test_hashes_and_features_go_with_the_pairs_that_stay(few):
+    stage.main(in_process)
+    kept, _, _ = told(few)
+    looks = {row["id"]: row for row in read_table(few / "data/pairs/look", LOOK).to_pylist()}
+    assert set(looks) == {row["id"] for row in kept}
+    for row in kept:
+        before, after = (decode_rgb(row[side], 1 << 20) for side in ("before", "after"))
+        found = looks[row["id"]]
+        assert (found["before_hash"], found["after_hash"]) == (str(phash(before)), str(phash(after)))
+        features_D = load_encoder(PACKAGED)([before])[0]
+        features_D = features_D / np.linalg.norm(features_D)
+        np.testing.assert_allclose(unpack_features(found["content"]), features_D, rtol=1e-2, atol=1e-3)
 
 
 def test_a_changed_threshold_cuts_again_without_scoring(few):

@@ -53,8 +53,10 @@ def test_known_bad_pairs_are_measured_by_the_benchmark(project):
     assert done.returncode == 0, done.stderr[-2000:]
     found = {row["name"]: row for row in json.loads(Path("quality.json").read_text(encoding="utf-8"))}
     kinds = ("no_op", "wrong_edit", "wrong_subject", "swapped", "corrupted")
-    shares = {f"{kind}: {what}" for kind in kinds for what in ("recall", "precision")}
-    assert set(found) == {*shares, "good pairs refused"}
+    shares = {f"{kind}: {what}" for kind in (*kinds, "all kinds") for what in ("recall", "precision")}
+    checks = {name: row for name, row in found.items() if name.startswith("check ")}
+    assert set(found) == {*shares, *checks, "good pairs refused"}
+    assert sum(row["n"] for row in checks.values()) == found["all kinds: precision"]["n"]
     assert found["no_op: recall"]["ratio"] == 1.0 and found["no_op: recall"]["n"] >= 3
     assert all(row["low"] <= row["ratio"] <= row["high"] for row in found.values())
     assert all(f"| {name} |" in done.stdout for name in found)

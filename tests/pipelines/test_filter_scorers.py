@@ -125,7 +125,7 @@ def test_features_come_by_name_and_only_of_pairs_that_all_scorers_took(few):
     assert gone == {item["id"] for item in items if item["edit_type"] == "geometry"} and gone and kept
     evidence = found.evidence
     assert set(evidence.scores) == set(evidence.hashes) == kept and list(evidence.changes) == ["safety", "effnet"]
-    for stream in (*evidence.changes.values(), evidence.layout, evidence.content):
+    for stream in (*evidence.changes.values(), *evidence.spatial.values(), evidence.content):
         assert {name for name, *_ in stream()} == kept == {name for name, *_ in stream()}
     assert all(
         np.linalg.norm(b) == pytest.approx(1, abs=1e-3) for _, b, _ in evidence.content()

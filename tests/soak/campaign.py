@@ -34,7 +34,9 @@ PROJECT: dict[str, Any] = {
     "collect": {"readers": [{"reader": "photos", "crops": 6}, {"reader": "dicebear", "styles": ["thumbs", "clay"],
                                                              "seeds": 24, "first_seed": 0}], "pool": POOL},
     "generate": {"sources_per_task": 8, "editors": [{"editor": "embedded", "tasks": ["colour/*"], "pool": POOL}]},
-    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL}]},
+    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL},
+                           {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style",
+                            "pool": POOL}]},
     "assemble": {"train_subjects": [], "test_subjects": 0.3, "val_subjects": 0.2},
     "encode": {"quadrant": 32, "pool": POOL},
 }  # fmt: skip
@@ -55,10 +57,10 @@ def ray_head() -> Iterator[str]:
 
 
 def journal(folder: Path, stage: str) -> Counter[str]:
-    """How often each row key stands in the journal."""
+    """How often each row key stands in the journal of its function."""
     found: Counter[str] = Counter()
     for path in journal_files(folder, stage):
-        found.update(read_batch(path)["key"].to_pylist())
+        found.update(f"{path.parent.name} {key}" for key in read_batch(path)["key"].to_pylist())
     return found
 
 

@@ -3,22 +3,23 @@
 from collections.abc import Sequence
 from typing import Final
 
+from lorweb.data.pixels import check_comparable
 from lorweb.data.rejects import Rejected
 from lorweb.data.scorers.base import Known, PairImages, Scored, ScorerFacts
-from lorweb.data.scores import SafetyNet, check_comparable, score_pairs
+from lorweb.data.scores import SafetyNet, score_pairs
 
-KEYS: Final = ("change", "ssim", "detail", "sharpness", "nsfw", "similarity", "perceptual")
+KEYS: Final = ("change", "ssim", "detail", "sharpness", "cut", "nsfw", "similarity", "perceptual")
 
 
 def describe_embedded() -> ScorerFacts:
     """Facts of the packaged scorer."""
-    return ScorerFacts("embedded", SafetyNet().revision, KEYS, ("safety",), ("layout",), hashes=True)
+    return ScorerFacts("embedded", SafetyNet().revision, KEYS, ("safety",), ("layout", "outline"), hashes=True)
 
 
 class EmbeddedScorer(Known):
-    """The scores of lorweb.data.scores.score_pairs, `change.safety`, `before.layout`, `after.layout`, and hashes.
+    """The scores of lorweb.data.scores.score_pairs, `change.safety`, layout and outline of both sides, and hashes.
 
-    `perceptual` has the form of LPIPS, not its weights; layout features are not of unit length.
+    `perceptual` has the form of LPIPS, not its weights; layout and outline features are not of unit length.
     """
 
     def __init__(self, facts: ScorerFacts) -> None:
@@ -36,6 +37,8 @@ class EmbeddedScorer(Known):
                     "change.safety": found.direction[row],
                     "before.layout": found.layout[0][row],
                     "after.layout": found.layout[1][row],
+                    "before.outline": found.outline[0][row],
+                    "after.outline": found.outline[1][row],
                 }
                 hashes = dict(zip(("before", "after"), found.phash[row], strict=True))
                 answers[i] = Scored(found.scores[row], vectors, hashes)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lorweb.config_errors import unknown_name
 from lorweb.data.scorers.base import ScorerFacts, check_facts
+from lorweb.data.subjects import WEIGHTS
 
 if TYPE_CHECKING:  # config reads the entries of this package
     from lorweb.config import Filter
@@ -16,8 +17,8 @@ def task_names(facts: Sequence[ScorerFacts]) -> list[str]:
     """Scores that only a pair's task gives it (lorweb.data.decide), from the features of these scorers."""
     encoders = [name for own in facts for name in own.encoders]
     suffixes = ["", *(f".{name}" for name in encoders[1:])] if encoders else []
-    names = [f"{name}{suffix}" for suffix in suffixes for name in ("direction", "magnitude")]
-    return [*names, *(["subject"] if any("layout" in own.places for own in facts) else [])]
+    names = [f"{name}{suffix}" for suffix in suffixes for name in ("direction", "magnitude", "edit")]
+    return [*names, *(["subject"] if any(name in WEIGHTS for own in facts for name in own.places) else [])]
 
 
 def scores_in_use(cfg: "Filter") -> set[str]:
