@@ -57,10 +57,10 @@ def ray_head() -> Iterator[str]:
 
 
 def journal(folder: Path, stage: str) -> Counter[str]:
-    """How often each row key stands in the journal."""
+    """How often each row key stands in the journal of its function."""
     found: Counter[str] = Counter()
     for path in journal_files(folder, stage):
-        found.update(read_batch(path)["key"].to_pylist())
+        found.update(f"{path.parent.name} {key}" for key in read_batch(path)["key"].to_pylist())
     return found
 
 
