@@ -15,7 +15,9 @@ from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
-from lorweb.sections import EditType, Pool, Positive, Section, Share
+from lorweb.evaluation.entries import ModelName
+from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
+from lorweb.training.limits import Ablation, Alarms, Split, Stop
 
 
 class Collect(Section):
@@ -191,7 +193,7 @@ class Optimizer(Section):
 
 class Train(Section):
     basis: Basis
-    baselines: tuple[Literal["single_lora"], ...]
+    baselines: Once[Literal["single_lora", "single_lora_equal", "basis_constant"]]
     optimizer: Optimizer
     steps: Positive
     batch_size: Positive
@@ -205,9 +207,22 @@ class Train(Section):
     gradient_checkpointing: bool
     checkpoint_every: Positive
     keep_checkpoints: Positive
+    keep_best: Split | None
     validate_every: Positive
     validation_analogies: Positive
+    ablations: Once[Ablation]
+    alarms: Alarms | None
+    stop: Stop | None
+    publish: Literal["last", "best"]
     sheet_rows: Positive
+
+    @model_validator(mode="after")
+    def _the_best_is_kept(self) -> Self:
+        if self.publish == "best" and self.keep_best is None:
+            raise ValueError(
+                "publish is 'best', but keep_best is null, so that no split says which step is; give it seen or unseen"
+            )
+        return self
 
 
 class Evaluate(Section):
@@ -215,24 +230,7 @@ class Evaluate(Section):
     guidance_scale: Annotated[float, Field(ge=0)]
     prompt: bool
     bootstrap: Positive
-    models: Annotated[
-        tuple[
-            Literal[
-                "lorweb",
-                "lorweb_shuffled",
-                "lorweb_identity",
-                "single_lora",
-                "single_lora_shuffled",
-                "base",
-                "base_prompt",
-                "copy",
-                "codec_copy",
-                "codec_truth",
-            ],
-            ...,
-        ],
-        Field(min_length=1),
-    ]
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     pictures_per_cell: Positive
     pool: Pool
 

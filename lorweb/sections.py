@@ -1,9 +1,21 @@
 """What the parameter models of all stages are made of; they stand apart so that parts can declare their own entries."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+T = TypeVar("T")
+
+
+def _once(found: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stands there more than once; name each once")
+    return found
+
+
+Once = Annotated[tuple[T, ...], AfterValidator(_once)]
+"""Names in an order, each at most once."""
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # The families of the catalogue, and "other" for pairs that somebody else made.

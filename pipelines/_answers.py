@@ -11,7 +11,7 @@ from lorweb.config import Evaluate
 from lorweb.data.manifest import file_sha256
 from lorweb.data.scores import safety_revision
 from lorweb.data.shards import read_index, read_table, write_shards
-from lorweb.evaluation.models import CANDIDATE, SINGLE_LORA, Settings, exemplar_for, weights_of
+from lorweb.evaluation.models import BASELINES, CANDIDATE, Settings, exemplar_for, weights_of
 from lorweb.evaluation.results import Measured, group_scores
 from lorweb.evaluation.workers import (
     ANSWER,
@@ -23,13 +23,14 @@ from lorweb.evaluation.workers import (
     Sources,
 )
 from lorweb.records import ANALOGY, PAIR, load_scores
+from lorweb.training.baseline import weights_file
 from pipelines._rows import Execute, Item, RowJob, run_rows
 from pipelines._stage import seed_of
 
 ENCODED, PAIRS, ANALOGIES = (Path("data") / name for name in ("encoded", "pairs", "analogies"))
 WEIGHTS: Final = {
-    CANDIDATE: Path("models/candidate/basis.safetensors"),
-    SINGLE_LORA: Path("models/baselines/single_lora/adapter.safetensors"),
+    CANDIDATE: Path("models/candidate") / weights_file(CANDIDATE),
+    **{name: Path("models/baselines") / name / weights_file(name) for name in BASELINES},
 }
 
 
@@ -41,7 +42,7 @@ class Plan:
     seed: int
     sources: Sources
     settings: Settings
-    weights: Mapping[str, str]  # {CANDIDATE, SINGLE_LORA: sha256 of its weights}
+    weights: Mapping[str, str]  # sha256 of the weights of CANDIDATE and baselines
     analogies: Sequence[Mapping[str, Any]]
     pairs: Mapping[str, Mapping[str, Any]]  # index of data/pairs with digests
     work: str = "evaluate"  # folder below .work that keeps finished rows
@@ -89,7 +90,8 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
     for name in sorted(needed):
         if not WEIGHTS[name].is_file():
             raise FileNotFoundError(
-                f"no weights at {WEIGHTS[name]}; run the train stage, or leave its models out of evaluate.models"
+                f"no weights at {WEIGHTS[name]}; run the train stage{_with(name)}, or leave its models out of "
+                "evaluate.models"
             )
     sources = Sources(
         ENCODED.resolve(), PAIRS.resolve(), {name: WEIGHTS[name].parent.resolve() for name in needed}, quadrant
@@ -103,6 +105,10 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
         analogies,
         {row["id"]: row for row in index if row["id"] in used},
     )
+
+
+def _with(name: str) -> str:
+    return "" if name == CANDIDATE else f" with {name} in train.baselines"
 
 
 def draw_items(plan: Plan) -> list[Item]:

@@ -30,6 +30,8 @@ PARAMETERS: Final = (
     "lorweb/sections.py",
     "lorweb/data/editors/entries.py",
     "lorweb/data/scorers/entries.py",
+    "lorweb/evaluation/entries.py",
+    "lorweb/training/limits.py",
 )
 _MODULE: Final = re.compile(r"\w+(\.\w+)+")
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

@@ -30,8 +30,8 @@ def check_grids(cfg: Encode) -> None:
 def wanted_grids(cfg: Encode, analogies: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """(exemplar, query) pair ids of every analogy whose grid may be asked for, and those also asked without an edit.
 
-    The training pool, and each listed analogy with its own and with another task's exemplar; the test ones are also
-    asked with a in the place of a'.
+    The training pool, and each listed analogy with its own and with another task's exemplar, and with a in the place of
+    a'.
     """
     sampler = AnalogySampler(load_train_pairs(analogies), 0, 1, 1.0)
     drawn = [sampler.pooled(index) for index in range(cfg.grid_analogies)]
@@ -40,7 +40,7 @@ def wanted_grids(cfg: Encode, analogies: Path) -> tuple[set[tuple[str, str]], se
     own: set[tuple[str, str]] = set()
     for split in ("val", "test"):
         rows = [row for row in listed if row["split"] == split]
-        own = {(row["exemplar"], row["query"]) for row in rows}
+        own |= {(row["exemplar"], row["query"]) for row in rows}
         found |= own | {(other_exemplar(row, rows) or row["exemplar"], row["query"]) for row in rows}
     return found, own
 
@@ -61,7 +61,9 @@ def grid_items(cfg: Encode, analogies: Path, images: list[Item], links: list[dic
     for exemplar, query in shown:
         a, a2, b, b2 = (pair[name][side] for name in (exemplar, query) for side in ("before", "after"))
         keys |= {(a, a2, b)} | ({(a, a2, b, b2)} if cfg.latents == "grid" else set())
-    keys |= {(pair[exemplar]["before"],) * 2 + (pair[query]["before"],) for exemplar, query in unedited}
+    for exemplar, query in unedited:
+        a, b, b2 = pair[exemplar]["before"], pair[query]["before"], pair[query]["after"]
+        keys |= {(a, a, b)} | ({(a, a, b, b2)} if cfg.latents == "grid" else set())
     return [{"id": grid_key(*names), "at": [place[name] for name in names]} for names in sorted(keys)]
 
 

@@ -6,11 +6,13 @@ import warnings
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.training.loop import History
+from lorweb.training.health import first_alarms
+from lorweb.training.limits import Alarms
+from lorweb.training.loop import PARTS, History
 from lorweb.training.step import StepResult
 from pipelines._stage import write_text
 
-LOGGED: Final = ("loss", "gradient_norm", "router_gradient_norm")
+LOGGED: Final = ("loss", "gradient_norm", "router_gradient_norm", *PARTS)
 _CHUNK: Final = 1000  # metrics that one call of MLflow takes
 _REFRESH: Final = 0.5  # s between progress files
 
@@ -21,12 +23,13 @@ class CurveLog:
     The history travels in the checkpoints; the run is asked once what it already has.
     """
 
-    def __init__(self, client: Any, run_id: str, variant: str) -> None:
-        self.client, self.run_id, self.variant = client, run_id, variant
+    def __init__(self, client: Any, run_id: str, variant: str, bounds: Alarms | None = None) -> None:
+        self.client, self.run_id, self.variant, self.bounds = client, run_id, variant, bounds
+        self._tagged: set[str] = set()
         self._known: dict[str, set[int]] = {}
 
     def send(self, history: History) -> None:
-        """Log everything in the history that the run does not have yet."""
+        """Log everything in the history that the run does not have yet, and tag the run with its first alarms."""
         fresh = [(name, step, value) for name, step, value in _points(history) if step not in self._logged(name)]
         from mlflow.entities import Metric
 
@@ -36,6 +39,11 @@ class CurveLog:
             self.client.log_batch(self.run_id, metrics=metrics[start : start + _CHUNK])
         for name, step, _ in fresh:
             self._known[name].add(step)
+
+        for alarm in first_alarms(history.health, self.bounds):
+            if alarm.name not in self._tagged:
+                self.client.set_tag(self.run_id, f"alarm.{self.variant}.{alarm.name}", alarm.sentence)
+                self._tagged.add(alarm.name)
 
     def _logged(self, name: str) -> set[int]:
         if name not in self._known:

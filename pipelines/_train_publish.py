@@ -3,16 +3,21 @@
 import csv
 import io
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import safe_open
+
 from lorweb.data.manifest import read_manifest
 from lorweb.kontext.load import read_defaults, resolve
 from lorweb.kontext.metadata import ModelMetadata, write_metadata
+from lorweb.training.health import bounds_of, first_alarms
 from lorweb.training.loop import History
 from lorweb.training.state import load_checkpoint, newest_whole
+from lorweb.training.stopping import is_over, published_step
 from pipelines._mlflow_run import StageRun
 from pipelines._stage import publishing, write_text
 from pipelines._train_log import CurveLog
@@ -29,7 +34,8 @@ def finished_histories(plan: TrainPlan) -> dict[str, History]:
         path, _ = newest_whole(variant_folder(plan, name))
         assert path is not None, f"{name} has no whole checkpoint after training"
         histories[name] = History.of(load_checkpoint(path, {**plan.identity, "variant": name}))
-        assert histories[name].step == plan.config.steps, (name, histories[name].step)
+        over = is_over(histories[name].validation, plan.config)
+        assert over or histories[name].step == plan.config.steps, (name, histories[name].step)
     return histories
 
 
@@ -66,27 +72,59 @@ def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, A
     basis = plan.config.basis
     return {
         "variant": name,
-        "rank": basis.rank if name == "lorweb" else basis.n_loras * basis.rank,
+        **_rank(plan, name),
         "targets": list(basis.targets),
         "query_mode": basis.internal.mode if basis.internal else encoded["query_mode"],
         "catalogue_sha256": encoded["catalogue_sha256"],
         "data": {
             key.removeprefix("data."): json.loads(v) for key, v in plan.identity.items() if key.startswith("data.")
         },
-        "steps": history.step,
+        "steps": published_step(history.validation, history.step, plan.config),
         "seed": plan.seed,
-        "validation": {split: history.last(split) for split in sorted({row["split"] for row in history.validation})},
+        "validation": _losses(plan, history),
     }
 
 
+def _losses(plan: TrainPlan, history: History) -> dict[str, float]:
+    """Validation losses of the published step by split."""
+    step = published_step(history.validation, history.step, plan.config)
+    found = {row["split"]: row["loss"] for row in history.validation if row["step"] <= step}
+    return dict(sorted(found.items()))
+
+
+def _rank(plan: TrainPlan, name: str) -> dict[str, Any]:
+    """Of one LoRA of a basis, or of a plain one; the extremes where its layers differ."""
+    basis = plan.config.basis
+    if name == "single_lora_equal":
+        shapes = _shapes(variant_folder(plan, name) / WEIGHTS)
+        ranks = [shape[0] for key, shape in shapes.items() if key.endswith(".lora_A.weight")]
+        return {"ranks": {"least": min(ranks), "most": max(ranks)}}
+    return {"rank": basis.n_loras * basis.rank if name == "single_lora" else basis.rank}
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Of all that was trained: what a variant's weights file holds."""
+    (path,) = folder.glob("*.safetensors")
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+
+
 def summary(plan: TrainPlan, histories: Mapping[str, History]) -> dict[str, Any]:
-    """metrics/train.json: per variant the mean loss of the last tenth, newest validation losses, router health."""
+    """metrics/train.json, per variant: number of trained values, mean loss of the last tenth, validation losses of what
+    is published, the newest health of its basis, and sentences on what it had to warn of.
+    """
     found: dict[str, Any] = {"steps": plan.config.steps}
     for name, history in histories.items():
         tail = history.curves["loss"][-max(1, history.step // 10) :]
-        losses = {split: history.last(split) for split in sorted({row["split"] for row in history.validation})}
         health = {key: value for key, value in history.health[-1].items() if key != "step"} if history.health else {}
-        found[name] = {"loss": sum(tail) / len(tail), **{f"validation_{k}": v for k, v in losses.items()}, **health}
+        losses = {f"validation_{split}": loss for split, loss in _losses(plan, history).items()}
+        size = sum(math.prod(shape) for shape in _shapes(variant_folder(plan, name) / WEIGHTS).values())
+        found[name] = {"parameters": size, "loss": sum(tail) / len(tail), **losses, **health}
+        if history.step < plan.config.steps or plan.config.publish == "best":
+            step = published_step(history.validation, history.step, plan.config)
+            found[name] |= {"steps": history.step, "published_step": step}
+        warned = [alarm.sentence for alarm in first_alarms(history.health, bounds_of(plan.config, name))]
+        found[name] |= {"alarms": warned} if warned else {}
     return found
 
 
@@ -109,7 +147,7 @@ def write_curves(histories: Mapping[str, History]) -> None:
 def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> None:
     """Curves that no worker could send, sheets, the basis' health and weights, into the MLflow run."""
     for name, history in histories.items():
-        CurveLog(run.client, run.run_id, name).send(history)
+        CurveLog(run.client, run.run_id, name, bounds_of(plan.config, name)).send(history)
         for part in ("sheets", "health", WEIGHTS):
             path = variant_folder(plan, name) / part
             if path.is_dir():

@@ -15,8 +15,8 @@ from lorweb.records import ANALOGY
 from lorweb.training import reduce
 from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
-from lorweb.training.health import basis_health
-from lorweb.training.loop import History, Keeper, train
+from lorweb.training.health import basis_health, bounds_of
+from lorweb.training.loop import History, Keeper, restore_published, train
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.sheets import sample_sheet
@@ -48,10 +48,10 @@ def train_one(plan: TrainPlan, name: str) -> History:
     run = _make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
     identity = {**plan.identity, "variant": name}
-    hooks = _Hooks(plan, run, base, held_out)
-    history = train(run, held_out, Keeper(run.folder, identity), hooks)
+    hooks, keeper = _Hooks(plan, run, base, held_out), Keeper(run.folder, identity)
+    history = train(run, held_out, keeper, hooks)
     if reduce.world()[0] == 0:
-        hooks.finished(history)
+        hooks.finished(restore_published(run, keeper, history))
     return history
 
 
@@ -98,7 +98,8 @@ class _Hooks:
         from mlflow import MlflowClient
 
         self.run, self.base, self.held_out = run, base, held_out
-        self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name)
+        bounds = bounds_of(plan.config, run.variant.name)
+        self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name, bounds)
         self.progress = Progress(Path(plan.work) / PROGRESS, run.variant.name, run.config.steps)
 
     def stepped(self, step: int, result: StepResult) -> None:
@@ -111,12 +112,12 @@ class _Hooks:
     def saved(self, history: History) -> None:
         send_or_warn(self.log, history)
 
-    def finished(self, history: History) -> None:
-        """Weights and the last sheet, whether this process trained them or found them finished."""
+    def finished(self, step: int) -> None:
+        """Weights and the last sheet, whether this process trained them or found them finished; of the given step."""
         folder = self.run.folder / WEIGHTS
         folder.mkdir(parents=True, exist_ok=True)
-        self.run.variant.save(folder, {"steps": str(history.step)})
-        self._sheet(history.step)
+        self.run.variant.save(folder, {"steps": str(step)})
+        self._sheet(step)
         found = basis_health(self.run, all_of(self.held_out))
         if found is not None:
             write_health(found, self.run.folder / "health")

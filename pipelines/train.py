@@ -32,6 +32,7 @@ RESOURCES: Final = (
     "checkpoint_every",
     "keep_checkpoints",
     "sheet_rows",
+    "alarms",
 )
 
 

@@ -14,8 +14,8 @@ from safetensors.torch import save
 
 from lorweb.basis.bare import load_bare
 from lorweb.basis.encoders import load_encoder
-from lorweb.basis.health import mix_health
 from lorweb.basis.health_files import write_health
+from lorweb.basis.mix_health import mix_health
 from lorweb.data.manifest import Manifest, write_manifest
 from lorweb.data.shards import write_rows
 from lorweb.kontext.metadata import read_metadata, write_metadata

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -18,17 +19,19 @@ from torch import Tensor, nn
 from lorweb.basis.context import mix
 from lorweb.basis.inject import basis_layers, router_of
 from lorweb.basis.layer import BasisLinear
+from lorweb.basis.mix_health import (
+    MixHealth,
+    atom_use,
+    dead_atoms,
+    mix_entropy,
+    mix_health,
+    mix_variation,
+    nats,
+    shares,
+)
 
+DEAD_SHARE: Final = 0.01  # of an even share of use, at most which an atom is dead
 RANK_QUERIES = 64  # at most so many, evenly spread, are asked for the rank of their update: an SVD for each and layer
-
-
-@dataclass(frozen=True)
-class MixHealth:
-    """Of the coefficients alone, over all layers: what training logs at each validation."""
-
-    effective_loras: float  # exp of the mean entropy of |e| / sum |e|: 1 = one LoRA does all, N = an even mix
-    mix_spread: float  # standard deviation of e over the queries, mean over layers and LoRAs: 0 = exemplar ignored
-    unused_loras: float  # share of (layer, LoRA) whose |e| stays below a tenth of an even share
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ class Health(MixHealth):
 
 
 def health(
-    transformer: nn.Module, query_BQ: Tensor, dead_share: float = 0.01, duplicate_cosine: float = 0.98
+    transformer: nn.Module, query_BQ: Tensor, dead_share: float = DEAD_SHARE, duplicate_cosine: float = 0.98
 ) -> Health:
     """Measure the basis on queries [B, Q]: of many tasks, or a constant router looks like a constant input.
 
@@ -115,17 +118,6 @@ def health(
     )
 
 
-def mix_health(e_BLN: Tensor) -> MixHealth:
-    """Of coefficients [B, L, N], as `mix` gives them."""
-    e_BLN = e_BLN.detach().double()
-    unused_LN = _shares(e_BLN).amax(0) < 0.1 / e_BLN.shape[-1]
-    return MixHealth(
-        effective_loras=float(_nats(_shares(e_BLN)).mean().exp()),
-        mix_spread=float(e_BLN.std(0, unbiased=False).mean()),
-        unused_loras=float(unused_LN.double().mean()),
-    )
-
-
 def atom_gram(layer: BasisLinear) -> Tensor:
     """Inner products <B_i A_i, B_j A_j> of all atoms, [N, N] float64 on the CPU.
 
@@ -150,20 +142,20 @@ def update_ranks(layer: BasisLinear, e_BN: Tensor) -> Tensor:
 
 def effective_rank(singular_BS: Tensor) -> Tensor:
     """exp of the entropy of singular values over their sum, [B]: S if all are equal, 1 if only one is not 0, else 0."""
-    return torch.where(singular_BS.sum(-1) > 0, _nats(_shares(singular_BS)).exp(), 0.0)
+    return torch.where(singular_BS.sum(-1) > 0, nats(shares(singular_BS)).exp(), 0.0)
 
 
 def _layer_health(layer: BasisLinear, e_BN: Tensor, keys_ND: Tensor, limits: tuple[float, float]) -> LayerHealth:
     dead_share, duplicate_cosine = limits
-    gram_NN, N, mean_N = atom_gram(layer), e_BN.shape[1], e_BN.mean(0)
+    gram_NN, mean_N = atom_gram(layer), e_BN.mean(0)
     norm_N = gram_NN.diagonal().clamp_min(0).sqrt()
-    use_N = _shares(e_BN.abs().mean(0) * norm_N)
+    use_N = atom_use(e_BN, norm_N)
     cosine_NN = (gram_NN / (norm_N[:, None] * norm_N).clamp_min(1e-30)).abs().triu(1)
     energy_B = torch.einsum("bi,ij,bj->b", e_BN, gram_NN, e_BN).clamp_min(0)
     moving_B = torch.einsum("bi,ij,bj->b", e_BN - mean_N, gram_NN, e_BN - mean_N).clamp_min(0)
     return LayerHealth(
-        entropy=float(_nats(_shares(e_BN)).mean()) / math.log(N) if N > 1 else 0.0,
-        variation=float((e_BN - mean_N).abs().sum() / (2 * e_BN.abs().sum()).clamp_min(1e-30)),
+        entropy=mix_entropy(e_BN),
+        variation=mix_variation(e_BN),
         update_variation=float(moving_B.sum() / energy_B.sum().clamp_min(1e-30)),
         update_rank=float(update_ranks(layer, e_BN[:: math.ceil(len(e_BN) / RANK_QUERIES)]).mean()),
         basis_rank=float(effective_rank(torch.linalg.eigvalsh(gram_NN).clamp_min(0).sqrt())),
@@ -171,19 +163,9 @@ def _layer_health(layer: BasisLinear, e_BN: Tensor, keys_ND: Tensor, limits: tup
         largest_atom=float(norm_N.max()),
         key_norm=float(keys_ND.norm(dim=1).mean()),
         use=tuple(use_N.tolist()),
-        dead=tuple(torch.nonzero(use_N <= dead_share / N).flatten().tolist()),
+        dead=tuple(dead_atoms(use_N, dead_share)),
         duplicates=tuple((int(i), int(j)) for i, j in torch.nonzero(cosine_NN >= duplicate_cosine)),
     )
-
-
-def _shares(x_N: Tensor) -> Tensor:
-    """|x| over its sum along the last axis; zeros stay zeros."""
-    return x_N.abs() / x_N.abs().sum(-1, keepdim=True).clamp_min(1e-30)
-
-
-def _nats(share_N: Tensor) -> Tensor:
-    """Entropy along the last axis."""
-    return -torch.special.xlogy(share_N, share_N).sum(-1)
 
 
 def _factors(layer: BasisLinear) -> tuple[Tensor, Tensor]:

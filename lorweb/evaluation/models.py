@@ -19,14 +19,15 @@ from lorweb.training.dataset import Encoded
 from lorweb.training.sampler import other_exemplar
 
 CANDIDATE: Final = "candidate"
-SINGLE_LORA: Final = "single_lora"
+BASELINES: Final = ("single_lora", "single_lora_equal", "basis_constant")
+"""Whose weights there may be beside the candidate's: names of folders in models/baselines."""
 
 
 @dataclass(frozen=True)
 class Model:
     """One column of the comparison."""
 
-    weights: str | None  # CANDIDATE, SINGLE_LORA, or None for the bare base
+    weights: str | None  # CANDIDATE, one of BASELINES, or None for the bare base
     exemplar: Literal["true", "shuffled", "identity"]  # the pair shown on top: its own, another task's, or a' = a
     prompt: bool  # gets the instruction even if the settings say no prompt
 
@@ -43,8 +44,8 @@ MODELS: Final[dict[str, Model | Reference]] = {
     "lorweb": Model(CANDIDATE, "true", False),
     "lorweb_shuffled": Model(CANDIDATE, "shuffled", False),
     "lorweb_identity": Model(CANDIDATE, "identity", False),
-    "single_lora": Model(SINGLE_LORA, "true", False),
-    "single_lora_shuffled": Model(SINGLE_LORA, "shuffled", False),
+    **{name: Model(name, "true", False) for name in BASELINES},
+    **{f"{name}_shuffled": Model(name, "shuffled", False) for name in BASELINES},
     "base": Model(None, "true", False),
     "base_prompt": Model(None, "true", True),
     "copy": Reference("before", through_codec=False),  # b itself
@@ -68,7 +69,7 @@ class Answer:
     """b' at quadrant size; the coefficients [L, N] if the model has a basis with external queries."""
 
     image: Image.Image
-    mix_LN: Tensor | None
+    mix_LN: Tensor | None  # of a basis with constants, those
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Painter:
     """Draws b' from encoded images: the frozen encoders do not run. Holds one model's weights at a time."""
 
     def __init__(self, encoded: Encoded, weights: Mapping[str, Path], settings: Settings) -> None:
-        """`weights`: {CANDIDATE: folder, SINGLE_LORA: folder}; only what is asked for needs to be there."""
+        """`weights`: folders of CANDIDATE and BASELINES; only what is asked for needs to be there."""
         self.encoded, self.weights, self.settings = encoded, weights, settings
         self._loaded: tuple[str | None, Any, Any] | None = None
 
@@ -97,7 +98,7 @@ class Painter:
         Raises:
             FileNotFoundError, ValueError: base or weights are missing or do not fit.
         """
-        from lorweb.basis import has_mix, mix
+        from lorweb.basis import mix
         from lorweb.kontext.codec import decode_quadrants
         from lorweb.kontext.denoise import Sampling, denoise_grids
 
@@ -110,8 +111,10 @@ class Painter:
             sampling = Sampling(self.settings.steps, self.settings.guidance)
             grids_BCHW = denoise_grids(base, control_BCHW, text, [q.seed for q in questions], sampling)
         (images,) = decode_quadrants(base, grids_BCHW, [(1, 1)], self.encoded.composition)
-        mixable = has_mix(base.transformer)
-        mixes = mix(base.transformer, query_BQ).float().cpu().unbind(0) if mixable else [None] * len(questions)
+        asked_BQ = None if variant is None else variant.asked(query_BQ)
+        mixes = [None] * len(questions)
+        if asked_BQ is not None:
+            mixes = list(mix(base.transformer, asked_BQ).float().cpu().unbind(0))
         return [Answer(image, e_LN) for image, e_LN in zip(images, mixes, strict=True)]
 
     @torch.no_grad()
@@ -164,7 +167,7 @@ class Painter:
 
 
 def weights_of(name: str) -> str | None:
-    """CANDIDATE, SINGLE_LORA, or None for the bare base and for references."""
+    """CANDIDATE, one of BASELINES, or None for the bare base and for references."""
     row = MODELS[name]
     return row.weights if isinstance(row, Model) else None
 

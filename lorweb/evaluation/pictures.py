@@ -19,6 +19,10 @@ LABELS: Final[dict[str, str]] = {
     "lorweb_identity": "ours, a' = a",
     "single_lora": "single LoRA",
     "single_lora_shuffled": "single LoRA, other task's exemplar",
+    "single_lora_equal": "single LoRA, as many parameters",
+    "single_lora_equal_shuffled": "single LoRA, as many parameters, other task's exemplar",
+    "basis_constant": "basis without a router",
+    "basis_constant_shuffled": "basis without a router, other task's exemplar",
     "base": "base, no prompt",
     "base_prompt": "base, instruction",
     "copy": "copy of b",
@@ -26,7 +30,7 @@ LABELS: Final[dict[str, str]] = {
     "codec_truth": "truth, through the codec",
     "truth": "truth b'",
 }
-INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "base", "truth")
+INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "single_lora_equal", "basis_constant", "base", "truth")
 """Columns of a picture row, in order; those that a row lacks are left out."""
 GAP: Final = 4  # px between images of a sheet
 HEADER: Final = 18  # px

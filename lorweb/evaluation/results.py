@@ -23,11 +23,16 @@ CELLS: Final[dict[str, str]] = {
 SHOWN: Final = (HEADLINE, "color_to_truth", "perceptual_to_truth")
 DIFFERENCES: Final[dict[str, tuple[str, str]]] = {
     "lorweb minus single_lora": ("lorweb", "single_lora"),
+    "lorweb minus single_lora_equal": ("lorweb", "single_lora_equal"),
+    "lorweb minus basis_constant": ("lorweb", "basis_constant"),
     "lorweb minus base": ("lorweb", "base"),
     "lorweb minus base_prompt": ("lorweb", "base_prompt"),
     "lorweb minus copy": ("lorweb", "copy"),
     "exemplar gap of lorweb (shuffled minus true)": ("lorweb_shuffled", "lorweb"),
-    "exemplar gap of single_lora (shuffled minus true)": ("single_lora_shuffled", "single_lora"),
+    **{
+        f"exemplar gap of {name} (shuffled minus true)": (f"{name}_shuffled", name)
+        for name in ("single_lora", "single_lora_equal", "basis_constant")
+    },
 }
 
 

@@ -32,12 +32,16 @@ from lorweb.training.stored import (
 
 @dataclass(frozen=True)
 class Triple:
-    """An analogy by pair ids: `exemplar` gives a and a', `query` gives b and the true b'; all four in one view."""
+    """An analogy by pair ids: `exemplar` gives a and a', `query` gives b and the true b'; all four in one view.
+
+    `unedited`: a stands in the place of a' as well, in both grids and in the query, so that the exemplar shows nothing.
+    """
 
     exemplar: str
     query: str
     instruction: str
     view: int = 0  # the whole images; others only of pairs that training draws from
+    unedited: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ class Encoded:
 
     def grid_batch(self, triples: Sequence[Triple]) -> Batch:
         """Grids, queries and text of some analogies, in their order. Raises ValueError for a grid not encoded."""
-        rows = torch.tensor([self._rows(t.exemplar, t.view) + self._rows(t.query, t.view) for t in triples])
+        rows = torch.tensor([self._rows_of(t) for t in triples])
         texts = [self.texts[t.instruction] for t in triples]
         return Batch(
             self.stored.target(rows),
@@ -152,8 +156,13 @@ class Encoded:
         columns = {"a": 0, "a2": 1, "b": 2}
         return combine(self.query_mode, {view: self.features_MD[rows_B3[:, columns[view]]].float() for view in seen})
 
-    def _rows(self, pair: str, view: int) -> tuple[int, int]:
-        return self.viewed[pair, view] if view else self.pairs[pair]
+    def _rows_of(self, triple: Triple) -> tuple[int, int, int, int]:
+        """Rows of a, a', b and b'."""
+        (a, a2), (b, b2) = (
+            self.viewed[pair, triple.view] if triple.view else self.pairs[pair]
+            for pair in (triple.exemplar, triple.query)
+        )
+        return a, a if triple.unedited else a2, b, b2
 
     def _grid(self, a: int, a2: int, b: int) -> Tensor:
         key = grid_key(self.images[a], self.images[a2], self.images[b])

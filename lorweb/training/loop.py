@@ -12,12 +12,14 @@ from typing import Any, Final, Protocol
 import torch
 
 from lorweb.training import reduce, state
-from lorweb.training.health import router_health
+from lorweb.training.health import bounds_of, first_alarms, router_health
 from lorweb.training.step import Run, StepResult, take_step
+from lorweb.training.stopping import check_splits, is_over, kept_step, published_step
 from lorweb.training.tensors import pack, unpack
 from lorweb.training.validation import ValidationSet, all_of, validate
 
-CURVES: Final = ("loss", "gradient_norm", "router_gradient_norm", "learning_rate")
+PARTS: Final = ("basis_gradient_norm", "key_gradient_norm", "projection_gradient_norm")
+CURVES: Final = ("loss", "gradient_norm", "router_gradient_norm", "learning_rate", *PARTS)
 
 
 @dataclass
@@ -70,10 +72,11 @@ class Keeper:
 
 
 def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Hooks) -> History:
-    """Train to `run.config.steps`, from the newest whole checkpoint if there is one.
+    """Train to `run.config.steps` or until `config.stop` ends it, from the newest whole checkpoint if there is one.
 
     Raises:
-        ValueError: more workers than rows in a batch, or the checkpoint belongs to another config or data.
+        ValueError: more workers than rows in a batch, no analogies of a split that `config` looks at, or the checkpoint
+            belongs to another config or data.
         NonFiniteError: see `take_step`; the last checkpoint is whole.
         OSError: a checkpoint could not be written.
     """
@@ -82,12 +85,13 @@ def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Ho
         raise ValueError(
             f"{workers} workers for a batch of {run.config.batch_size}; use at most one worker per analogy"
         )
+    check_splits(run.config, held_out)
     reduce.copy_from_first(run.variant.parameters.values())
     history = _resume(run, keeper)
     if not history.step and not history.validation:
         _measure(run, held_out, history)
-    for step in range(history.step, run.config.steps):
-        result = take_step(run, step)
+    while history.step < run.config.steps and not is_over(history.validation, run.config):
+        result = take_step(run, history.step)
         for name in CURVES:
             history.curves[name].append(getattr(result, name))
         if rank == 0:
@@ -96,8 +100,10 @@ def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Ho
             _measure(run, held_out, history)
             if rank == 0:
                 hooks.measured(history)
-        if rank == 0 and _due(history.step, run.config.checkpoint_every, run.config.steps):
-            state.save_checkpoint(keeper.folder, _snapshot(run, keeper, history), run.config.keep_checkpoints)
+        over, best = is_over(history.validation, run.config), kept_step(history.validation, run.config)
+        due = over or best == history.step or _due(history.step, run.config.checkpoint_every, run.config.steps)
+        if rank == 0 and due:
+            state.save_checkpoint(keeper.folder, _snapshot(run, keeper, history), run.config.keep_checkpoints, best)
             hooks.saved(history)
     return history
 
@@ -107,14 +113,18 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _measure(run: Run, held_out: Sequence[ValidationSet], history: History) -> None:
-    """Validation losses with true and shuffled exemplars, and the router's health over all of them."""
+    """Validation losses with the true exemplar and with every ablation, and the router's health over all of them."""
     for chosen in held_out:
-        for version in (chosen, chosen.shuffled):
+        for version in chosen.ablated(run.config.ablations):
             loss = validate(run, version)
             history.validation.append({"step": history.step, "split": version.split, "loss": loss})
     health = router_health(run, all_of(held_out))
     if health:
         history.health.append({"step": history.step, **health})
+    if reduce.world()[0] == 0:
+        for alarm in first_alarms(history.health, bounds_of(run.config, run.variant.name)):
+            if alarm.step == history.step:
+                warnings.warn(f"{run.variant.name}: {alarm.sentence}", stacklevel=2)
 
 
 def _snapshot(run: Run, keeper: Keeper, history: History) -> state.Snapshot:
@@ -138,3 +148,24 @@ def _resume(run: Run, keeper: Keeper) -> History:
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
     unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
     return History.of(snapshot)
+
+
+def restore_published(run: Run, keeper: Keeper, history: History) -> int:
+    """After training, fill the variant with the weights of the step that is published; returns the step.
+
+    Raises:
+        ValueError: its checkpoint is gone or damaged.
+    """
+    step = published_step(history.validation, history.step, run.config)
+    if step == history.step:
+        return step
+    path = state.checkpoint_path(keeper.folder, step)
+    try:
+        snapshot = state.load_checkpoint(path, keeper.identity)
+    except ValueError as error:
+        raise ValueError(
+            f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
+            f"train.publish to last, or delete {keeper.folder} to train again"
+        ) from error
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
+    return step

@@ -47,8 +47,10 @@ class Damaged:
     reason: str
 
 
-def save_checkpoint(folder: Path, snapshot: Snapshot, keep: int) -> Path:
+def save_checkpoint(folder: Path, snapshot: Snapshot, keep: int, best: int | None = None) -> Path:
     """Write `folder`/step-N in one rename, then delete all but the `keep` newest checkpoints up to step N.
+
+    The checkpoint of step `best` stays as well.
 
     Raises:
         OSError: the disk is full or read-only; nothing is left behind and older checkpoints are untouched.
@@ -67,7 +69,8 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, keep: int) -> Path:
             f"cannot write the checkpoint of step {snapshot.step} to {folder}: {error}; earlier checkpoints are whole: "
             "free some space or make the folder writable, then run the same command again to go on from the last one"
         ) from error
-    done = [path for path in _checkpoints(folder) if path <= target]
+    spared = None if best is None else checkpoint_path(folder, best)
+    done = [path for path in _checkpoints(folder) if path <= target and path != spared]
     for path in done[: max(0, len(done) - keep)]:
         shutil.rmtree(path, ignore_errors=True)
     return target

@@ -52,6 +52,9 @@ class StepResult:
     gradient_norm: float  # before clipping
     router_gradient_norm: float  # 0 at step 0, where B = 0 hides the router from the loss, and for plain LoRAs
     learning_rate: float
+    basis_gradient_norm: float  # of A and B; of all parts before clipping, as above
+    key_gradient_norm: float  # of the keys, or of the constants in their place; 0 without
+    projection_gradient_norm: float  # 0 without
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def take_step(run: Run, step: int) -> StepResult:
     loss = float(reduce.sum_(weighted_B.detach().sum() / config.batch_size))
     parameters = list(run.variant.parameters.values())
     reduce.sum_gradients(parameters)
-    router_norm = _norm(list(run.variant.router.values()))
+    router_norm, part_norms = _norm(list(run.variant.router.values())), _part_norms(run.variant)
     norm = float(nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         rows = zip(batch.ids, weighted_B.tolist(), noised.t_B.tolist(), strict=True)
@@ -113,7 +116,7 @@ def take_step(run: Run, step: int) -> StepResult:
     factor = schedule_factor(step, config.steps, config.optimizer)
     set_learning_rate(run.optimizer, factor)
     run.optimizer.step()
-    return StepResult(loss, norm, router_norm, factor * config.optimizer.learning_rate)
+    return StepResult(loss, norm, router_norm, factor * config.optimizer.learning_rate, *part_norms)
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,13 @@ def _report(run: Run, step: int, offence: _Offence) -> str:
         f"Offending analogies: {bad or 'none on this worker by loss alone'}, all of them in {path}; "
         "look at these images, or lower optimizer.learning_rate and start again"
     )
+
+
+def _part_norms(variant: Variant) -> tuple[float, float, float]:
+    """Gradient norms of the LoRAs, the keys and the projections."""
+    keys = [parameter for name, parameter in variant.router.items() if name == "router.keys"]
+    projections = [parameter for name, parameter in variant.router.items() if name != "router.keys"]
+    return _norm(list(variant.adapters.values())), _norm(keys), _norm(projections)
 
 
 def _norm(parameters: list[nn.Parameter]) -> float:

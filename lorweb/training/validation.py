@@ -1,8 +1,9 @@
-"""Validation: loss of b' on held-out analogies at fixed noise and timesteps, with the true and a shuffled exemplar.
+"""Validation: loss of b' on held-out analogies at fixed noise and timesteps, with the true exemplar and without it.
 
 The training loss is too noisy to read (one random t per row), and three quarters of its grid can be copied from the
 control grid. Here every analogy keeps its noise and timestep for ever, the timesteps are spread evenly over (0, 1), and
-only the quadrant b' counts. The difference between shuffled and true exemplar says how much the model looks at it.
+only the quadrant b' counts. The difference between the loss without and with the true exemplar says how much the model
+looks at it; noise, timestep, b and b' stay the same.
 
 Legend: B rows of one forward, C latent channels, H W latent cells of the grid.
 """
@@ -17,6 +18,7 @@ from lorweb.kontext import flow
 from lorweb.kontext.grid import quadrant_of_latents
 from lorweb.training import reduce
 from lorweb.training.dataset import Triple
+from lorweb.training.limits import Ablation
 from lorweb.training.sampler import stable_seed
 from lorweb.training.step import Noised, Run, predict
 
@@ -43,6 +45,29 @@ class ValidationSet:
         """Every analogy with the exemplar of another task."""
         rows = [replace(row, triple=replace(row.triple, exemplar=row.shuffled)) for row in self.analogies]
         return ValidationSet(f"{self.split}_shuffled", tuple(rows))
+
+    @property
+    def identity(self) -> "ValidationSet":
+        """Every analogy with an exemplar that changes nothing: a' = a, in both grids and in the query."""
+        rows = [replace(row, triple=replace(row.triple, unedited=True)) for row in self.analogies]
+        return ValidationSet(f"{self.split}_identity", tuple(rows))
+
+    @property
+    def no_prompt(self) -> "ValidationSet":
+        """Every analogy with its own exemplar and the empty prompt."""
+        rows = [replace(row, triple=replace(row.triple, instruction="")) for row in self.analogies]
+        return ValidationSet(f"{self.split}_no_prompt", tuple(rows))
+
+    def ablated(self, ablations: Sequence[Ablation]) -> "list[ValidationSet]":
+        """Itself, then each ablation. Where nothing has a prompt, "no_prompt" is itself and left out."""
+        prompted = any(row.triple.instruction for row in self.analogies)
+        asked = [name for name in ablations if name != "no_prompt" or prompted]
+        found: dict[Ablation, ValidationSet] = {
+            "shuffled": self.shuffled,
+            "identity": self.identity,
+            "no_prompt": self.no_prompt,
+        }
+        return [self, *(found[name] for name in asked)]
 
 
 def choose(analogies: Sequence[HeldOut], split: str, count: int, seed: int) -> ValidationSet:

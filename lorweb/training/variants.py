@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from torch import Tensor, nn
 
@@ -12,7 +12,9 @@ from lorweb.basis import BasisConfig, add_basis, analogy, basis_layers, checkpoi
 from lorweb.config import Basis
 from lorweb.kontext.metadata import BASIS_FILE
 
-VariantName = Literal["lorweb", "single_lora"]
+VariantName = Literal["lorweb", "single_lora", "single_lora_equal", "basis_constant"]
+VARIANT: Final = "variant"
+"""Key in the metadata of a weights file: which baseline it holds, where its tensors alone do not say it."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,8 @@ class Variant:
     """A frozen transformer with something trainable in it.
 
     `adapters` and `router` map parameter names to float32 parameters; a plain LoRA has no router. Forward and backward
-    run inside `conditioned(query [B, Q])`; a plain LoRA ignores the query.
+    run inside `conditioned(query [B, Q])`; a plain LoRA ignores the query. `asked` says what the router hears of a
+    query, None where no mix answers it: that is what `lorweb.basis.mix` takes.
     """
 
     name: VariantName
@@ -28,6 +31,7 @@ class Variant:
     adapters: Mapping[str, nn.Parameter]
     router: Mapping[str, nn.Parameter]
     conditioned: Callable[[Tensor], AbstractContextManager[object]]
+    asked: Callable[[Tensor], Tensor | None]
     save: Callable[[Path, Mapping[str, str]], None]  # writes the weights, and facts about them, into a folder
 
     @property
@@ -49,16 +53,48 @@ def new_basis(transformer: nn.Module, config: BasisConfig, seed: int) -> Variant
 
 def basis_variant(transformer: nn.Module) -> Variant:
     """The variant of a transformer that has a basis already."""
+    return _of_basis("lorweb", transformer, lambda query_BQ: query_BQ if has_mix(transformer) else None, {})
+
+
+def new_constant(transformer: nn.Module, config: BasisConfig, seed: int) -> Variant:
+    """Put an untrained basis whose coefficients are constants into a transformer: N numbers per layer, in place.
+
+    It is a basis with keys of width 1, no projection, and 1 for every query, so that e = softmax(k) or tanh(k) of N
+    numbers k ~ N(0, 1), drawn as keys are. A and B begin with the same values as those of `new_basis`.
+    """
+    plain = {"key_dim": 1, "query_dim": 1, "heads": 1, "projection": "none"}
+    add_basis(
+        transformer,
+        BasisConfig(**{**config.model_dump(), **plain, "query_source": "external", "pooling": None}),
+        seed,
+    )
+    return constant_variant(transformer)
+
+
+def constant_variant(transformer: nn.Module) -> Variant:
+    """The variant of a transformer that has a basis with constant coefficients already."""
+    return _of_basis(
+        "basis_constant", transformer, lambda query_BQ: query_BQ.new_ones(len(query_BQ), 1), {VARIANT: "basis_constant"}
+    )
+
+
+def _of_basis(
+    name: VariantName,
+    transformer: nn.Module,
+    asked: Callable[[Tensor], Tensor | None],
+    marks: Mapping[str, str],
+) -> Variant:
     adapters = {}
-    for name, layer in basis_layers(transformer).items():
-        adapters[f"{name}.A"], adapters[f"{name}.B"] = layer.A, layer.B
+    for layer_name, layer in basis_layers(transformer).items():
+        adapters[f"{layer_name}.A"], adapters[f"{layer_name}.B"] = layer.A, layer.B
     return Variant(
-        "lorweb",
+        name,
         transformer,
         adapters,
-        {f"router.{name}": parameter for name, parameter in router_of(transformer).named_parameters()},
-        lambda query_BQ: analogy(transformer, query_BQ if has_mix(transformer) else None),
-        lambda folder, facts: checkpoint.save(transformer, folder / BASIS_FILE, facts),
+        {f"router.{part}": parameter for part, parameter in router_of(transformer).named_parameters()},
+        lambda query_BQ: analogy(transformer, asked(query_BQ)),
+        asked,
+        lambda folder, facts: checkpoint.save(transformer, folder / BASIS_FILE, {**facts, **marks}),
     )
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from lorweb.basis import analogy, basis_layers, mix, router_of
-from lorweb.basis.health import atom_gram, health, mix_health
+from lorweb.basis.health import atom_gram, health
+from lorweb.basis.mix_health import mix_health
 from tests.basis.cases import config, queries, trained, two_linears
 
 SETTINGS = config(targets=("*",))

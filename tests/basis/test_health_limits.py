@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from lorweb.basis import basis_layers, router_of
-from lorweb.basis.health import health, mix_health
+from lorweb.basis.health import health
+from lorweb.basis.mix_health import mix_health
 from tests.basis.cases import config, queries, trained, two_linears
 
 SETTINGS = config(targets=("*",))

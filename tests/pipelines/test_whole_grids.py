@@ -14,7 +14,7 @@ from PIL import Image
 from lorweb.data.shards import read_table
 from lorweb.evaluation.workers import ANSWER, decode_quadrant
 from lorweb.kontext.canvas import CanvasRule
-from lorweb.kontext.grid import Size
+from lorweb.kontext.grid import Size, quadrant_of_latents
 from lorweb.kontext.load import load_base
 from lorweb.kontext.metadata import read_metadata, write_metadata
 from lorweb.kontext.pipeline import AnalogyPipeline
@@ -26,7 +26,7 @@ from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler
 from lorweb.training.sheets import sample_sheet
 from lorweb.training.step import Run
-from lorweb.training.validation import HeldOut, ValidationSet
+from lorweb.training.validation import HeldOut, ValidationSet, validate
 from lorweb.training.variants import basis_config
 from pipelines import encode, evaluate
 from pipelines._rows import in_process
@@ -116,6 +116,11 @@ def test_training_draws_from_the_encoded_list_goes_on_after_a_kill_and_shows_who
     assert equal(weights(finished[0][0]), weights(finished[1][0]))
     sheet = sample_sheet(*finished[0], list(held_out[0].analogies))
     assert sheet.width == 5 * QUADRANT
+    same = encoded.grid_batch([replace(triple, unedited=True)])
+    top = [quadrant_of_latents(grid, 0, 1) for grid in (same.x0_BCHW, same.y_BCHW)]
+    assert all(bool(quadrant.isfinite().all()) for quadrant in top)
+    assert not torch.equal(same.y_BCHW, encoded.grid_batch([triple]).y_BCHW)
+    assert validate(finished[0][0], held_out[0].identity) != validate(finished[0][0], held_out[0])
 
 
 def test_control_and_target_grids_are_there_and_the_manifest_says_how():

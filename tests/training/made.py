@@ -48,8 +48,13 @@ precision: float32
 gradient_checkpointing: false
 checkpoint_every: 5
 keep_checkpoints: 2
+keep_best: null
 validate_every: 5
 validation_analogies: 8
+ablations: [shuffled]
+stop: null
+publish: last
+alarms: null
 sheet_rows: 2
 """
 
