@@ -148,7 +148,8 @@ def test_missing_weights_are_a_sentence(monkeypatch):
     aside = weights.rename(weights.with_suffix(".aside"))
     try:
         with pytest.raises(
-            SystemExit, match=r"evaluate: no weights at models/baselines.*; run the train stage, or leave"
+            SystemExit,
+            match=r"evaluate: no weights at models/baselines.*; run the train stage with single_lora in .*, or leave",
         ):
             evaluate.main(in_process)
     finally:

@@ -22,12 +22,17 @@ def test_without_workers_everything_is_as_it_was():
     )
 
 
+LOUD = {"from_step": 1, "min_entropy": 1.0, "min_variation": 1.0, "max_dead_atoms": 0.0}
+
+
 def _worker(rank: int, meeting: str, out: str, root: str) -> None:
     import torch.distributed as dist
 
+    from lorweb.training.loop import Keeper, train
     from lorweb.training.step import take_step
     from lorweb.training.validation import validate
     from tests.training.made import held_out
+    from tests.training.test_loop import Recorder
 
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
@@ -42,7 +47,12 @@ def _worker(rank: int, meeting: str, out: str, root: str) -> None:
     losses = [take_step(run, step).loss for step in range(4)]
     seen = validate(run, held_out(folders)[0])
     told = reduce.from_first(rank + 40, torch.device("cpu"))
-    torch.save({"losses": losses, "weights": weights(run), "seen": seen, "told": told}, f"{out}/{rank}.pt")
+    stop = {"patience": 2, "split": "unseen", "min_delta": 100.0}
+    section = train_section(steps=12, validate_every=2, stop=stop, keep_best="seen", alarms=LOUD)
+    history = train(make_run(folders, section), held_out(folders), Keeper(Path(root) / "stopped", {}), Recorder())
+    measured = [row["loss"] for row in history.validation]
+    found = {"losses": losses, "weights": weights(run), "seen": seen, "told": told, "measured": measured}
+    torch.save({**found, "stopped": history.step}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -62,6 +72,8 @@ def test_two_processes_compute_what_one_computes(tmp_path):
     alone = [take_step(run, step).loss for step in range(4)]
     assert first["losses"] == second["losses"] == pytest.approx(alone, rel=1e-4)
     assert first["told"] == second["told"] == 40
+    assert first["stopped"] == second["stopped"] == 4, "early stopping is one decision"
+    assert first["measured"] == second["measured"] and len(first["measured"]) == 3 * 4
     assert first["seen"] == second["seen"] == pytest.approx(validate(run, held_out(folders)[0]), rel=1e-4)
     for name, value in weights(run).items():
         assert torch.equal(first["weights"][name], second["weights"][name])
