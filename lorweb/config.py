@@ -205,6 +205,8 @@ class Train(Section):
     gradient_checkpointing: bool
     checkpoint_every: Positive
     keep_checkpoints: Positive
+    keep_best: Literal["seen", "unseen"] | None
+    async_checkpoints: bool
     validate_every: Positive
     validation_analogies: Positive
     sheet_rows: Positive

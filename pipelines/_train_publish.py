@@ -4,17 +4,18 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.data.manifest import read_manifest
 from lorweb.kontext.load import read_defaults, resolve
 from lorweb.kontext.metadata import ModelMetadata, write_metadata
+from lorweb.serving.tracking import check_reachable
 from lorweb.training.loop import History
 from lorweb.training.state import load_checkpoint, newest_whole
 from pipelines._mlflow_run import StageRun
-from pipelines._stage import publishing, write_text
+from pipelines._stage import StageFailed, publishing, write_text
 from pipelines._train_log import CurveLog
 from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 
@@ -76,7 +77,13 @@ def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, A
         "steps": history.step,
         "seed": plan.seed,
         "validation": {split: history.last(split) for split in sorted({row["split"] for row in history.validation})},
+        **({"resumed": [_past(row) for row in history.resumed]} if history.resumed else {}),
     }
+
+
+def _past(resumed: Mapping[str, Any]) -> dict[str, Any]:
+    """Which steps were trained under other settings; not in which MLflow run, whose id is drawn by chance."""
+    return {key: resumed[key] for key in ("step", "differences")}
 
 
 def summary(plan: TrainPlan, histories: Mapping[str, History]) -> dict[str, Any]:
@@ -114,6 +121,25 @@ def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> 
             path = variant_folder(plan, name) / part
             if path.is_dir():
                 run.artifacts(path, f"{name}/{part}")
+
+
+def deliver(run: StageRun, plan: TrainPlan, histories: Mapping[str, History], outputs: Sequence[Path]) -> None:
+    """`record`, and what the stage has published, once everything else is done.
+
+    Raises:
+        StageFailed: the MLflow server is gone; the models are published all the same.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        check_reachable(plan.tracking, create=True)
+        record(run, plan, histories)
+        run.outputs(outputs)
+    except (MlflowException, OSError, ValueError) as error:
+        raise StageFailed(
+            f"the models are trained and published, but MLflow did not take all of run {run.run_id} ({error}); when it "
+            "is back, run the same command again: nothing is trained twice"
+        ) from error
 
 
 def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -48,6 +48,8 @@ precision: float32
 gradient_checkpointing: false
 checkpoint_every: 5
 keep_checkpoints: 2
+keep_best: null
+async_checkpoints: false
 validate_every: 5
 validation_analogies: 8
 sheet_rows: 2
