@@ -27,7 +27,7 @@ test: setup  ## the fast tier, without Ray, on all cores (about 2 min on two)
 test-all: test  ## everything but the long fault campaigns: the fast tier, then the rest in one process
 	pytest -q -m "not ($(FAST)) and not soak and not gpu"
 
-soak: setup  ## the fault campaign of the data stages: random kills, the same bytes (about half an hour)
+soak: setup  ## the fault campaign of the data stages and of training: random kills, the same bytes (about 45 min)
 	python -m tests.soak.campaign --report docs/soak.md
 
 style: setup  ## formatter, linter, types

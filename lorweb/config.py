@@ -208,6 +208,7 @@ class Train(Section):
     checkpoint_every: Positive
     keep_checkpoints: Positive
     keep_best: Split | None
+    async_checkpoints: bool
     validate_every: Positive
     validation_analogies: Positive
     ablations: Once[Ablation]

@@ -8,7 +8,7 @@ DVC out.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -49,7 +49,7 @@ class StageRun:
 
 @contextmanager
 def mlflow_run(facts: StageFacts, resume: str | None = None) -> Iterator[StageRun]:
-    """A run for the length of the body; FINISHED or FAILED at its end.
+    """A run for the length of the body; FINISHED at its end, FAILED after an error, KILLED where it was told to stop.
 
     `resume` is the id of an earlier run of the same work, which goes on; where the database does not know it, a new run
     is made.
@@ -57,6 +57,8 @@ def mlflow_run(facts: StageFacts, resume: str | None = None) -> Iterator[StageRu
     Raises:
         ValueError: MLflow cannot be reached; says what to do.
     """
+    from mlflow.exceptions import MlflowException
+
     client = open_client(create=True)
     run_id = resume if resume and _known(client, resume) else _create(client, facts)
     client.update_run(run_id, status="RUNNING")
@@ -65,8 +67,9 @@ def mlflow_run(facts: StageFacts, resume: str | None = None) -> Iterator[StageRu
         client.set_tag(run_id, name, value)
     try:
         yield StageRun(client, run_id)
-    except BaseException:
-        client.set_terminated(run_id, "FAILED")
+    except BaseException as error:
+        with suppress(MlflowException, OSError):  # a server that is gone must not hide what failed
+            client.set_terminated(run_id, "KILLED" if isinstance(error, SystemExit | KeyboardInterrupt) else "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
 

@@ -12,32 +12,48 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipelines._stage import WORK, StageFailed
-from pipelines._train_plan import PROGRESS, REFUSAL, TrainPlan, train_worker
+from pipelines._train_notes import read_notes
+from pipelines._train_plan import NOTES, PROGRESS, REFUSAL, STOPPED, TrainPlan, told_folder, train_worker
+from pipelines._train_stop import Sigterm, end_preempted, torch_config
 
 MAX_FAILURES: Final = 2  # deaths of workers that one run survives; the next start of the stage survives as many again
 _POLL: Final = 0.5  # s
 
 
-def fit(plan: TrainPlan) -> None:
+def fit(plan: TrainPlan, sigterm: Sigterm) -> None:
     """Run `train_worker` in `plan.config.workers` processes until all variants are trained.
 
     Raises:
         StageFailed: a worker refused (the message is its own), or workers died more than MAX_FAILURES times.
+        SystemExit: SIGTERM came, and training has stopped with a checkpoint.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.train.v2.api.exceptions import TrainingFailedError
-
-    refusal = Path(plan.work) / REFUSAL
-    refusal.unlink(missing_ok=True)
+    for old in Path(plan.work).glob("told-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    told = told_folder(plan)
+    told.mkdir(parents=True)
     storage = (WORK / "train" / "ray").resolve()
     shutil.rmtree(storage, ignore_errors=True)
+    with showing_progress(told), sigterm.passed_on(told):
+        _run(plan, storage, sigterm)
+    shutil.rmtree(storage, ignore_errors=True)
+    if (told / REFUSAL).is_file():
+        raise StageFailed(_refused(told))
+    if (told / STOPPED).is_file():
+        found = json.loads((told / STOPPED).read_text(encoding="utf-8"))
+        end_preempted(f"stopped by SIGTERM after step {found['step']} of {found['variant']}, with a checkpoint of it")
+
+
+def _run(plan: TrainPlan, storage: Path, sigterm: Sigterm) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
     gpus = plan.config.gpus_per_worker
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=asdict(plan),
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=torch_config("nccl" if gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=plan.config.workers,
             use_gpu=gpus > 0,
@@ -49,17 +65,19 @@ def fit(plan: TrainPlan) -> None:
             failure_config=FailureConfig(max_failures=MAX_FAILURES),
         ),
     )
-    with showing_progress(Path(plan.work) / PROGRESS):
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            raise StageFailed(_refused(refusal) or _why(error)) from error
-    shutil.rmtree(storage, ignore_errors=True)
-    if refusal.is_file():
-        raise StageFailed(_refused(refusal))
+    try:
+        trainer.fit()
+    except Exception as error:
+        refused = _refused(told_folder(plan))
+        if sigterm.came and not refused:  # a scheduler may end the processes of Ray by the same signal
+            end_preempted("stopped by SIGTERM; the workers ended before they could write a checkpoint")
+        if isinstance(error, TrainingFailedError):
+            raise StageFailed(refused or _why(error)) from error
+        raise
 
 
-def _refused(path: Path) -> str:
+def _refused(told: Path) -> str:
+    path = told / REFUSAL
     return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.is_file() else ""
 
 
@@ -72,11 +90,13 @@ def _why(error: Exception) -> str:
 
 
 @contextmanager
-def showing_progress(path: Path) -> Iterator[None]:
-    """Show the file that rank 0 writes: a live line on a terminal, a plain line now and then in a log."""
-    path.unlink(missing_ok=True)
+def showing_progress(told: Path) -> Iterator[None]:
+    """Show what the workers leave in `told`: warnings, and rank 0's progress.
+
+    Progress is a live line on a terminal, a plain line now and then in a log.
+    """
     stop = threading.Event()
-    thread = threading.Thread(target=_show, args=(path, stop), daemon=True)
+    thread = threading.Thread(target=_show, args=(told, stop), daemon=True)
     thread.start()
     try:
         yield
@@ -85,7 +105,7 @@ def showing_progress(path: Path) -> Iterator[None]:
         thread.join()
 
 
-def _show(path: Path, stop: threading.Event) -> None:
+def _show(told: Path, stop: threading.Event) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -93,9 +113,13 @@ def _show(path: Path, stop: threading.Event) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
-        told_at = 0.0
-        while not stop.wait(_POLL):
-            found = _read(path)
+        told_at, position, ended = 0.0, 0, False
+        while not ended:
+            ended = stop.wait(_POLL)  # and one more look
+            notes, position = read_notes(told / NOTES, position)
+            for note in notes:
+                console.print(f"train: {note}", highlight=False, soft_wrap=True, markup=False)
+            found = _read(told / PROGRESS)
             if not found:
                 continue
             name, line = found["variant"], _line(found)

@@ -1,11 +1,13 @@
 """What a training worker tells the outside: curves to MLflow, progress to a small file that the driver shows."""
 
 import json
+import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.serving.tracking import check_reachable
 from lorweb.training.health import first_alarms
 from lorweb.training.limits import Alarms
 from lorweb.training.loop import PARTS, History
@@ -18,32 +20,48 @@ _REFRESH: Final = 0.5  # s between progress files
 
 
 class CurveLog:
-    """Sends a history to one MLflow run so that no step is logged twice, whoever logged the earlier ones.
+    """Sends a history, and the sheets beside it, to one MLflow run so that nothing is logged twice, whoever was first.
 
-    The history travels in the checkpoints; the run is asked once what it already has.
+    The history travels in the checkpoints and the sheets lie in the work folder: they are the spool. The run is asked
+    what it already has, and again after every failure, since a lost answer may hide a batch that was taken.
     """
 
     def __init__(self, client: Any, run_id: str, variant: str, bounds: Alarms | None = None) -> None:
         self.client, self.run_id, self.variant, self.bounds = client, run_id, variant, bounds
         self._tagged: set[str] = set()
         self._known: dict[str, set[int]] = {}
+        self._sheets: set[str] | None = None
 
     def send(self, history: History) -> None:
         """Log everything in the history that the run does not have yet, and tag the run with its first alarms."""
-        fresh = [(name, step, value) for name, step, value in _points(history) if step not in self._logged(name)]
         from mlflow.entities import Metric
 
+        fresh = [(name, step, value) for name, step, value in _points(history) if step not in self._logged(name)]
         now = int(time.time() * 1000)
-        metrics = [Metric(f"{self.variant}/{name}", value, now, step) for name, step, value in fresh]
-        for start in range(0, len(metrics), _CHUNK):
-            self.client.log_batch(self.run_id, metrics=metrics[start : start + _CHUNK])
-        for name, step, _ in fresh:
-            self._known[name].add(step)
-
+        for start in range(0, len(fresh), _CHUNK):
+            chunk = fresh[start : start + _CHUNK]
+            metrics = [Metric(f"{self.variant}/{name}", value, now, step) for name, step, value in chunk]
+            try:
+                self.client.log_batch(self.run_id, metrics=metrics)
+            except BaseException:
+                self._known.clear()
+                raise
+            for name, step, _ in chunk:
+                self._known[name].add(step)
         for alarm in first_alarms(history.health, self.bounds):
             if alarm.name not in self._tagged:
                 self.client.set_tag(self.run_id, f"alarm.{self.variant}.{alarm.name}", alarm.sentence)
                 self._tagged.add(alarm.name)
+
+    def send_sheets(self, folder: Path) -> None:
+        """Keep the pictures of a folder with the run; those it has already are not sent again."""
+        place = f"{self.variant}/{folder.name}"
+        if self._sheets is None:
+            self._sheets = {Path(found.path).name for found in self.client.list_artifacts(self.run_id, place)}
+        for path in sorted(folder.glob("*.png")):
+            if path.name not in self._sheets:
+                self.client.log_artifact(self.run_id, str(path), place)
+                self._sheets.add(path.name)
 
     def _logged(self, name: str) -> set[int]:
         if name not in self._known:
@@ -86,13 +104,30 @@ class Progress:
         self.losses = {split: history.last(split) for split in ("seen", "unseen")}
 
 
-def send_or_warn(log: CurveLog, history: History) -> None:
-    """A tracking server that is down for a while must not cost the training; the driver sends the rest at the end."""
+def send_or_warn(log: CurveLog, history: History, sheets: Path, tracking: str) -> None:
+    """A tracking server that is down for a while must not cost the training; the rest is sent later."""
     from mlflow.exceptions import MlflowException
 
+    reason: Exception | None = None
     try:
-        log.send(history)
-    except (MlflowException, OSError) as error:
+        check_reachable(tracking, create=True)  # a few seconds at most: the other workers wait
+    except ValueError as error:
+        reason = error
+    else:
+        try:
+            log.send(history)
+            log.send_sheets(sheets)
+        except (MlflowException, OSError) as error:
+            reason = error
+    if reason is not None:
         warnings.warn(
-            f"MLflow did not take the curves up to step {history.step} ({error}); trying again later", stacklevel=2
+            f"MLflow did not take the curves up to step {history.step} of {log.variant} ({reason}); they are in the "
+            "checkpoint and will be sent later",
+            stacklevel=2,
         )
+
+
+def be_brief_with_mlflow() -> None:
+    """Give up on a silent server after seconds instead of minutes: what it missed is sent later."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # s

@@ -8,8 +8,12 @@ from typing import Any, Final
 from lorweb.config import Train
 
 WEIGHTS: Final = "weights"
-REFUSAL: Final = "refusal.json"
-PROGRESS: Final = "progress.json"
+# What driver and workers tell each other during one start of the stage, in `told_folder`:
+REFUSAL: Final = "refusal.json"  # a worker: what a retry cannot change
+PROGRESS: Final = "progress.json"  # rank 0: where it stands
+NOTES: Final = "notes.jsonl"  # workers: warnings that a person should read
+STOP: Final = "stop"  # the driver: stop after this step
+STOPPED: Final = "stopped.json"  # rank 0: they have
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class TrainPlan:
     identity: Mapping[str, str]
     tracking: str  # address of MLflow
     run_id: str
+    started: str = ""  # names one start of the stage, so that workers of a dead one are not heard
 
     @property
     def config(self) -> Train:
@@ -38,6 +43,11 @@ class TrainPlan:
 def variant_folder(plan: TrainPlan, name: str) -> Path:
     """Checkpoints, sheets and weights of one variant."""
     return Path(plan.work) / name
+
+
+def told_folder(plan: TrainPlan) -> Path:
+    """Where driver and workers of one start tell each other things."""
+    return Path(plan.work) / f"told-{plan.started}"
 
 
 def train_worker(told: dict[str, Any]) -> None:

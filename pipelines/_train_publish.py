@@ -5,7 +5,7 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +14,13 @@ from safetensors import safe_open
 from lorweb.data.manifest import read_manifest
 from lorweb.kontext.load import read_defaults, resolve
 from lorweb.kontext.metadata import ModelMetadata, write_metadata
+from lorweb.serving.tracking import check_reachable
 from lorweb.training.health import bounds_of, first_alarms
 from lorweb.training.loop import History
 from lorweb.training.state import load_checkpoint, newest_whole
 from lorweb.training.stopping import is_over, published_step
 from pipelines._mlflow_run import StageRun
-from pipelines._stage import publishing, write_text
+from pipelines._stage import StageFailed, publishing, write_text
 from pipelines._train_log import CurveLog
 from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 
@@ -82,6 +83,7 @@ def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, A
         "steps": published_step(history.validation, history.step, plan.config),
         "seed": plan.seed,
         "validation": _losses(plan, history),
+        **({"resumed": [_past(row) for row in history.resumed]} if history.resumed else {}),
     }
 
 
@@ -107,6 +109,11 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     (path,) = folder.glob("*.safetensors")
     with safe_open(path, framework="pt") as file:
         return {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
+
+
+def _past(resumed: Mapping[str, Any]) -> dict[str, Any]:
+    """Which steps were trained under other settings; not in which MLflow run, whose id is drawn by chance."""
+    return {key: resumed[key] for key in ("step", "differences")}
 
 
 def summary(plan: TrainPlan, histories: Mapping[str, History]) -> dict[str, Any]:
@@ -152,6 +159,25 @@ def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> 
             path = variant_folder(plan, name) / part
             if path.is_dir():
                 run.artifacts(path, f"{name}/{part}")
+
+
+def deliver(run: StageRun, plan: TrainPlan, histories: Mapping[str, History], outputs: Sequence[Path]) -> None:
+    """`record`, and what the stage has published, once everything else is done.
+
+    Raises:
+        StageFailed: the MLflow server is gone; the models are published all the same.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        check_reachable(plan.tracking, create=True)
+        record(run, plan, histories)
+        run.outputs(outputs)
+    except (MlflowException, OSError, ValueError) as error:
+        raise StageFailed(
+            f"the models are trained and published, but MLflow did not take all of run {run.run_id} ({error}); when it "
+            "is back, run the same command again: nothing is trained twice"
+        ) from error
 
 
 def _csv(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from lorweb.kontext.load import Base, load_base
 from lorweb.records import ANALOGY
 from lorweb.training import reduce
 from lorweb.training.baseline import new_variant
+from lorweb.training.course import never, restore_published
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.health import basis_health, bounds_of
-from lorweb.training.loop import History, Keeper, restore_published, train
+from lorweb.training.loop import History, Keeper, Stopped, train
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.sheets import sample_sheet
@@ -24,32 +26,59 @@ from lorweb.training.step import NonFiniteError, Run, StepResult
 from lorweb.training.validation import HeldOut, ValidationSet, all_of, choose
 from lorweb.training.variants import basis_config
 from pipelines._stage import write_text
-from pipelines._train_log import CurveLog, Progress, send_or_warn
-from pipelines._train_plan import PROGRESS, REFUSAL, WEIGHTS, TrainPlan, variant_folder
+from pipelines._train_log import CurveLog, Progress, be_brief_with_mlflow, send_or_warn
+from pipelines._train_notes import noting_warnings
+from pipelines._train_plan import (
+    NOTES,
+    PROGRESS,
+    REFUSAL,
+    STOPPED,
+    WEIGHTS,
+    TrainPlan,
+    told_folder,
+    variant_folder,
+)
+from pipelines._train_stop import asked
 
 
 def train_all(plan: TrainPlan) -> None:
-    """Every variant in turn. A refusal that a retry cannot change is written down and ends the worker quietly."""
+    """Every variant in turn. What a retry cannot change is written down and ends the worker quietly.
+
+    That is a refusal, or that the training was told to stop.
+    """
     _prepare_torch(plan.config)
-    try:
-        for name in plan.variants:
-            train_one(plan, name)
-    except (NonFiniteError, ValueError, OSError) as error:
-        rank, workers = reduce.world()
-        write_text(Path(plan.work) / REFUSAL, json.dumps({"rank": rank, "message": str(error)}))
-        if workers > 1 and not isinstance(error, NonFiniteError):
-            raise  # the other workers wait for this one: Ray has to end them
+    be_brief_with_mlflow()
+    told, (rank, workers) = told_folder(plan), reduce.world()
+    with noting_warnings(told / NOTES):
+        try:
+            for name in plan.variants:
+                train_one(plan, name, asked(told, rank))
+        except Stopped as stopped:
+            if rank == 0:
+                write_text(told / STOPPED, json.dumps({"variant": name, "step": stopped.step}))
+        except (NonFiniteError, ValueError, OSError) as error:
+            write_text(told / REFUSAL, json.dumps({"rank": rank, "message": str(error)}))
+            if workers > 1 and not isinstance(error, NonFiniteError):
+                raise  # the other workers wait for this one: Ray has to end them
 
 
-def train_one(plan: TrainPlan, name: str) -> History:
-    """Train one variant to its end, or go on where its newest checkpoint stands; its weights lie in the work folder."""
+def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> History:
+    """Train one variant to its end, or go on where its newest checkpoint stands; its weights lie in the work folder.
+
+    Raises:
+        Stopped: see `lorweb.training.loop.train`.
+    """
     base = _load(plan)
     encoded = Encoded.load(Path(plan.encoded))
     run = _make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
-    identity = {**plan.identity, "variant": name}
-    hooks, keeper = _Hooks(plan, run, base, held_out), Keeper(run.folder, identity)
-    history = train(run, held_out, keeper, hooks)
+    keeper = Keeper(
+        run.folder,
+        {**plan.identity, "variant": name},
+        {"mlflow": {"run_id": plan.run_id, "tracking": plan.tracking}},
+    )
+    hooks = _Hooks(plan, run, base, held_out)
+    history = train(run, held_out, keeper, hooks, stop)
     if reduce.world()[0] == 0:
         hooks.finished(restore_published(run, keeper, history))
     return history
@@ -97,10 +126,10 @@ class _Hooks:
     def __init__(self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet]) -> None:
         from mlflow import MlflowClient
 
-        self.run, self.base, self.held_out = run, base, held_out
+        self.run, self.base, self.held_out, self.tracking = run, base, held_out, plan.tracking
         bounds = bounds_of(plan.config, run.variant.name)
         self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name, bounds)
-        self.progress = Progress(Path(plan.work) / PROGRESS, run.variant.name, run.config.steps)
+        self.progress = Progress(told_folder(plan) / PROGRESS, run.variant.name, run.config.steps)
 
     def stepped(self, step: int, result: StepResult) -> None:
         self.progress.stepped(step, result)
@@ -110,7 +139,7 @@ class _Hooks:
         self._sheet(history.step)
 
     def saved(self, history: History) -> None:
-        send_or_warn(self.log, history)
+        send_or_warn(self.log, history, self.run.folder / "sheets", self.tracking)
 
     def finished(self, step: int) -> None:
         """Weights and the last sheet, whether this process trained them or found them finished; of the given step."""

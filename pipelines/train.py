@@ -4,7 +4,12 @@ Killed at any moment and run again, it goes on from the newest whole checkpoint 
 and ends with the same bits.
 """
 
-import json
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,16 +19,18 @@ from lorweb.data.manifest import fingerprint, read_manifest
 from lorweb.kontext.files import base_revision
 from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
-from lorweb.serving.tracking import tracking_uri
-from pipelines._mlflow_run import StageFacts, flatten, mlflow_run
-from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage, write_text
+from lorweb.serving.tracking import check_reachable, tracking_uri
+from pipelines._mlflow_run import StageFacts, StageRun, flatten, mlflow_run
+from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage
 from pipelines._train_driver import fit
+from pipelines._train_log import be_brief_with_mlflow
 from pipelines._train_plan import TrainPlan
-from pipelines._train_publish import finished_histories, publish, record, summary, write_curves
+from pipelines._train_publish import deliver, finished_histories, publish, summary, write_curves
+from pipelines._train_resume import adopt, earlier_run, other_training, remark, remember_run
+from pipelines._train_stop import Sigterm
 
 ENCODED, ANALOGIES = Path("data/encoded"), Path("data/analogies")
 CANDIDATE, BASELINES = Path("models/candidate"), Path("models/baselines")
-RUN_FILE: Final = "mlflow_run.json"
 # They change speed, or what is shown and kept; never the weights. A run may go on under other values of these.
 RESOURCES: Final = (
     "workers",
@@ -31,6 +38,8 @@ RESOURCES: Final = (
     "gradient_checkpointing",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_best",
+    "async_checkpoints",
     "sheet_rows",
     "alarms",
 )
@@ -76,34 +85,77 @@ def make_plan(params: Params) -> TrainPlan:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     """Run the stage from `params.yaml`."""
+    given = _options().parse_args(arguments)
     params = load_params()
+    be_brief_with_mlflow()
     with stage("train") as metrics:
         plan = make_plan(params)
+        for sentence in _take_up(plan, given):
+            print(f"train: {sentence}", file=sys.stderr, flush=True)
         facts = StageFacts("train", plan.section, [ENCODED, ANALOGIES], read_manifest(ENCODED)["params"])
-        with ray_session(), mlflow_run(facts, resume=earlier_run(plan)) as run:
+        with ray_session(), Sigterm() as sigterm, tracked(plan, facts) as run:
             remember_run(plan, run.run_id)
-            fit(replace(plan, run_id=run.run_id))
+            fit(replace(plan, run_id=run.run_id, started=f"{os.getpid()}-{time.time_ns()}"), sigterm)
             histories = finished_histories(plan)
-            record(run, plan, histories)
             publish(plan, histories, CANDIDATE, BASELINES)
-            run.outputs([CANDIDATE, BASELINES])
             metrics.update(summary(plan, histories))
             write_curves(histories)
+            deliver(run, plan, histories, [CANDIDATE, BASELINES])
 
 
-def earlier_run(plan: TrainPlan) -> str | None:
-    """The MLflow run of an earlier start of the same work in the same database, so that it goes on."""
-    path = Path(plan.work) / RUN_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found.get("run_id") if found.get("tracking") == plan.tracking else None
+@contextmanager
+def tracked(plan: TrainPlan, facts: StageFacts) -> Iterator[StageRun]:
+    """The MLflow run of this training. One that goes on does so although its server is away for now.
+
+    Raises:
+        ValueError: the server is away, and there is no run yet.
+    """
+    earlier = earlier_run(plan)
+    try:
+        check_reachable(plan.tracking, create=True)
+    except ValueError as error:
+        if earlier is None:
+            raise
+        from mlflow import MlflowClient
+
+        print(f"train: {error}; training goes on, and its run hears of it later", file=sys.stderr, flush=True)
+        run = StageRun(MlflowClient(plan.tracking), earlier)
+        yield run
+        run.client.set_terminated(earlier, "FINISHED")
+        return
+    with mlflow_run(facts, resume=earlier) as run:
+        yield run
 
 
-def remember_run(plan: TrainPlan, run_id: str) -> None:
-    """Written before the first step, so that no kill can make a second run of the same training."""
-    write_text(Path(plan.work) / RUN_FILE, json.dumps({"run_id": run_id, "tracking": plan.tracking}))
+def _options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="python -m pipelines.train", description=__doc__)
+    options.add_argument(
+        "--resume-from",
+        type=Path,
+        metavar="FOLDER",
+        help="go on from the checkpoints of this training, a folder below .work/train, where there are none of its own",
+    )
+    options.add_argument(
+        "--allow-mismatch",
+        action="store_true",
+        help="although it was trained under other settings, which are listed; without --resume-from: from the training "
+        "that had the newest checkpoint",
+    )
+    return options
+
+
+def _take_up(plan: TrainPlan, given: argparse.Namespace) -> list[str]:
+    """Put another training's checkpoints under this plan if that was asked for; what to tell the person."""
+    source = given.resume_from or (other_training(plan) if given.allow_mismatch else None)
+    if source is not None:
+        return adopt(plan, source, given.allow_mismatch)
+    if given.allow_mismatch:
+        return [f"no other training has a checkpoint below {Path(plan.work).parent}: nothing to go on from"]
+    sentence = remark(plan)
+    return [sentence] if sentence else []
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,20 +4,20 @@ Plain torch: under Ray Train the same function runs in every worker, without it 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Protocol
 
-import torch
-
 from lorweb.training import reduce, state
+from lorweb.training.course import Course, Keeper, Stopped, Told, check_best, never
 from lorweb.training.health import bounds_of, first_alarms, router_health
 from lorweb.training.step import Run, StepResult, take_step
-from lorweb.training.stopping import check_splits, is_over, kept_step, published_step
-from lorweb.training.tensors import pack, unpack
+from lorweb.training.stopping import best_step, check_stop, is_over
+from lorweb.training.tensors import unpack
 from lorweb.training.validation import ValidationSet, all_of, validate
+from lorweb.training.writer import Writer
 
+__all__ = ["CURVES", "PARTS", "History", "Hooks", "Keeper", "Stopped", "train"]
 PARTS: Final = ("basis_gradient_norm", "key_gradient_norm", "projection_gradient_norm")
 CURVES: Final = ("loss", "gradient_norm", "router_gradient_norm", "learning_rate", *PARTS)
 
@@ -29,12 +29,14 @@ class History:
     curves: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in CURVES})  # entry i: step i + 1
     validation: list[dict[str, Any]] = field(default_factory=list)  # {"step", "split", "loss"}
     health: list[dict[str, Any]] = field(default_factory=list)  # {"step", ...router_health}
+    resumed: list[dict[str, Any]] = field(default_factory=list)  # {"step", "differences", ...}: under other settings
 
     @classmethod
     def of(cls, snapshot: state.Snapshot) -> "History":
         """The history in a checkpoint."""
         curves = {name: snapshot.tensors[f"history/{name}"].tolist() for name in CURVES}
-        return cls(curves, list(snapshot.facts["validation"]), list(snapshot.facts["health"]))
+        facts = snapshot.facts
+        return cls(curves, list(facts["validation"]), list(facts["health"]), list(facts.get("resumed", [])))
 
     @property
     def step(self) -> int:
@@ -45,6 +47,15 @@ class History:
         """The newest validation loss of a split, None before the first or for a split without analogies."""
         found = [row["loss"] for row in self.validation if row["split"] == split]
         return found[-1] if found else None
+
+    def best(self, split: str) -> int | None:
+        """The step after which the validation loss of a split was lowest, the earliest of equals; the start aside."""
+        return best_step(self.validation, split)
+
+    @property
+    def measured(self) -> bool:
+        """Whether validation of this step is in."""
+        return any(row["step"] == self.step for row in (*self.validation, *self.health))
 
 
 class Hooks(Protocol):
@@ -63,18 +74,15 @@ class Hooks(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Keeper:
-    """Where checkpoints lie and what they must agree with."""
-
-    folder: Path
-    identity: Mapping[str, str]
-
-
-def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Hooks) -> History:
+def train(
+    run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Hooks, stop: Callable[[], bool] = never
+) -> History:
     """Train to `run.config.steps` or until `config.stop` ends it, from the newest whole checkpoint if there is one.
 
+    `stop` is asked on every rank before every step and between validation sets; where one rank says yes, all stop.
+
     Raises:
+        Stopped: after the step at hand, with a checkpoint of it; the next call goes on bit for bit.
         ValueError: more workers than rows in a batch, no analogies of a split that `config` looks at, or the checkpoint
             belongs to another config or data.
         NonFiniteError: see `take_step`; the last checkpoint is whole.
@@ -85,53 +93,83 @@ def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Ho
         raise ValueError(
             f"{workers} workers for a batch of {run.config.batch_size}; use at most one worker per analogy"
         )
-    check_splits(run.config, held_out)
+    check_best(run, held_out)
+    check_stop(run.config, held_out)
     reduce.copy_from_first(run.variant.parameters.values())
     history = _resume(run, keeper)
-    if not history.step and not history.validation:
-        _measure(run, held_out, history)
-    while history.step < run.config.steps and not is_over(history.validation, run.config):
-        result = take_step(run, history.step)
+    with Writer(keeper.folder, run.config.async_checkpoints) as writer:
+        course = Course(run, held_out, keeper, hooks, stop, writer)
+        try:
+            _advance(course, history)
+        except Told:
+            if rank == 0 and history.step:
+                course.save(history)
+            _landed(course, wait=True)
+            raise Stopped(history.step) from None
+        _landed(course, wait=True)
+    return history
+
+
+def _advance(course: Course, history: History) -> None:
+    """From where `history` stands to the last step, or to where early stopping ends it."""
+    config, first = course.run.config, reduce.world()[0] == 0
+    left = course.held_out and _due(history.step, config.validate_every, config.steps)  # when training was stopped
+    if not history.measured and (left or not history.step):
+        _measure(course, history)
+        if history.step and first:
+            course.hooks.measured(history)
+            course.save(history)
+    while history.step < config.steps and not is_over(history.validation, config):
+        course.heed()
+        result = take_step(course.run, history.step)
         for name in CURVES:
             history.curves[name].append(getattr(result, name))
-        if rank == 0:
-            hooks.stepped(history.step, result)
-        if _due(history.step, run.config.validate_every, run.config.steps):
-            _measure(run, held_out, history)
-            if rank == 0:
-                hooks.measured(history)
-        over, best = is_over(history.validation, run.config), kept_step(history.validation, run.config)
-        due = over or best == history.step or _due(history.step, run.config.checkpoint_every, run.config.steps)
-        if rank == 0 and due:
-            state.save_checkpoint(keeper.folder, _snapshot(run, keeper, history), run.config.keep_checkpoints, best)
-            hooks.saved(history)
-    return history
+        if first:
+            course.hooks.stepped(history.step, result)
+        best = False
+        if _due(history.step, config.validate_every, config.steps):
+            _measure(course, history)
+            best = config.keep_best is not None and history.best(config.keep_best) == history.step
+            if first:
+                course.hooks.measured(history)
+        over = is_over(history.validation, config)
+        if first and (best or over or _due(history.step, config.checkpoint_every, config.steps)):
+            course.save(history)
+        _landed(course, wait=False)
+
+
+def _landed(course: Course, wait: bool) -> None:
+    """Tell the hooks which checkpoints have come to lie on the disk."""
+    if wait:
+        course.writer.wait()
+    for snapshot in course.writer.written():
+        course.hooks.saved(History.of(snapshot))
 
 
 def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _measure(run: Run, held_out: Sequence[ValidationSet], history: History) -> None:
-    """Validation losses with the true exemplar and with every ablation, and the router's health over all of them."""
-    for chosen in held_out:
-        for version in chosen.ablated(run.config.ablations):
-            loss = validate(run, version)
-            history.validation.append({"step": history.step, "split": version.split, "loss": loss})
-    health = router_health(run, all_of(held_out))
+def _measure(course: Course, history: History) -> None:
+    """Validation losses with the true exemplar and every ablation, and the router's health over all; all or nothing."""
+    losses = []
+    for chosen in course.held_out:
+        for version in chosen.ablated(course.run.config.ablations):
+            course.heed()
+            loss = validate(course.run, version)
+            losses.append({"step": history.step, "split": version.split, "loss": loss})
+    health = router_health(course.run, all_of(course.held_out))
+    history.validation += losses
     if health:
         history.health.append({"step": history.step, **health})
-    if reduce.world()[0] == 0:
-        for alarm in first_alarms(history.health, bounds_of(run.config, run.variant.name)):
-            if alarm.step == history.step:
-                warnings.warn(f"{run.variant.name}: {alarm.sentence}", stacklevel=2)
+    _warn(course.run, history)
 
 
-def _snapshot(run: Run, keeper: Keeper, history: History) -> state.Snapshot:
-    curves = {f"history/{name}": torch.tensor(values, dtype=torch.float64) for name, values in history.curves.items()}
-    tensors = pack(run.variant.parameters, run.optimizer) | curves
-    facts = {"validation": history.validation, "health": history.health}
-    return state.Snapshot(history.step, keeper.identity, tensors, facts)
+def _warn(run: Run, history: History) -> None:
+    """Say each alarm once, after the step of its first validation."""
+    for alarm in first_alarms(history.health, bounds_of(run.config, run.variant.name)):
+        if alarm.step == history.step and reduce.world()[0] == 0:
+            warnings.warn(f"{run.variant.name}: {alarm.sentence}", stacklevel=2)
 
 
 def _resume(run: Run, keeper: Keeper) -> History:
@@ -148,24 +186,3 @@ def _resume(run: Run, keeper: Keeper) -> History:
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
     unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
     return History.of(snapshot)
-
-
-def restore_published(run: Run, keeper: Keeper, history: History) -> int:
-    """After training, fill the variant with the weights of the step that is published; returns the step.
-
-    Raises:
-        ValueError: its checkpoint is gone or damaged.
-    """
-    step = published_step(history.validation, history.step, run.config)
-    if step == history.step:
-        return step
-    path = state.checkpoint_path(keeper.folder, step)
-    try:
-        snapshot = state.load_checkpoint(path, keeper.identity)
-    except ValueError as error:
-        raise ValueError(
-            f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
-            f"train.publish to last, or delete {keeper.folder} to train again"
-        ) from error
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
-    return step

@@ -65,3 +65,11 @@ def from_first(value: int, device: torch.device) -> int:
     told = torch.tensor(value, device=device)
     dist.broadcast(told, src=0)
     return int(told)
+
+
+def any_(told: bool, device: torch.device) -> bool:
+    """Whether any worker says yes, on every worker."""
+    if world()[1] == 1:
+        return told
+    count = torch.tensor(int(told), device=device)
+    return int(sum_(count)) > 0

@@ -5,13 +5,16 @@
                            manifest.json          {file: {sha256, bytes}}, written last
 
 A folder that is not exactly what its manifest says is named, skipped, and replaced when the run reaches its step again.
+
+There is no state of random number generators in it, of any rank: training uses no global one. Batches, noise, timesteps
+and dropped captions are pure functions of (seed, step, slot), whoever computes the slot (`sampler`, `kontext.flow`), so
+the step number is the whole position of a run, and the number of workers may change between two starts.
 """
 
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +23,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from lorweb.data.manifest import file_sha256
+from lorweb.training.whole_folder import clear_leftovers, fault, write_whole
 
+__all__ = [
+    "Damaged",
+    "Snapshot",
+    "adopt_checkpoint",
+    "checkpoint_path",
+    "clear_leftovers",
+    "differences",
+    "load_checkpoint",
+    "newest_whole",
+    "read_state",
+    "save_checkpoint",
+]
 TENSORS: Final = "tensors.safetensors"
 STATE: Final = "state.json"
-MANIFEST: Final = "manifest.json"
 _PREFIX: Final = "step-"
-_TEMPORARY: Final = ".writing-"
 
 
 @dataclass(frozen=True)
@@ -50,29 +63,23 @@ class Damaged:
 def save_checkpoint(folder: Path, snapshot: Snapshot, keep: int, best: int | None = None) -> Path:
     """Write `folder`/step-N in one rename, then delete all but the `keep` newest checkpoints up to step N.
 
-    The checkpoint of step `best` stays as well.
+    The one of step `best` stays as well, however old.
 
     Raises:
         OSError: the disk is full or read-only; nothing is left behind and older checkpoints are untouched.
     """
     target = checkpoint_path(folder, snapshot.step)
-    temporary: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-        _write(temporary, snapshot)
-        _move_over(temporary, target)
-    except (OSError, SafetensorError) as error:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"cannot write the checkpoint of step {snapshot.step} to {folder}: {error}; earlier checkpoints are whole: "
-            "free some space or make the folder writable, then run the same command again to go on from the last one"
-        ) from error
-    spared = None if best is None else checkpoint_path(folder, best)
-    done = [path for path in _checkpoints(folder) if path <= target and path != spared]
-    for path in done[: max(0, len(done) - keep)]:
-        shutil.rmtree(path, ignore_errors=True)
+
+    def fill(temporary: Path) -> None:
+        save_file(dict(snapshot.tensors), temporary / TENSORS)
+        _write_state(temporary, snapshot)
+
+    _write(target, fill)
+    done = [path for path in _checkpoints(folder) if path <= target]
+    kept = {*done[-keep:], *([checkpoint_path(folder, best)] if best is not None else [])}
+    for path in done:
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
     return target
 
 
@@ -92,63 +99,81 @@ def newest_whole(folder: Path) -> tuple[Path | None, list[Damaged]]:
     return None, damaged
 
 
+def read_state(path: Path) -> Snapshot:
+    """Step, identity and facts of a checkpoint, without its tensors.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    reason = _fault(path)
+    if reason is not None:
+        raise ValueError(f"checkpoint {path} is damaged: {reason}; delete it to go on from the one before")
+    state = json.loads((path / STATE).read_text(encoding="utf-8"))
+    return Snapshot(state["step"], state["identity"], {}, state["facts"])
+
+
 def load_checkpoint(path: Path, identity: Mapping[str, str]) -> Snapshot:
     """Read a checkpoint that `newest_whole` returned.
 
     Raises:
         ValueError: it is damaged, or was written under another config or data; every difference is listed.
     """
-    reason = _fault(path)
-    if reason is not None:
-        raise ValueError(f"checkpoint {path} is damaged: {reason}; delete it to go on from the one before")
-    state = json.loads((path / STATE).read_text(encoding="utf-8"))
-    differences = _differences(state["identity"], identity)
-    if differences:
+    state = read_state(path)
+    found = differences(state.identity, identity)
+    if found:
         raise ValueError(
-            f"checkpoint {path} was written by another run: {'; '.join(differences)}; "
+            f"checkpoint {path} was written by another run: {'; '.join(found)}; "
             "restore these settings, or train in another folder"
         )
-    return Snapshot(state["step"], state["identity"], load_file(path / TENSORS), state["facts"])
+    return Snapshot(state.step, state.identity, load_file(path / TENSORS), state.facts)
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Delete half-written checkpoints of killed runs."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(path, ignore_errors=True)
+def adopt_checkpoint(source: Path, folder: Path, identity: Mapping[str, str], facts: Mapping[str, Any]) -> Path:
+    """Let the run of `folder` go on from another run's checkpoint: same tensors, its own identity, `facts` added.
+
+    The tensors are linked, not copied, where the file system can.
+
+    Raises:
+        ValueError: the source is damaged.
+        OSError: as `save_checkpoint`.
+    """
+    state = read_state(source)
+    target = checkpoint_path(folder, state.step)
+
+    def fill(temporary: Path) -> None:
+        try:
+            os.link(source / TENSORS, temporary / TENSORS)
+        except OSError:  # another file system
+            shutil.copyfile(source / TENSORS, temporary / TENSORS)
+        _write_state(temporary, Snapshot(state.step, identity, {}, {**state.facts, **facts}))
+
+    _write(target, fill)
+    return target
 
 
-def _write(folder: Path, snapshot: Snapshot) -> None:
-    save_file(dict(snapshot.tensors), folder / TENSORS)
+def differences(stored: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
+    """'NAME was OLD and is NEW' for every entry that two identities do not share."""
+    return [
+        f"{key} was {stored.get(key, 'absent')} and is {current.get(key, 'absent')}"
+        for key in sorted({*stored, *current})
+        if stored.get(key) != current.get(key)
+    ]
+
+
+def _write(target: Path, fill: Callable[[Path], None]) -> None:
+    try:
+        write_whole(target, fill)
+    except (OSError, SafetensorError) as error:
+        step = int(target.name.removeprefix(_PREFIX))
+        raise OSError(
+            f"cannot write the checkpoint of step {step} to {target.parent}: {error}; earlier checkpoints are whole: "
+            "free some space or make the folder writable, then run the same command again to go on from the last one"
+        ) from error
+
+
+def _write_state(folder: Path, snapshot: Snapshot) -> None:
     state = {"step": snapshot.step, "identity": dict(snapshot.identity), "facts": dict(snapshot.facts)}
     (folder / STATE).write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
-    manifest = {
-        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
-        for name in (TENSORS, STATE)
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in (*folder.iterdir(), folder):
-        _sync(path)
-    folder.chmod(0o755)  # mkdtemp makes it private, but evaluation may run as another user
-
-
-def _move_over(temporary: Path, target: Path) -> None:
-    """Rename onto `target`, which may exist: a damaged checkpoint, or an equal one."""
-    if target.exists():
-        aside = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
-        target.rename(aside / target.name)
-        temporary.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        temporary.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -157,27 +182,4 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint, None if it is whole."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if set(manifest) != {TENSORS, STATE}:
-            return f"{MANIFEST} lists {sorted(manifest)}"
-        for name, told in manifest.items():
-            size = (path / name).stat().st_size
-            if size != told["bytes"]:
-                return f"{name} has {size} bytes instead of {told['bytes']}"
-            if file_sha256(path / name) != told["sha256"]:
-                return f"{name} is not what was written (its sha256 differs)"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST} cannot be read ({error})"
-    return None
-
-
-def _differences(stored: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    return [
-        f"{key} was {stored.get(key, 'absent')} and is {current.get(key, 'absent')}"
-        for key in sorted({*stored, *current})
-        if stored.get(key) != current.get(key)
-    ]
+    return fault(path, (TENSORS, STATE))

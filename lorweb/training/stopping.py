@@ -9,20 +9,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lorweb.config import Train
-from lorweb.training.limits import Split, Stop
+from lorweb.training.limits import Stop
 from lorweb.training.validation import ValidationSet
 
 
-def check_splits(config: Train, held_out: Sequence[ValidationSet]) -> None:
-    """Raises ValueError if the split that early stopping or the best step looks at has no analogies."""
+def check_stop(config: Train, held_out: Sequence[ValidationSet]) -> None:
+    """Raises ValueError if the split that early stopping looks at has no analogies."""
     splits = [chosen.split for chosen in held_out]
-    asked = {"train.stop.split": config.stop.split if config.stop else None, "train.keep_best": config.keep_best}
-    for key, split in asked.items():
-        if split and split not in splits:
-            raise ValueError(
-                f"{key} is {split}, but the splits with validation analogies are {', '.join(splits) or 'none'}; take "
-                f"one of them, or set {key.removesuffix('.split')} to null"
-            )
+    if config.stop and config.stop.split not in splits:
+        raise ValueError(
+            f"train.stop.split is {config.stop.split}, but the splits with validation analogies are "
+            f"{', '.join(splits) or 'none'}; take one of them, or null to train to the last step"
+        )
 
 
 def gone_without_gain(validation: Sequence[Mapping[str, Any]], stop: Stop) -> int:
@@ -44,7 +42,7 @@ def is_over(validation: Sequence[Mapping[str, Any]], config: Train) -> bool:
     return config.stop is not None and gone_without_gain(validation, config.stop) >= config.stop.patience
 
 
-def best_step(validation: Sequence[Mapping[str, Any]], split: Split) -> int | None:
+def best_step(validation: Sequence[Mapping[str, Any]], split: str) -> int | None:
     """The step after which the loss of a split was lowest, the earliest of equals; the start aside."""
     found = [(row["loss"], row["step"]) for row in validation if row["split"] == split and row["step"]]
     return min(found)[1] if found else None
@@ -52,9 +50,6 @@ def best_step(validation: Sequence[Mapping[str, Any]], split: Split) -> int | No
 
 def published_step(validation: Sequence[Mapping[str, Any]], last: int, config: Train) -> int:
     """The step whose weights are published: the last one done, or with `publish: best` the best of `keep_best`."""
-    return (kept_step(validation, config) or last) if config.publish == "best" else last
-
-
-def kept_step(validation: Sequence[Mapping[str, Any]], config: Train) -> int | None:
-    """The best step so far, if one is to be kept."""
-    return best_step(validation, config.keep_best) if config.keep_best else None
+    if config.publish == "last" or config.keep_best is None:
+        return last
+    return best_step(validation, config.keep_best) or last

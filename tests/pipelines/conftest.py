@@ -8,6 +8,7 @@ from pipelines import collect, generate
 from pipelines._rows import in_process
 from tests.pipelines.encoded_project import encode_project
 from tests.pipelines.projects import write_params
+from tests.pipelines.train_project import LONG, make_project, run_train
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +38,19 @@ def encoded(generated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoded") / "project"
     encode_project(generated, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """A project whose train stage ran to its end in one go."""
+    root = make_project(tmp_path_factory.mktemp("whole"), **LONG)
+    run_train(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def undisturbed_pair(tmp_path_factory):
+    """The same with two workers."""
+    root = make_project(tmp_path_factory.mktemp("pair"), workers=2, **LONG)
+    run_train(root)
+    return root

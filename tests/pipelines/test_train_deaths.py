@@ -3,70 +3,25 @@
 import json
 import os
 import signal
-import time
-from pathlib import Path
 
+import psutil
 import pytest
+from safetensors.torch import load_file
 
 from lorweb.kontext.metadata import read_metadata
 from pipelines.train import CANDIDATE
-from tests.pipelines.train_project import PATIENCE, make_project, run_train, started
-
-LONG = {"steps": 40, "checkpoint_every": 10, "validate_every": 20, "caption_dropout": 0.5}
-
-
-def wait_for(path: Path, pattern: str, process) -> None:
-    """Until a file of that pattern is there; the stage must still be running then, or the harm would come too late."""
-    deadline = time.monotonic() + PATIENCE
-    while not list(path.glob(pattern)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"no {pattern} in {path}"
-        time.sleep(0.02)
-    assert process.poll() is None
-
-
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """(process id, command line) of everything that a process started, directly or not."""
-    parents, names = {}, {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                names[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
-            except OSError:
-                continue
-    found, frontier = [], {pid}
-    while frontier:
-        frontier = {child for child, parent in parents.items() if parent in frontier}
-        found += [(child, names[child]) for child in frontier]
-    return found
-
-
-def weights(project: Path) -> dict[str, bytes]:
-    """The published weights."""
-    found = {path.name: path.read_bytes() for path in sorted((project / "models").rglob("*.safetensors"))}
-    assert len(found) == 2
-    return found
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """A project whose train stage ran to its end in one go."""
-    root = make_project(tmp_path_factory.mktemp("whole"), **LONG)
-    run_train(root)
-    return root
-
-
-def logged_once(project: Path, steps: int) -> None:
-    """One MLflow run, every step of both variants in it exactly once."""
-    import mlflow
-
-    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
-    (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
-    assert run.info.status == "FINISHED"
-    for variant in ("lorweb", "single_lora"):
-        found = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, f"{variant}/loss"))
-        assert found == list(range(1, steps + 1))
+from tests.harm import kill_while
+from tests.pipelines.train_project import (
+    LONG,
+    PATIENCE,
+    logged_once,
+    make_project,
+    run_train,
+    started,
+    wait_for,
+    weights,
+    workers_of,
+)
 
 
 @pytest.mark.ray
@@ -95,9 +50,7 @@ def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
     project = make_project(tmp_path, **LONG)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-00000020", process)
-        workers = [pid for pid, name in descendants(process.pid) if "RayTrainWorker" in name]
-        assert workers, "no training worker found to kill"
-        os.kill(workers[0], signal.SIGKILL)
+        os.kill(workers_of(process)[0], signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
     assert weights(project) == weights(undisturbed)
@@ -105,16 +58,49 @@ def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
 
 
 @pytest.mark.ray
-def test_two_workers_agree_with_one(undisturbed, tmp_path):
-    from safetensors.torch import load_file
+@pytest.mark.parametrize("with_driver", [False, True])
+def test_a_death_amid_a_checkpoint_costs_nothing_but_time(undisturbed, tmp_path, with_driver):
+    project = make_project(tmp_path, **LONG, async_checkpoints=not with_driver)
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000010", process)
+        (worker,), (folder,) = workers_of(process), project.glob(".work/train/*/lorweb")
 
-    project = make_project(tmp_path, workers=2, **LONG)
-    run_train(project)
+        def amid() -> bool:
+            return any(folder.glob(".writing-*/tensors.safetensors"))
+
+        assert kill_while([psutil.Process(worker)], amid, PATIENCE), "it was not killed amid a write"
+        if with_driver:
+            process.kill()
+        output, _ = process.communicate(timeout=PATIENCE)
+    if with_driver:
+        assert amid(), "the half checkpoint lies there until the next start"
+        run_train(project)
+    else:
+        assert process.returncode == 0, output
+    assert not amid() and weights(project) == weights(undisturbed)
+    logged_once(project, 40)
+
+
+@pytest.mark.ray
+def test_two_workers_agree_with_one(undisturbed, undisturbed_pair):
     for name in ("candidate/basis.safetensors", "baselines/single_lora/adapter.safetensors"):
-        one, two = load_file(undisturbed / "models" / name), load_file(project / "models" / name)
+        one, two = (load_file(project / "models" / name) for project in (undisturbed, undisturbed_pair))
         assert one.keys() == two.keys()
         for key in one:
             assert (one[key] - two[key]).abs().max() < 2e-3 * (1 + one[key].abs().max()), key
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_one_of_two_workers_costs_nothing_but_time(undisturbed_pair, tmp_path, rank):
+    project = make_project(tmp_path, workers=2, **LONG)
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000020", process)
+        os.kill(sorted(workers_of(process))[rank], signal.SIGKILL)
+        output, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, output
+    assert weights(project) == weights(undisturbed_pair)
+    logged_once(project, 40)
 
 
 @pytest.mark.ray

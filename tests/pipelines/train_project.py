@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.kontext_tiny import save_tiny_kontext
 from tests.training.made import SECTION, write_data
 
 PATIENCE = 500  # s; an idle machine needs 30
+LONG = {"steps": 40, "checkpoint_every": 10, "validate_every": 20, "caption_dropout": 0.5}
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -67,3 +69,56 @@ def run_train(project: Path) -> str:
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
         return output
+
+
+def wait_for(path: Path, pattern: str, process) -> None:
+    """Until a file of that pattern is there; the stage must still be running then, or the harm would come too late."""
+    deadline = time.monotonic() + PATIENCE
+    while not list(path.glob(pattern)):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"no {pattern} in {path}"
+        time.sleep(0.02)
+    assert process.poll() is None
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """(process id, command line) of everything that a process started, directly or not."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                names[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+            except OSError:
+                continue
+    found, frontier = [], {pid}
+    while frontier:
+        frontier = {child for child, parent in parents.items() if parent in frontier}
+        found += [(child, names[child]) for child in frontier]
+    return found
+
+
+def weights(project: Path) -> dict[str, bytes]:
+    """The published weights."""
+    found = {path.name: path.read_bytes() for path in sorted((project / "models").rglob("*.safetensors"))}
+    assert len(found) == 2
+    return found
+
+
+def workers_of(driver: "subprocess.Popen[str]") -> list[int]:
+    """Process ids of the training workers."""
+    found = [pid for pid, name in descendants(driver.pid) if "RayTrainWorker" in name]
+    assert found, "no training worker found"
+    return found
+
+
+def logged_once(project: Path, steps: int) -> None:
+    """One MLflow run, every step of both variants in it exactly once."""
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
+    assert run.info.status == "FINISHED"
+    for variant in ("lorweb", "single_lora"):
+        found = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, f"{variant}/loss"))
+        assert found == list(range(1, steps + 1))

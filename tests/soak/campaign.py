@@ -1,11 +1,11 @@
-"""The fault campaign of the data stages: random kills, and the same bytes in the end. `make soak` runs it.
+"""The fault campaign of the data stages and of training: random kills, and the same bytes in the end. `make soak`.
 
 python -m tests.soak.campaign [--stages collect generate ...] [--kills 20] [--seed 0] [--report docs/soak.md]
 
 Each stage of a small project runs undisturbed once. Then it runs again from nothing, over and over, while at random
 moments a random process dies by SIGKILL: the driver, an actor in its work, or a worker of Ray. A dead driver is started
 again. When the stage has ended, its output must be that of the undisturbed run, byte for byte, with every row worked
-into exactly one file of the journal.
+into exactly one file of the journal. Training has rounds of its own kind (train_campaign).
 """
 
 import argparse
@@ -25,10 +25,12 @@ from typing import Any
 from pipelines._results import read_batch
 from pipelines._stage import start_ray
 from tests.pipelines.projects import ROOT, contents, write_params
+from tests.soak import train_campaign
 from tests.soak.deaths import PATIENCE, Death, Told, disturbed, drawn_deaths, journal_files, start
 
 OUTS = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
 BEFORE = {"encode": ["assemble"]}  # stages without rows, to run before
+TRAIN = "train"
 POOL = {"actors": 2, "cpus": 0.5, "gpus": 0, "batch_size": 2}
 PROJECT: dict[str, Any] = {
     "collect": {"readers": [{"reader": "photos", "crops": 6}, {"reader": "dicebear", "styles": ["thumbs", "clay"],
@@ -112,12 +114,13 @@ def report(found: dict[str, Told], given: argparse.Namespace) -> str:
         "| stage | rows | kills | driver | actor | worker | amid rows | rounds | starts | seconds | faults |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for stage, told in found.items():
+    for stage, told in ((stage, told) for stage, told in found.items() if stage != TRAIN):
         kinds = " | ".join(str(told.kills[kind]) for kind in ("driver", "actor", "worker"))
         faults = "; ".join(told.faults) or "none"
         total = sum(told.kills.values())
         ways = f"{told.amid} | {told.rounds} | {told.starts} | {told.seconds:.0f}"
         lines.append(f"| `{stage}` | {told.rows} | {total} | {kinds} | {ways} | {faults} |")
+    lines += train_campaign.report(found[TRAIN]) if TRAIN in found else []
     return "\n".join(lines) + "\n"
 
 
@@ -134,9 +137,14 @@ def prepared(folder: Path) -> Callable[[str], None]:
     return run
 
 
+def say(stage: str, told: Told) -> None:
+    """One line as soon as a stage is through."""
+    print(f"{stage}: {dict(told.kills)} in {told.rounds} rounds, {told.faults or 'no fault'}", flush=True)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--stages", nargs="+", default=list(OUTS), choices=list(OUTS))
+    options.add_argument("--stages", nargs="+", default=[*OUTS, TRAIN], choices=[*OUTS, TRAIN])
     options.add_argument("--kills", type=int, default=20, help="processes that die, for each stage")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--report", type=Path, help="Markdown file to write")
@@ -145,7 +153,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         project = Path(place) / "calm"
         run = prepared(project)
-        last = max(list(OUTS).index(stage) for stage in given.stages)
+        last = max((list(OUTS).index(stage) for stage in given.stages if stage != TRAIN), default=-1)
         for stage in list(OUTS)[: last + 1]:
             for name in [*BEFORE.get(stage, []), stage]:
                 run(name)
@@ -153,8 +161,13 @@ def main() -> None:
                 with ray_head() as address:
                     draw = random.Random(f"{given.seed} {stage}")
                     found[stage] = campaign(stage, project, address, given.kills, partial(drawn_deaths, draw))
-                told = found[stage]
-                print(f"{stage}: {dict(told.kills)} in {told.rounds} rounds, {told.faults or 'no fault'}", flush=True)
+                say(stage, found[stage])
+        if TRAIN in given.stages:
+            with ray_head() as address:
+                calm = train_campaign.prepared(Path(place) / "trained", address)
+                deaths = partial(train_campaign.drawn_deaths, random.Random(f"{given.seed} {TRAIN}"))
+                found[TRAIN] = train_campaign.campaign(calm, address, given.kills, deaths)
+            say(TRAIN, found[TRAIN])
     text = report(found, given)
     print(text)
     if given.report:

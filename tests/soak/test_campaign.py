@@ -10,6 +10,7 @@ from pipelines._rows import in_process
 from pipelines.profile import merge
 from tests.pipelines.projects import contents, write_params
 from tests.soak import campaign as soak
+from tests.soak import train_campaign
 from tests.soak.deaths import KINDS, Death, drawn_deaths, victims
 
 FEWER = {
@@ -51,12 +52,34 @@ def test_whatever_dies_amid_the_rows_the_bytes_are_the_same_and_no_row_is_worked
     assert told.starts >= told.rounds + told.kills["driver"] and told.rows > 30
 
 
+@pytest.mark.ray
+def test_whatever_dies_in_training_the_weights_are_the_same_and_no_step_is_logged_twice(tmp_path, ray_cluster):
+    project = train_campaign.prepared(tmp_path / "calm", ray_cluster)
+    calm = train_campaign.outcome(project)
+    assert len(calm) > 5 and not train_campaign.faults_of(project, calm)
+    deaths = [Death("writing", 10), Death("driver", 40), Death("told", 70)]
+    told = train_campaign.campaign(project, ray_cluster, 3, lambda number: deaths[:number])
+    assert not told.faults
+    assert dict(told.kills) == {"writing": 1, "driver": 1, "told": 1} and told.amid >= 2 and told.starts >= 3
+    curves = project / "metrics" / "train_loss.csv"
+    curves.write_text(curves.read_text()[:-2])
+    assert train_campaign.faults_of(project, calm) == ["other bytes than undisturbed in train_loss.csv"]
+
+
 def test_deaths_are_drawn_at_all_moments_and_of_all_kinds():
     draw = random.Random(0)
     deaths = [death for _ in range(100) for death in drawn_deaths(draw, 20, 4)]
     moments = [death.after for death in deaths]
     assert {death.kind for death in deaths} == set(KINDS) and set(moments) == set(range(20))
     assert 150 < moments.count(0) < 250, "half of them wait for rows"
+
+
+def test_deaths_of_training_are_drawn_at_all_moments_and_of_all_kinds():
+    draw = random.Random(0)
+    deaths = [death for _ in range(100) for death in train_campaign.drawn_deaths(draw, 4)]
+    moments = [death.after for death in deaths]
+    assert {death.kind for death in deaths} == set(train_campaign.KINDS) and 60 < moments.count(0) < 140
+    assert min(moments) == 0 and max(moments) > 1.9 * train_campaign.STEPS
 
 
 @pytest.mark.slow

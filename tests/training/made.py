@@ -49,6 +49,7 @@ gradient_checkpointing: false
 checkpoint_every: 5
 keep_checkpoints: 2
 keep_best: null
+async_checkpoints: false
 validate_every: 5
 validation_analogies: 8
 ablations: [shuffled]

@@ -7,12 +7,15 @@ import torch
 
 from lorweb.training.state import (
     Snapshot,
+    adopt_checkpoint,
     checkpoint_path,
     clear_leftovers,
     load_checkpoint,
     newest_whole,
+    read_state,
     save_checkpoint,
 )
+from tests.harm import full_disk
 
 IDENTITY = {"config": "abc", "data": "def"}
 
@@ -23,9 +26,9 @@ def snapshot(step):
     )
 
 
-def save(folder, *steps, keep=10):
+def save(folder, *steps, keep=10, best=None):
     for step in steps:
-        save_checkpoint(folder, snapshot(step), keep)
+        save_checkpoint(folder, snapshot(step), keep, best)
 
 
 def test_what_was_saved_comes_back(tmp_path):
@@ -50,6 +53,13 @@ def test_equal_snapshots_are_equal_bytes(tmp_path):
 def test_only_the_newest_stay(tmp_path):
     save(tmp_path, 5, 10, 15, 20, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000015", "step-00000020"]
+
+
+def test_the_best_stays_however_old(tmp_path):
+    save(tmp_path, 5, 10, 15, keep=2, best=5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005", "step-00000010", "step-00000015"]
+    save(tmp_path, 20, keep=1, best=20)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000020"]
 
 
 def test_an_empty_folder_has_none(tmp_path):
@@ -114,17 +124,14 @@ def test_another_config_or_data_is_refused_with_the_differences(tmp_path):
     assert "config was" not in str(caught.value)
 
 
-def test_a_full_disk_leaves_a_sentence_and_no_partial_file(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_a_sentence_and_no_partial_file(tmp_path):
     save(tmp_path, 5)
-
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("lorweb.training.state.save_file", full)
-    with pytest.raises(OSError, match=r"No space left.*run the same command again"):
+    with full_disk(100), pytest.raises(OSError, match=r"step 10 .*run the same command again"):
         save(tmp_path, 10)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
     assert newest_whole(tmp_path)[0] == checkpoint_path(tmp_path, 5)
+    save(tmp_path, 10)
+    assert newest_whole(tmp_path) == (checkpoint_path(tmp_path, 10), [])
 
 
 def test_a_kill_while_writing_leaves_the_checkpoint_before(tmp_path):
@@ -134,3 +141,16 @@ def test_a_kill_while_writing_leaves_the_checkpoint_before(tmp_path):
     assert newest_whole(tmp_path) == (checkpoint_path(tmp_path, 5), [])
     clear_leftovers(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
+
+
+def test_another_run_adopts_a_checkpoint_without_copying_its_tensors(tmp_path):
+    save(tmp_path / "old", 5)
+    source = checkpoint_path(tmp_path / "old", 5)
+    path = adopt_checkpoint(source, tmp_path / "new", {"config": "xyz"}, {"past": "old"})
+    assert (path / "tensors.safetensors").samefile(source / "tensors.safetensors")
+    found = load_checkpoint(path, {"config": "xyz"})
+    assert found.facts == {"n": [5], "past": "old"} and torch.equal(found.tensors["model/w"], torch.full((3,), 5.0))
+    assert read_state(source).identity == IDENTITY, "the source is as it was"
+    tamper(source)
+    with pytest.raises(ValueError, match="is damaged"):
+        adopt_checkpoint(source, tmp_path / "other", {}, {})

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorweb.training import state
+from lorweb.training.course import restore_published
 from lorweb.training.limits import Stop
-from lorweb.training.loop import Keeper, restore_published, train
+from lorweb.training.loop import Keeper, train
 from lorweb.training.stopping import best_step, gone_without_gain, is_over, published_step
 from tests.training.made import equal, held_out, make_run, train_section, weights, write_data
 from tests.training.test_loop import Recorder
@@ -126,5 +127,5 @@ def test_a_split_without_analogies_cannot_stop_a_run(folders, tmp_path):
     seen, _ = held_out(folders)
     for changes, key in (({"stop": STOP}, "train.stop.split"), ({"keep_best": "unseen"}, "train.keep_best")):
         run = make_run(folders, train_section(**changes))
-        with pytest.raises(ValueError, match=f"{key} is unseen, but the splits .* are seen; take one of them, or set"):
+        with pytest.raises(ValueError, match=f"{key} is unseen, but the splits .* are seen; take one of them, or null"):
             train(run, [seen], Keeper(tmp_path, {}), Recorder())

@@ -1,0 +1,111 @@
+"""One call of `loop.train`: what it works with, when it stops, and how a checkpoint of it comes to lie on the disk."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lorweb.training import reduce, state
+from lorweb.training.step import Run
+from lorweb.training.stopping import published_step
+from lorweb.training.tensors import pack, unpack
+from lorweb.training.validation import ValidationSet
+from lorweb.training.writer import Retention, Writer, unshared
+
+if TYPE_CHECKING:
+    from lorweb.training.loop import History, Hooks
+
+
+class Stopped(Exception):
+    """Training was told to stop, on every rank: `step` steps are done and lie in a checkpoint (0: there is none)."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class Told(Exception):
+    """Some rank was told to stop."""
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """Where checkpoints lie and what they must agree with."""
+
+    folder: Path
+    identity: Mapping[str, str]
+    facts: Mapping[str, Any] = field(default_factory=dict)  # JSON values for every checkpoint, as the MLflow run
+
+
+def never() -> bool:
+    """Nothing asks the training to stop."""
+    return False
+
+
+@dataclass(frozen=True)
+class Course:
+    """What one call of `train` works with."""
+
+    run: Run
+    held_out: Sequence[ValidationSet]
+    keeper: Keeper
+    hooks: "Hooks"
+    stop: Callable[[], bool]
+    writer: Writer
+
+    def heed(self) -> None:
+        """Raise Told on every rank if any was told to stop."""
+        if reduce.any_(self.stop(), self.run.device):
+            raise Told
+
+    def save(self, history: "History") -> None:
+        """Have a checkpoint written; for rank 0.
+
+        Raises:
+            OSError: see `Writer.save`.
+        """
+        config = self.run.config
+        best = history.best(config.keep_best) if config.keep_best else None
+        self.writer.save(self._snapshot(history), Retention(config.keep_checkpoints, best))
+
+    def _snapshot(self, history: "History") -> state.Snapshot:
+        tensors = pack(self.run.variant.parameters, self.run.optimizer)
+        if self.run.config.async_checkpoints:
+            unshared(tensors)
+        curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}
+        measured = {"validation": list(history.validation), "health": list(history.health)}
+        facts = {**self.keeper.facts, **measured, **({"resumed": history.resumed} if history.resumed else {})}
+        return state.Snapshot(history.step, self.keeper.identity, tensors | curves, facts)
+
+
+def check_best(run: Run, held_out: Sequence[ValidationSet]) -> None:
+    """Raises ValueError if the split that is to choose the best checkpoint has no analogies."""
+    split, splits = run.config.keep_best, [chosen.split for chosen in held_out]
+    if split and split not in splits:
+        raise ValueError(
+            f"train.keep_best is {split}, but the splits with validation analogies are {', '.join(splits) or 'none'}; "
+            "take one of them, or null to keep the newest checkpoints alone"
+        )
+
+
+def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
+    """After training, fill the variant with the weights of the step that is published; returns the step.
+
+    Raises:
+        ValueError: its checkpoint is gone or damaged.
+    """
+    step = published_step(history.validation, history.step, run.config)
+    if step == history.step:
+        return step
+    path = state.checkpoint_path(keeper.folder, step)
+    try:
+        snapshot = state.load_checkpoint(path, keeper.identity)
+    except ValueError as error:
+        raise ValueError(
+            f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
+            f"train.publish to last, or delete {keeper.folder} to train again"
+        ) from error
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
+    return step

@@ -1,0 +1,122 @@
+"""Going on: with the same MLflow run, and from the checkpoints of another training when a person says so.
+
+A training lies in .work/train/<fingerprint> of settings, data and code. A start under the same fingerprint goes on by
+itself. Under another one it begins anew, in a folder of its own, so that two settings never mix by accident; `adopt`
+mixes them on purpose, and every checkpoint and the model say so from then on.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from lorweb.training.state import adopt_checkpoint, differences, newest_whole, read_state
+from pipelines._stage import StageFailed, write_text
+from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
+
+RUN_FILE: Final = "mlflow_run.json"
+# Weights and moments of one side mean nothing to the other where these differ.
+_FIXED: Final = ("train.basis.", "train.optimizer.name", "base", "encoder", "query_mode", "variant")
+_MANY: Final = 5  # differences in a passing remark
+
+
+def earlier_run(plan: TrainPlan) -> str | None:
+    """The MLflow run of an earlier start of the same work in the same database, so that it goes on.
+
+    Known from a file beside the checkpoints, or from the newest checkpoint itself.
+    """
+    path = Path(plan.work) / RUN_FILE
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _run_in_checkpoints(plan)
+    return found.get("run_id") if found.get("tracking") == plan.tracking else None
+
+
+def remember_run(plan: TrainPlan, run_id: str) -> None:
+    """Written before the first step, so that no kill can make a second run of the same training."""
+    write_text(Path(plan.work) / RUN_FILE, json.dumps({"run_id": run_id, "tracking": plan.tracking}))
+
+
+def other_training(plan: TrainPlan) -> Path | None:
+    """The folder beside the plan's own that was trained in last and has a checkpoint."""
+    found = [path for path in Path(plan.work).parent.glob("*/*/step-*") if path.parents[1] != Path(plan.work)]
+    return max(found, key=lambda path: path.stat().st_mtime).parents[1] if found else None
+
+
+def remark(plan: TrainPlan) -> str | None:
+    """What to tell a person whose start begins anew although another training is unfinished; None if all is well."""
+    other = other_training(plan)
+    if other is None or _stands(plan) or all((other / name / WEIGHTS).is_dir() for name in plan.variants):
+        return None
+    path, _ = newest_whole(other / plan.variants[0])
+    if path is None:
+        return None
+    state = read_state(path)
+    found = differences(state.identity, {**plan.identity, "variant": plan.variants[0]})
+    more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
+    return (
+        f"begins anew; {other} stands unfinished at step {state.step} under other settings "
+        f"({'; '.join(found[:_MANY])}{more}): `python -m pipelines.train --allow-mismatch` goes on from there instead"
+    )
+
+
+def adopt(plan: TrainPlan, source: Path, allow_mismatch: bool) -> list[str]:
+    """Let the plan go on from the newest whole checkpoints of the training in `source`; sentences about what was done.
+
+    Variants that have a checkpoint of their own are left alone, so that the same command can be given again.
+
+    Raises:
+        StageFailed: there is no whole checkpoint, or it was trained under other settings and that is not allowed, or
+            cannot be (other weights, more steps than planned).
+    """
+    said: list[str] = []
+    for name in plan.variants:
+        if _stands(plan, name):
+            continue
+        path, damaged = newest_whole(source / name)
+        said += [f"skipped the damaged checkpoint {bad.path}: {bad.reason}" for bad in damaged]
+        if path is None and name == plan.variants[0]:
+            raise StageFailed(
+                f"{source} has no whole checkpoint of {name}; give a folder below .work/train that has one"
+            )
+        if path is None:
+            said.append(f"{name} begins anew: {source} has no checkpoint of it")
+            continue
+        state = read_state(path)
+        identity = {**plan.identity, "variant": name}
+        found = differences(state.identity, identity)
+        _check(path, state.step, found, plan, allow_mismatch)
+        adopt_checkpoint(path, variant_folder(plan, name), identity, _facts(state.facts, state.step, found))
+        how = f"under other settings: {'; '.join(found)}" if found else "under the same settings"
+        said.append(f"{name} goes on from {path}, {how}")
+    return said
+
+
+def _check(path: Path, step: int, found: list[str], plan: TrainPlan, allow_mismatch: bool) -> None:
+    fixed = [difference for difference in found if difference.startswith(_FIXED)]
+    if fixed:
+        raise StageFailed(f"{path} holds other weights than these settings ask for: {'; '.join(fixed)}; begin anew")
+    if found and not allow_mismatch:
+        raise StageFailed(
+            f"{path} was trained under other settings: {'; '.join(found)}; "
+            "restore them, or add --allow-mismatch to go on under the new ones"
+        )
+    if step > plan.config.steps:
+        raise StageFailed(f"{path} has {step} steps already, and train.steps is {plan.config.steps}; raise it")
+
+
+def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, Any]:
+    """What an adopted checkpoint says of its past. Another training is another MLflow run."""
+    if not found:
+        return {}
+    past = {"step": step, "run_id": (facts.get("mlflow") or {}).get("run_id"), "differences": found}
+    return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past]}
+
+
+def _stands(plan: TrainPlan, name: str = "") -> bool:
+    """Whether a variant has a whole checkpoint of its own; of the first one if none is named."""
+    return newest_whole(variant_folder(plan, name or plan.variants[0]))[0] is not None
+
+
+def _run_in_checkpoints(plan: TrainPlan) -> dict[str, Any]:
+    path, _ = newest_whole(variant_folder(plan, plan.variants[0]))
+    found: dict[str, Any] = read_state(path).facts.get("mlflow", {}) if path else {}
+    return found

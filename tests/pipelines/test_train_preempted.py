@@ -1,0 +1,89 @@
+"""SIGTERM: the stage ends with code 143 after a checkpoint, and the next start goes on bit for bit."""
+
+import os
+import signal
+
+import pytest
+
+from pipelines._train_stop import PREEMPTED, Sigterm, asked, raise_flag_on_sigterm
+from tests.pipelines.train_project import (
+    LONG,
+    PATIENCE,
+    logged_once,
+    make_project,
+    run_train,
+    started,
+    wait_for,
+    weights,
+    workers_of,
+)
+
+
+def stopped(project, process) -> int:
+    """Wait for the end of a stage that got SIGTERM; the step it says it stopped after."""
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == PREEMPTED == 143, output
+    assert "Traceback" not in output and "run the same command again to go on" in output
+    step = int(output.split("stopped by SIGTERM after step ")[1].split()[0])
+    (folder,) = project.glob(".work/train/*/lorweb")
+    assert (folder / f"step-{step:08d}" / "manifest.json").is_file()
+    assert not (project / "models").exists()
+    return step
+
+
+@pytest.mark.ray
+def test_a_driver_that_is_told_to_stop(undisturbed, tmp_path):
+    import mlflow
+
+    project = make_project(tmp_path, **LONG)
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000010", process)
+        os.kill(process.pid, signal.SIGTERM)
+        assert 10 <= stopped(project, process) <= 40
+    client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
+    assert run.info.status == "KILLED"
+    run_train(project)
+    assert weights(project) == weights(undisturbed)
+    logged_once(project, 40)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("rank", [0, 1])
+def test_one_of_two_workers_that_is_told_to_stop(undisturbed_pair, tmp_path, rank):
+    project = make_project(tmp_path, workers=2, **LONG)
+    with started(project) as process:
+        wait_for(project, ".work/train/*/lorweb/step-00000010", process)
+        os.kill(sorted(workers_of(process))[rank], signal.SIGTERM)
+        assert 10 <= stopped(project, process) <= 40
+    run_train(project)
+    assert weights(project) == weights(undisturbed_pair)
+    logged_once(project, 40)
+
+
+def test_before_and_after_training_the_driver_ends_at_once(capsys):
+    with Sigterm() as sigterm, pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143 and sigterm.came and "run the same command again" in capsys.readouterr().err
+
+
+def test_during_training_the_driver_leaves_word_for_the_workers(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with Sigterm() as sigterm, sigterm.passed_on(tmp_path):
+        assert not asked(tmp_path, 0)()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert sigterm.came and asked(tmp_path, 0)() and not asked(tmp_path, 1)()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_worker_that_gets_the_signal_stops_training_and_lives(tmp_path):
+    from pipelines import _train_stop
+
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        raise_flag_on_sigterm()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked(tmp_path, 1)()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        _train_stop._flag.clear()
