@@ -30,6 +30,7 @@ PARAMETERS: Final = (
     "lorweb/sections.py",
     "lorweb/data/editors/entries.py",
     "lorweb/data/scorers/entries.py",
+    "lorweb/training/entries.py",
 )
 _MODULE: Final = re.compile(r"\w+(\.\w+)+")
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)

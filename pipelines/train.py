@@ -15,6 +15,7 @@ from lorweb.kontext.files import base_revision
 from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
 from lorweb.serving.tracking import tracking_uri
+from lorweb.training.packages import require_package
 from pipelines._mlflow_run import StageFacts, flatten, mlflow_run
 from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage, write_text
 from pipelines._train_driver import fit
@@ -24,11 +25,14 @@ from pipelines._train_publish import finished_histories, publish, record, summar
 ENCODED, ANALOGIES = Path("data/encoded"), Path("data/analogies")
 CANDIDATE, BASELINES = Path("models/candidate"), Path("models/baselines")
 RUN_FILE: Final = "mlflow_run.json"
-# They change speed, or what is shown and kept; never the weights. A run may go on under other values of these.
+# They change speed and memory, or what is shown and kept, and the weights by rounding at most. A run may go on under
+# other values of these.
 RESOURCES: Final = (
     "workers",
     "gpus_per_worker",
+    "accumulate",
     "gradient_checkpointing",
+    "compile",
     "checkpoint_every",
     "keep_checkpoints",
     "sheet_rows",
@@ -41,7 +45,9 @@ def make_plan(params: Params) -> TrainPlan:
     Raises:
         FileNotFoundError: the encode stage has not run, or there is no such base.
         StageFailed: the data were encoded with another base.
+        ValueError: the optimiser's package is missing.
     """
+    require_package(params.train.optimizer.name)
     revision = base_revision(resolve(params.encode.base))
     encoded_with = read_manifest(ENCODED)["params"]["base_revision"]
     if encoded_with != revision:

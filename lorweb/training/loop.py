@@ -78,11 +78,13 @@ def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Ho
         OSError: a checkpoint could not be written.
     """
     rank, workers = reduce.world()
-    if workers > run.config.batch_size:
+    if workers * run.config.accumulate > run.config.batch_size:
         raise ValueError(
-            f"{workers} workers for a batch of {run.config.batch_size}; use at most one worker per analogy"
+            f"{workers} workers for a batch of {run.config.batch_size}, and accumulate {run.config.accumulate}; every "
+            "micro-batch of every worker needs an analogy: use fewer, or larger batches"
         )
     reduce.copy_from_first(run.variant.parameters.values())
+    reduce.copy_from_first(run.ema.values.values() if run.ema else ())
     history = _resume(run, keeper)
     if not history.step and not history.validation:
         _measure(run, held_out, history)
@@ -95,7 +97,8 @@ def train(run: Run, held_out: Sequence[ValidationSet], keeper: Keeper, hooks: Ho
         if _due(history.step, run.config.validate_every, run.config.steps):
             _measure(run, held_out, history)
             if rank == 0:
-                hooks.measured(history)
+                with run.averaged():
+                    hooks.measured(history)
         if rank == 0 and _due(history.step, run.config.checkpoint_every, run.config.steps):
             state.save_checkpoint(keeper.folder, _snapshot(run, keeper, history), run.config.keep_checkpoints)
             hooks.saved(history)
@@ -108,18 +111,19 @@ def _due(step: int, every: int, last: int) -> bool:
 
 def _measure(run: Run, held_out: Sequence[ValidationSet], history: History) -> None:
     """Validation losses with true and shuffled exemplars, and the router's health over all of them."""
-    for chosen in held_out:
-        for version in (chosen, chosen.shuffled):
-            loss = validate(run, version)
-            history.validation.append({"step": history.step, "split": version.split, "loss": loss})
-    health = router_health(run, all_of(held_out))
+    with run.averaged():
+        for chosen in held_out:
+            for version in (chosen, chosen.shuffled):
+                loss = validate(run, version)
+                history.validation.append({"step": history.step, "split": version.split, "loss": loss})
+        health = router_health(run, all_of(held_out))
     if health:
         history.health.append({"step": history.step, **health})
 
 
 def _snapshot(run: Run, keeper: Keeper, history: History) -> state.Snapshot:
     curves = {f"history/{name}": torch.tensor(values, dtype=torch.float64) for name, values in history.curves.items()}
-    tensors = pack(run.variant.parameters, run.optimizer) | curves
+    tensors = pack(run.variant.parameters, run.optimizer, run.ema) | curves
     facts = {"validation": history.validation, "health": history.health}
     return state.Snapshot(history.step, keeper.identity, tensors, facts)
 
@@ -136,5 +140,5 @@ def _resume(run: Run, keeper: Keeper) -> History:
     if not step:
         return History()
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
     return History.of(snapshot)
