@@ -17,6 +17,7 @@ from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.evaluation.entries import ModelName
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
+from lorweb.training.entries import Basis, Optimizer
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
 
 
@@ -154,43 +155,6 @@ class Encode(Section):
         return self
 
 
-class InternalQuery(Section):
-    """Queries from the layers' own input in the place of the encoder's (lorweb.basis.internal)."""
-
-    mode: Literal["aa'bb'", "caa'bb'", "caa'", "caa'b"]
-    pooling: Literal["avg", "max"]
-
-
-class Basis(Section):
-    n_loras: Positive
-    rank: Positive
-    key_dim: Positive
-    heads: Positive
-    activation: Literal["softmax", "tanh"]
-    reduce: Literal["mean", "sum"]
-    projection: Literal["linear", "shared", "none"]
-    internal: InternalQuery | None
-    targets: Annotated[tuple[str, ...], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _heads_divide_the_key(self) -> Self:
-        if self.key_dim % self.heads:
-            raise ValueError(f"key_dim {self.key_dim} is not divisible by heads {self.heads}; change one of them")
-        return self
-
-
-class Optimizer(Section):
-    name: Literal["adamw"]
-    learning_rate: Annotated[float, Field(gt=0)]
-    router_multiplier: Annotated[float, Field(gt=0)]
-    betas: tuple[Share, Share]
-    eps: Annotated[float, Field(gt=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    schedule: Literal["constant", "cosine"]
-
-
 class Train(Section):
     basis: Basis
     baselines: Once[Literal["single_lora", "single_lora_equal", "basis_constant"]]
@@ -204,7 +168,10 @@ class Train(Section):
     workers: Positive
     gpus_per_worker: Annotated[float, Field(ge=0)]
     precision: Literal["float32", "bfloat16"]
+    accumulate: Positive
     gradient_checkpointing: bool
+    compile: bool
+    ema: Annotated[float, Field(gt=0, lt=1)] | None
     checkpoint_every: Positive
     keep_checkpoints: Positive
     keep_best: Split | None
@@ -218,12 +185,26 @@ class Train(Section):
     sheet_rows: Positive
 
     @model_validator(mode="after")
+    def _every_micro_batch_has_a_row(self) -> Self:
+        if self.accumulate * self.workers > self.batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be cut into {self.workers} workers x {self.accumulate} "
+                "micro-batches (accumulate); their product must not exceed it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _the_best_is_kept(self) -> Self:
         if self.publish == "best" and self.keep_best is None:
             raise ValueError(
                 "publish is 'best', but keep_best is null, so that no split says which step is; give it seen or unseen"
             )
         return self
+
+    @property
+    def forward_rows(self) -> int:
+        """Most analogies that one forward takes: what `accumulate` leaves of a batch."""
+        return -(-self.batch_size // self.accumulate)
 
 
 class Evaluate(Section):

@@ -14,6 +14,7 @@ from typing import Final, Literal
 from lorweb.config import Params
 from lorweb.hub import is_hub_id
 from lorweb.profiles import load_profile
+from lorweb.training.packages import require_package
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
 OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'"}
@@ -46,6 +47,7 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
         _tracking(root),
         base_at("base", params.encode.base),
         _encoder(params),
+        _optimizer(params.train.optimizer.name),
         data_models(params),
         _sources(),
     )
@@ -159,6 +161,16 @@ def _encoder(params: Params) -> Iterator[Finding]:
         yield Finding("query encoder", "note", f"{folder} is taken from the hub's cache, or fetched when it is needed")
     else:
         yield Finding("query encoder", "missing", f"no model folder at '{folder}'; correct {kind}:{folder}")
+
+
+def _optimizer(name: str) -> Iterator[Finding]:
+    """Optimisers of other packages; the others come with torch."""
+    try:
+        require_package(name)
+    except ValueError as error:
+        yield Finding("optimizer", "missing", str(error))
+        return
+    yield Finding("optimizer", "ok", name)
 
 
 def _sources() -> Iterator[Finding]:

@@ -31,6 +31,7 @@ PARAMETERS: Final = (
     "lorweb/data/editors/entries.py",
     "lorweb/data/scorers/entries.py",
     "lorweb/evaluation/entries.py",
+    "lorweb/training/entries.py",
     "lorweb/training/limits.py",
 )
 _MODULE: Final = re.compile(r"\w+(\.\w+)+")

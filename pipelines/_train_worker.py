@@ -17,6 +17,7 @@ from lorweb.training import reduce
 from lorweb.training.baseline import new_variant
 from lorweb.training.course import never, restore_published
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.ema import new_ema
 from lorweb.training.health import basis_health, bounds_of
 from lorweb.training.loop import History, Keeper, Stopped, train
 from lorweb.training.optimizer import build_optimizer
@@ -113,11 +114,14 @@ def _make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
     )
     if config.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
+    if config.compile:
+        base.transformer.compile_repeated_blocks()
     pairs = load_train_pairs(Path(plan.analogies))
     _check_encoded(encoded, {pair.pair for pair in pairs})
     sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout, encoded.pool)
     optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
-    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name))
+    ema = new_ema(config.ema, variant.parameters)
+    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name), ema)
 
 
 class _Hooks:
@@ -145,9 +149,11 @@ class _Hooks:
         """Weights and the last sheet, whether this process trained them or found them finished; of the given step."""
         folder = self.run.folder / WEIGHTS
         folder.mkdir(parents=True, exist_ok=True)
-        self.run.variant.save(folder, {"steps": str(step)})
-        self._sheet(step)
-        found = basis_health(self.run, all_of(self.held_out))
+        told = {"ema": str(self.run.ema.decay)} if self.run.ema else {}
+        with self.run.averaged():
+            self.run.variant.save(folder, {"steps": str(step), **told})
+            self._sheet(step)
+            found = basis_health(self.run, all_of(self.held_out))
         if found is not None:
             write_health(found, self.run.folder / "health")
 

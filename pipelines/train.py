@@ -20,6 +20,7 @@ from lorweb.kontext.files import base_revision
 from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
 from lorweb.serving.tracking import check_reachable, tracking_uri
+from lorweb.training.packages import require_package
 from pipelines._mlflow_run import StageFacts, StageRun, flatten, mlflow_run
 from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage
 from pipelines._train_driver import fit
@@ -31,11 +32,14 @@ from pipelines._train_stop import Sigterm
 
 ENCODED, ANALOGIES = Path("data/encoded"), Path("data/analogies")
 CANDIDATE, BASELINES = Path("models/candidate"), Path("models/baselines")
-# They change speed, or what is shown and kept; never the weights. A run may go on under other values of these.
+# They change speed and memory, or what is shown and kept, and the weights by rounding at most. A run may go on under
+# other values of these.
 RESOURCES: Final = (
     "workers",
     "gpus_per_worker",
+    "accumulate",
     "gradient_checkpointing",
+    "compile",
     "checkpoint_every",
     "keep_checkpoints",
     "keep_best",
@@ -51,7 +55,9 @@ def make_plan(params: Params) -> TrainPlan:
     Raises:
         FileNotFoundError: the encode stage has not run, or there is no such base.
         StageFailed: the data were encoded with another base.
+        ValueError: the optimiser's package is missing.
     """
+    require_package(params.train.optimizer.name)
     revision = base_revision(resolve(params.encode.base))
     encoded_with = read_manifest(ENCODED)["params"]["base_revision"]
     if encoded_with != revision:

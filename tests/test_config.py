@@ -114,7 +114,7 @@ def test_choices_are_those_of_the_basis() -> None:
 
     from lorweb.basis import BasisConfig
     from lorweb.basis.internal import MODES
-    from lorweb.config import Basis, InternalQuery
+    from lorweb.training.entries import Basis, InternalQuery
 
     assert set(get_args(InternalQuery.model_fields["mode"].annotation)) == set(MODES)
     for name in ("activation", "reduce", "projection"):

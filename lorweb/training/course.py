@@ -71,7 +71,7 @@ class Course:
         self.writer.save(self._snapshot(history), Retention(config.keep_checkpoints, best))
 
     def _snapshot(self, history: "History") -> state.Snapshot:
-        tensors = pack(self.run.variant.parameters, self.run.optimizer)
+        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema)
         if self.run.config.async_checkpoints:
             unshared(tensors)
         curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}
@@ -107,5 +107,5 @@ def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
             f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
             f"train.publish to last, or delete {keeper.folder} to train again"
         ) from error
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
     return step

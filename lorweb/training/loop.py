@@ -89,13 +89,15 @@ def train(
         OSError: a checkpoint could not be written.
     """
     rank, workers = reduce.world()
-    if workers > run.config.batch_size:
+    if workers * run.config.accumulate > run.config.batch_size:
         raise ValueError(
-            f"{workers} workers for a batch of {run.config.batch_size}; use at most one worker per analogy"
+            f"{workers} workers for a batch of {run.config.batch_size}, and accumulate {run.config.accumulate}; every "
+            "micro-batch of every worker needs an analogy: use fewer, or larger batches"
         )
     check_best(run, held_out)
     check_stop(run.config, held_out)
     reduce.copy_from_first(run.variant.parameters.values())
+    reduce.copy_from_first(run.ema.values.values() if run.ema else ())
     history = _resume(run, keeper)
     with Writer(keeper.folder, run.config.async_checkpoints) as writer:
         course = Course(run, held_out, keeper, hooks, stop, writer)
@@ -117,7 +119,8 @@ def _advance(course: Course, history: History) -> None:
     if not history.measured and (left or not history.step):
         _measure(course, history)
         if history.step and first:
-            course.hooks.measured(history)
+            with course.run.averaged():
+                course.hooks.measured(history)
             course.save(history)
     while history.step < config.steps and not is_over(history.validation, config):
         course.heed()
@@ -131,7 +134,8 @@ def _advance(course: Course, history: History) -> None:
             _measure(course, history)
             best = config.keep_best is not None and history.best(config.keep_best) == history.step
             if first:
-                course.hooks.measured(history)
+                with course.run.averaged():
+                    course.hooks.measured(history)
         over = is_over(history.validation, config)
         if first and (best or over or _due(history.step, config.checkpoint_every, config.steps)):
             course.save(history)
@@ -152,13 +156,13 @@ def _due(step: int, every: int, last: int) -> bool:
 
 def _measure(course: Course, history: History) -> None:
     """Validation losses with the true exemplar and every ablation, and the router's health over all; all or nothing."""
-    losses = []
-    for chosen in course.held_out:
-        for version in chosen.ablated(course.run.config.ablations):
-            course.heed()
-            loss = validate(course.run, version)
-            losses.append({"step": history.step, "split": version.split, "loss": loss})
-    health = router_health(course.run, all_of(course.held_out))
+    losses, run = [], course.run
+    with run.averaged():
+        for chosen in course.held_out:
+            for version in chosen.ablated(run.config.ablations):
+                course.heed()
+                losses.append({"step": history.step, "split": version.split, "loss": validate(run, version)})
+        health = router_health(run, all_of(course.held_out))
     history.validation += losses
     if health:
         history.health.append({"step": history.step, **health})
@@ -184,5 +188,5 @@ def _resume(run: Run, keeper: Keeper) -> History:
     if not step:
         return History()
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
     return History.of(snapshot)

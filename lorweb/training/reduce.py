@@ -51,7 +51,7 @@ def _sum_bucket(bucket: list[nn.Parameter]) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
-def copy_from_first(parameters: Iterable[nn.Parameter]) -> None:
+def copy_from_first(parameters: Iterable[torch.Tensor]) -> None:
     """Give every worker the values of rank 0."""
     if world()[1] > 1:
         for parameter in parameters:

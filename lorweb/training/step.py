@@ -6,6 +6,8 @@ of a token.
 
 import json
 import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +21,9 @@ from lorweb.kontext.model import Conditions, guidance_vector, velocity
 from lorweb.kontext.tokens import pack, positions, unpack
 from lorweb.training import reduce
 from lorweb.training.dataset import Batch, Encoded, Triple
-from lorweb.training.optimizer import schedule_factor, set_learning_rate
-from lorweb.training.sampler import AnalogySampler, slot_view
+from lorweb.training.ema import Ema
+from lorweb.training.optimizer import schedule_factor, update
+from lorweb.training.sampler import AnalogySampler, Drawn, slot_view
 from lorweb.training.variants import Variant
 
 
@@ -30,7 +33,7 @@ class NonFiniteError(RuntimeError):
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a step reads; nothing in it but weights and moments ever changes."""
+    """Everything a step reads; nothing in it but weights, their average and moments ever changes."""
 
     variant: Variant
     encoded: Encoded
@@ -38,10 +41,15 @@ class Run:
     optimizer: torch.optim.Optimizer
     config: Train
     folder: Path  # where offending ids are written
+    ema: Ema | None = None
 
     @property
     def device(self) -> torch.device:
         return next(iter(self.variant.adapters.values())).device
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The weights that validation, sheets and files show: their running average, where the run keeps one."""
+        return self.ema.in_place_of(self.variant.parameters) if self.ema else nullcontext()
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,25 @@ def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float) -> 
         guidance_vector(transformer, guidance, z_BLD),
         positions(size, text.prompt_BTE.shape[1], z_BLD),
     )
-    return unpack(velocity(transformer, z_BLD, noised.t_B.to(z_BLD), given), size)
+    with _autocast(z_BLD):
+        v_BLD = velocity(transformer, z_BLD, noised.t_B.to(z_BLD), given)
+    return unpack(v_BLD, size)
+
+
+def _autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Beside a bfloat16 base on CUDA the float32 adapters multiply in bfloat16 too; CPUs crawl at it, and keep float32.
+
+    Weights, gradients, moments, coefficients and the loss stay float32.
+    """
+    on = like.device.type == "cuda" and like.dtype == torch.bfloat16
+    return torch.autocast("cuda", torch.bfloat16) if on else nullcontext()
 
 
 def take_step(run: Run, step: int) -> StepResult:
     """Step number `step` (from 0): draw, forward, backward, sum over workers, clip, update.
+
+    With `config.accumulate` this worker's rows go through the model in so many micro-batches; noise, timesteps and the
+    loss, a mean over the whole global batch, do not know of them.
 
     Raises:
         NonFiniteError: loss or gradient norm is NaN or infinite on any worker; the weights are as before the step, and
@@ -90,6 +112,38 @@ def take_step(run: Run, step: int) -> StepResult:
     rank, workers = reduce.world()
     config = run.config
     drawn = run.sampler.batch(step, rank, workers)
+    run.optimizer.zero_grad(set_to_none=True)
+    rows = _joined([_backward(run, step, part) for part in micro_batches(drawn, config.accumulate)])
+    loss = float(reduce.sum_(rows.weighted_B.sum() / config.batch_size))
+    parameters = run.variant.parameters
+    reduce.sum_gradients(parameters.values())
+    router_norm, part_norms = _norm(list(run.variant.router.values())), _part_norms(run.variant)
+    norm = float(nn.utils.clip_grad_norm_(parameters.values(), config.optimizer.max_grad_norm))
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise NonFiniteError(_report(run, step, _Offence(loss, norm, rows)))
+    rate = update(run.optimizer, config.optimizer, schedule_factor(step, config.steps, config.optimizer))
+    if run.ema:
+        run.ema.update(parameters, step)
+    return StepResult(loss, norm, router_norm, rate, *part_norms)
+
+
+def micro_batches(drawn: Sequence[Drawn], count: int) -> list[Sequence[Drawn]]:
+    """Rows in `count` parts, in order, whose sizes differ by at most one."""
+    return [drawn[len(drawn) * i // count : len(drawn) * (i + 1) // count] for i in range(count)]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a report says of the rows of a batch."""
+
+    ids: list[str]
+    weighted_B: Tensor  # weighted losses
+    t_B: Tensor
+
+
+def _backward(run: Run, step: int, drawn: Sequence[Drawn]) -> _Rows:
+    """Add the gradients of some rows of a step to those that are there."""
+    config = run.config
     slots = [analogy.slot for analogy in drawn]
     views = [slot_view(run.sampler.seed, step, slot, run.encoded.views) for slot in slots]
     triples = [Triple(d.exemplar, d.query, d.instruction, view) for d, view in zip(drawn, views, strict=True)]
@@ -98,42 +152,36 @@ def take_step(run: Run, step: int) -> StepResult:
         flow.draw_noise(tuple(batch.x0_BCHW.shape[1:]), run.sampler.seed, step, slots).to(run.device),
         flow.draw_timesteps(config.timesteps, run.sampler.seed, step, slots).to(run.device),
     )
-    run.optimizer.zero_grad(set_to_none=True)
     with run.variant.conditioned(batch.query_BQ):
         v_BCHW = predict(run.variant, batch, noised, config.guidance)
         losses_B = flow.sample_losses(v_BCHW, batch.x0_BCHW, noised.x1_BCHW)
         weighted_B = flow.weigh(config.weighting, noised.t_B) * losses_B
-        # a share of the global mean, so that the sum over workers is the mean whatever their number
+        # a share of the global mean, so that the sum over workers and micro-batches is the mean whatever their number
         (weighted_B.sum() / config.batch_size).backward()  # inside: checkpointing runs the forward again
-    loss = float(reduce.sum_(weighted_B.detach().sum() / config.batch_size))
-    parameters = list(run.variant.parameters.values())
-    reduce.sum_gradients(parameters)
-    router_norm, part_norms = _norm(list(run.variant.router.values())), _part_norms(run.variant)
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.optimizer.max_grad_norm))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        rows = zip(batch.ids, weighted_B.tolist(), noised.t_B.tolist(), strict=True)
-        raise NonFiniteError(_report(run, step, _Offence(loss, norm, list(rows))))
-    factor = schedule_factor(step, config.steps, config.optimizer)
-    set_learning_rate(run.optimizer, factor)
-    run.optimizer.step()
-    return StepResult(loss, norm, router_norm, factor * config.optimizer.learning_rate, *part_norms)
+    return _Rows(batch.ids, weighted_B.detach(), noised.t_B)
+
+
+def _joined(parts: Sequence[_Rows]) -> _Rows:
+    ids = [id_ for part in parts for id_ in part.ids]
+    return _Rows(ids, torch.cat([part.weighted_B for part in parts]), torch.cat([part.t_B for part in parts]))
 
 
 @dataclass(frozen=True)
 class _Offence:
     loss: float
     gradient_norm: float
-    rows: list[tuple[str, float, float]]  # id, weighted loss, timestep
+    rows: _Rows
 
 
 def _report(run: Run, step: int, offence: _Offence) -> str:
     """Write what was in the batch; JSON has no NaN, so the numbers are text."""
     run.folder.mkdir(parents=True, exist_ok=True)
     path = run.folder / f"nonfinite-step-{step:08d}-rank-{reduce.world()[0]}.json"
-    rows = [{"id": i, "loss": str(loss), "t": t} for i, loss, t in offence.rows]
+    found = list(zip(offence.rows.ids, offence.rows.weighted_B.tolist(), offence.rows.t_B.tolist(), strict=True))
+    rows = [{"id": i, "loss": str(loss), "t": t} for i, loss, t in found]
     facts = {"step": step, "loss": str(offence.loss), "gradient_norm": str(offence.gradient_norm), "rows": rows}
     path.write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    bad = [i for i, loss, _ in offence.rows if not math.isfinite(loss)]
+    bad = [i for i, loss, _ in found if not math.isfinite(loss)]
     return (
         f"step {step} has loss {offence.loss} and gradient norm {offence.gradient_norm}; the weights were not changed. "
         f"Offending analogies: {bad or 'none on this worker by loss alone'}, all of them in {path}; "
@@ -143,9 +191,8 @@ def _report(run: Run, step: int, offence: _Offence) -> str:
 
 def _part_norms(variant: Variant) -> tuple[float, float, float]:
     """Gradient norms of the LoRAs, the keys and the projections."""
-    keys = [parameter for name, parameter in variant.router.items() if name == "router.keys"]
-    projections = [parameter for name, parameter in variant.router.items() if name != "router.keys"]
-    return _norm(list(variant.adapters.values())), _norm(keys), _norm(projections)
+    keys, rest = ([p for n, p in variant.router.items() if (n == "router.keys") == own] for own in (True, False))
+    return _norm(list(variant.adapters.values())), _norm(keys), _norm(rest)
 
 
 def _norm(parameters: list[nn.Parameter]) -> float:

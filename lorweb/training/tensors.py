@@ -1,43 +1,122 @@
-"""Weights and optimiser moments as one flat dict of tensors, and back."""
+"""Weights, their average, and the state of any of our optimisers as one flat dict of tensors, and back.
 
+model/<name>                       the trained value
+ema/<name>                         its running average, where there is one
+optimizer/<name>/<slot>            a moment or counter; what is no plain tensor is stored in parts:
+optimizer/<name>/<slot>:number     a Python number
+optimizer/<name>/<slot>:codes ...  of torchao's 8-bit moments what they consist of
+group/<index>/<key>                what an optimiser learns of a whole group (Prodigy's step size)
+"""
+
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any, Final
 
 import torch
+from torch import Tensor, nn
+
+from lorweb.training.ema import Ema
+
+_LEARNT: Final = ("d", "d_max", "d_numerator", "k")  # keys of a group that change from step to step, and are no rate
+_QUANTISED: Final = ("codes", "scale", "qmap", "signed")
 
 
-def pack(parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Trainable values and optimiser moments as one flat dict of CPU tensors."""
+def pack(
+    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ema: Ema | None = None
+) -> dict[str, Tensor]:
+    """Trained values, their average and the optimiser's state as one flat dict of CPU tensors, no memory shared."""
     tensors = {f"model/{name}": parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
+    if ema is not None:
+        tensors |= {f"ema/{name}": value.cpu().contiguous() for name, value in ema.values.items()}
     for name, parameter in parameters.items():
         for slot, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{name}/{slot}"] = value.detach().cpu().contiguous()
-    return tensors
+            tensors |= {f"optimizer/{name}/{slot}{part}": tensor for part, tensor in _parts(value).items()}
+    for index, group in enumerate(optimizer.param_groups):
+        tensors |= {f"group/{index}/{key}": _number(group[key]) for key in _LEARNT if key in group}
+    return _unshared(tensors)
 
 
 def unpack(
-    tensors: Mapping[str, torch.Tensor], parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None = None,
 ) -> None:
-    """The inverse of `pack`: fills the parameters and the optimiser in place.
+    """The inverse of `pack`: fills parameters, average and optimiser in place.
 
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape.
     """
-    stored = {name.removeprefix("model/") for name in tensors if name.startswith("model/")}
-    if stored != set(parameters):
-        odd = sorted(stored ^ set(parameters))
+    _fill({name: parameter.data for name, parameter in parameters.items()}, _below("model", tensors))
+    _fill(ema.values if ema else {}, _below("ema", tensors))
+    state: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
+    for key, value in _below("optimizer", tensors).items():
+        name, last = key.rsplit("/", 1)
+        slot, _, part = last.partition(":")
+        state[name, slot][part] = value
+    _same_names({name for name, _ in state} - set(parameters), set())
+    counts_on_device = bool(optimizer.defaults.get("fused"))  # torch's own rule: all others count on the CPU
+    for (name, slot), parts in state.items():
+        device = parameters[name].device if slot != "step" or counts_on_device else torch.device("cpu")
+        optimizer.state[parameters[name]][slot] = _whole(parts, device)
+    for key, value in _below("group", tensors).items():
+        index, entry = key.split("/")
+        optimizer.param_groups[int(index)][entry] = value.item()
+
+
+def _below(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{kind}/"): value for name, value in tensors.items() if name.startswith(f"{kind}/")}
+
+
+def _fill(targets: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    _same_names(set(stored), set(targets))
+    for name, target in targets.items():
+        if stored[name].shape != target.shape:
+            raise ValueError(
+                f"{name} has shape {tuple(stored[name].shape)} in the checkpoint, {tuple(target.shape)} in the model"
+            )
+        target.copy_(stored[name])
+
+
+def _same_names(stored: set[str], expected: set[str]) -> None:
+    odd = sorted(stored ^ expected)
+    if odd:
         raise ValueError(
             f"checkpoint and model differ in {len(odd)} tensors, first {odd[:3]}; delete the checkpoint folder"
         )
-    for name, parameter in parameters.items():
-        value = tensors[f"model/{name}"]
-        if value.shape != parameter.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)} in the checkpoint, {tuple(parameter.shape)} in the model"
-            )
-        parameter.data.copy_(value)
-    for key, value in tensors.items():
-        kind, _, rest = key.partition("/")
-        if kind == "optimizer":
-            name, slot = rest.rsplit("/", 1)
-            device = parameters[name].device
-            optimizer.state[parameters[name]][slot] = value.to(device, copy=True)
+
+
+def _parts(value: Any) -> dict[str, Tensor]:
+    """What one entry of an optimiser's state consists of, by the end of its name."""
+    if not isinstance(value, Tensor):
+        return {":number": _number(value)}
+    if hasattr(value, "__tensor_flatten__"):
+        return {f":{name}": torch.as_tensor(getattr(value, name)).cpu().contiguous() for name in _QUANTISED}
+    return {"": value.detach().cpu().contiguous()}
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Files take no shared memory, and bitsandbytes gives all parameters one table of its 8-bit codes."""
+    seen: set[int] = set()
+    for name, value in tensors.items():
+        if value.data_ptr() in seen:
+            tensors[name] = value.clone()
+        seen.add(value.data_ptr())
+    return tensors
+
+
+def _number(value: float) -> Tensor:
+    """A Python number without loss: float64 or int64."""
+    return torch.tensor(value, dtype=torch.int64 if isinstance(value, int) else torch.float64)
+
+
+def _whole(parts: Mapping[str, Tensor], device: torch.device) -> Any:
+    """The inverse of `_parts`."""
+    if "number" in parts:
+        return parts["number"].item()
+    if "codes" in parts:
+        from torchao.optim.subclass_8bit import OptimState8bit
+
+        codes, scale, qmap = (parts[name].to(device, copy=True) for name in _QUANTISED[:3])
+        return OptimState8bit(codes, scale, qmap, bool(parts["signed"]))
+    return parts[""].to(device, copy=True)

@@ -87,8 +87,8 @@ def validate(run: Run, chosen: ValidationSet) -> float:
     rank, workers = reduce.world()
     losses = torch.zeros(count, dtype=torch.float64)
     mine = list(range(rank, count, workers))
-    for start in range(0, len(mine), run.config.batch_size):
-        rows = mine[start : start + run.config.batch_size]
+    for start in range(0, len(mine), run.config.forward_rows):
+        rows = mine[start : start + run.config.forward_rows]
         losses[rows] = _losses(run, chosen, rows).double().cpu()
     return float(reduce.sum_(losses.to(run.device)).mean())
 

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 from torch import Tensor, nn
 
 from lorweb.basis import BasisConfig, add_basis, analogy, basis_layers, checkpoint, has_mix, router_of
-from lorweb.config import Basis
 from lorweb.kontext.metadata import BASIS_FILE
+from lorweb.training.entries import Basis
 
 VariantName = Literal["lorweb", "single_lora", "single_lora_equal", "basis_constant"]
 VARIANT: Final = "variant"

@@ -21,6 +21,7 @@ from lorweb.data.shards import write_rows
 from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, TRAIN_PAIR
 from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
+from lorweb.training.ema import new_ema
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
 from lorweb.training.step import Run
@@ -34,8 +35,9 @@ SECTION = """
 basis: {n_loras: 4, rank: 2, key_dim: 8, heads: 1, activation: softmax, reduce: mean, projection: linear,
         internal: null, targets: ["transformer_blocks.*", "single_transformer_blocks.*"]}
 baselines: [single_lora]
-optimizer: {name: adamw, learning_rate: 0.01, router_multiplier: 1.0, betas: [0.9, 0.99], eps: 1.0e-6,
-            weight_decay: 0.05, max_grad_norm: 1.0, warmup_steps: 2, schedule: cosine}
+optimizer: {name: adamw_fused, learning_rate: 0.01, router_multiplier: 1.0, betas: [0.9, 0.99], eps: 1.0e-6,
+            weight_decay: 0.05, max_grad_norm: 1.0, warmup_steps: 2, schedule: cosine,
+            prodigy: null}
 steps: 10
 batch_size: 4
 caption_dropout: 1.0
@@ -45,7 +47,10 @@ weighting: bell
 workers: 1
 gpus_per_worker: 0
 precision: float32
+accumulate: 1
 gradient_checkpointing: false
+compile: false
+ema: null
 checkpoint_every: 5
 keep_checkpoints: 2
 keep_best: null
@@ -144,7 +149,8 @@ def make_run(folders: Folders, config: Train, name: str = "lorweb", work: Path |
     variant = new_variant(name, transformer, basis, seed=0)
     sampler = AnalogySampler(load_train_pairs(folders.analogies), 0, config.batch_size, config.caption_dropout)
     optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
-    return Run(variant, encoded, sampler, optimizer, config, work or folders.encoded.parent)
+    ema = new_ema(config.ema, variant.parameters)
+    return Run(variant, encoded, sampler, optimizer, config, work or folders.encoded.parent, ema)
 
 
 def held_out(folders: Folders) -> list[ValidationSet]:

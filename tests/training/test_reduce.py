@@ -38,12 +38,13 @@ def _worker(rank: int, meeting: str, out: str, root: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
     reduce._BUCKET = 1000  # several buckets, some parameters larger than one
     folders = Folders(Path(root) / "data" / "encoded", Path(root) / "data" / "analogies")
-    run = make_run(folders, train_section(batch_size=5))
+    run = make_run(folders, train_section(batch_size=5, accumulate=2, ema=0.9))  # micro-batches of 1 or 2 rows
     if rank == 1:
         with torch.no_grad():
             for parameter in run.variant.parameters.values():
                 parameter.add_(1.0)
     reduce.copy_from_first(run.variant.parameters.values())
+    assert run.ema is not None
     losses = [take_step(run, step).loss for step in range(4)]
     seen = validate(run, held_out(folders)[0])
     told = reduce.from_first(rank + 40, torch.device("cpu"))
@@ -51,8 +52,8 @@ def _worker(rank: int, meeting: str, out: str, root: str) -> None:
     section = train_section(steps=12, validate_every=2, stop=stop, keep_best="seen", alarms=LOUD)
     history = train(make_run(folders, section), held_out(folders), Keeper(Path(root) / "stopped", {}), Recorder())
     measured = [row["loss"] for row in history.validation]
-    found = {"losses": losses, "weights": weights(run), "seen": seen, "told": told, "measured": measured}
-    torch.save({**found, "stopped": history.step}, f"{out}/{rank}.pt")
+    told_all = {"losses": losses, "weights": weights(run), "ema": run.ema.values, "seen": seen, "told": told}
+    torch.save({**told_all, "measured": measured, "stopped": history.step}, f"{out}/{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -68,7 +69,7 @@ def test_two_processes_compute_what_one_computes(tmp_path):
     with tempfile.TemporaryDirectory() as meeting:
         mp.spawn(_worker, args=(f"{meeting}/meet", str(tmp_path), str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
-    run = make_run(folders, train_section(batch_size=5))
+    run = make_run(folders, train_section(batch_size=5, ema=0.9))
     alone = [take_step(run, step).loss for step in range(4)]
     assert first["losses"] == second["losses"] == pytest.approx(alone, rel=1e-4)
     assert first["told"] == second["told"] == 40
@@ -78,3 +79,5 @@ def test_two_processes_compute_what_one_computes(tmp_path):
     for name, value in weights(run).items():
         assert torch.equal(first["weights"][name], second["weights"][name])
         assert torch.allclose(first["weights"][name], value, atol=1e-4), name
+        assert torch.equal(first["ema"][name], second["ema"][name])
+        assert torch.allclose(first["ema"][name], run.ema.values[name], atol=1e-4), name

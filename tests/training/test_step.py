@@ -9,12 +9,6 @@ from lorweb.training.sampler import slot_view
 from lorweb.training.step import Noised, NonFiniteError, predict, take_step
 from tests.training.made import equal, make_run, train_section, weights, write_data
 
-# Losses of ten steps on a tiny random transformer: a change here is a change of what training computes.
-GOLDEN = {
-    "lorweb": [5.80909, 3.010261, 5.376548, 4.480242, 5.311884, 3.779873, 4.581174, 4.180293, 3.539806, 3.214676],
-    "single_lora": [5.80909, 3.008058, 5.364874, 4.462481, 5.270715, 3.742693, 4.518183, 4.119247, 3.440299, 3.142707],
-}
-
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
@@ -25,13 +19,6 @@ def folders(tmp_path_factory):
 def viewed(tmp_path_factory):
     """The same with two random views of every image."""
     return write_data(tmp_path_factory.mktemp("viewed"), views=2)
-
-
-@pytest.mark.parametrize("name", GOLDEN)
-def test_ten_steps_have_their_golden_losses(folders, name):
-    run = make_run(folders, train_section(), name)
-    losses = [take_step(run, step).loss for step in range(10)]
-    assert losses == pytest.approx(GOLDEN[name], rel=2e-3)
 
 
 def test_every_variant_starts_from_the_bare_base(folders):
@@ -111,18 +98,3 @@ def test_a_nan_stops_the_run_before_the_update_and_names_the_analogies(folders, 
     report = json.loads((tmp_path / "nonfinite-step-00000001-rank-0.json").read_text())
     assert [row["id"] for row in report["rows"]] == [f"{d.exemplar}>{d.query}" for d in drawn]
     assert report["rows"][2]["loss"] == "nan"
-
-
-def test_a_step_never_calls_a_frozen_encoder(folders, monkeypatch):
-    """Data are encoded before training: with the encoders and the codec made unusable, a step still runs."""
-    import lorweb.basis
-    import lorweb.kontext.codec
-
-    def refuse(*_args, **_kwargs):
-        raise AssertionError("a frozen encoder was called")
-
-    run = make_run(folders, train_section())
-    monkeypatch.setattr(lorweb.kontext.codec, "encode_image", refuse)
-    for name in ("transformers.PreTrainedModel.__call__", "diffusers.AutoencoderKL.encode"):
-        monkeypatch.setattr(name, refuse)
-    assert take_step(run, 0).loss > 0
