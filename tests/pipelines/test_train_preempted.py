@@ -49,12 +49,11 @@ def test_a_driver_that_is_told_to_stop(undisturbed, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("rank", [0, 1])
-def test_one_of_two_workers_that_is_told_to_stop(undisturbed_pair, tmp_path, rank):
+def test_one_of_two_workers_that_is_told_to_stop(undisturbed_pair, tmp_path):
     project = make_project(tmp_path, workers=2, **LONG)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-00000010", process)
-        os.kill(sorted(workers_of(process))[rank], signal.SIGTERM)
+        os.kill(max(workers_of(process)), signal.SIGTERM)
         assert 10 <= stopped(project, process) <= 40
     run_train(project)
     assert weights(project) == weights(undisturbed_pair)
