@@ -1,4 +1,4 @@
-"""train.compile: compiled blocks train as the others do. With generated code: tests/pipelines/test_train_options.py."""
+"""train.compile: compiled blocks train as the others do."""
 
 from collections.abc import Iterator
 
@@ -50,3 +50,9 @@ def test_compiled_blocks_train_as_the_others(folders, name, checkpointing):
     graphs = compare(folders, name, "aot_eager", gradient_checkpointing=checkpointing)
     assert 2 <= graphs <= 4
     assert not torch._dynamo.utils.counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_generated_code_trains_as_the_others(folders):
+    """The real compiler, C++ included: what the switch turns on."""
+    assert compare(folders, "lorweb", "inductor") >= 2
