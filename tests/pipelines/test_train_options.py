@@ -67,16 +67,3 @@ def test_work_goes_on_under_other_micro_batches_and_compilers_but_no_other_avera
         return make_plan(params.model_copy(update={"train": params.train.model_copy(update=changes)})).work
 
     assert of(accumulate=2, compile=True) == work and of(ema=0.9) != work
-
-
-@pytest.mark.slow
-def test_the_switch_compiles_the_blocks(tmp_path, monkeypatch):
-    """With the real compiler; the losses are those of plain blocks."""
-    short = {"steps": 2, "checkpoint_every": 2, "validate_every": 2, "baselines": []}
-    _, plain = trained(tmp_path / "plain", monkeypatch, **short)
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    _, compiled = trained(tmp_path / "compiled", monkeypatch, compile=True, **short)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 2
-    assert compiled.curves["loss"] == pytest.approx(plain.curves["loss"], rel=1e-4)
-    torch._dynamo.reset()
