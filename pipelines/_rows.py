@@ -31,7 +31,8 @@ from pipelines._stage import StageFailed, start_ray
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
-MAX_BLOCKS: Final = 1000  # Ray Data plans one task per block; beyond this, a block carries several batches
+# Ray Data runs one task per block, some 10 ms of its own: beyond so many per actor, a block carries several batches.
+BLOCKS_PER_ACTOR: Final = 64
 
 
 @dataclass(frozen=True)
@@ -173,11 +174,12 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False  # ours counts rows, kept and refused
-    data = ray.data.range(len(batches), override_num_blocks=min(len(batches), MAX_BLOCKS))
+    actors = min(job.pool.actors, len(batches))
+    data = ray.data.range(len(batches), override_num_blocks=min(len(batches), BLOCKS_PER_ACTOR * actors))
     results = data.map(
         Runner,
         fn_constructor_args=(job, job.journal, str(Path.cwd()), batches),
-        compute=ray.data.ActorPoolStrategy(size=min(job.pool.actors, len(batches))),
+        compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,
     )
