@@ -31,8 +31,7 @@ from pipelines._stage import StageFailed, start_ray
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
-# Ray Data runs one task per block, some 10 ms of its own: beyond so many per actor, a block carries several batches.
-BLOCKS_PER_ACTOR: Final = 64
+BLOCKS_PER_ACTOR: Final = 64  # each a task, some 10 ms of Ray's own; beyond, a block carries several batches
 
 
 @dataclass(frozen=True)
@@ -174,9 +173,8 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False  # ours counts rows, kept and refused
-    actors = min(job.pool.actors, len(batches))
-    data = ray.data.range(len(batches), override_num_blocks=min(len(batches), BLOCKS_PER_ACTOR * actors))
-    results = data.map(
+    count, actors = len(batches), min(job.pool.actors, len(batches))
+    results = ray.data.range(count, override_num_blocks=min(count, BLOCKS_PER_ACTOR * actors)).map(
         Runner,
         fn_constructor_args=(job, job.journal, str(Path.cwd()), batches),
         compute=ray.data.ActorPoolStrategy(size=actors),
@@ -186,8 +184,8 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
     try:
         yield from results.iter_rows()
     except RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise StageFailed(f"{job.function} stopped: {cause}; finished rows are kept, run the stage again") from error
+        why = getattr(error, "cause", None) or error
+        raise StageFailed(f"{job.function} stopped: {why}; finished rows are kept, run the stage again") from error
 
 
 def _too_many(job: RowJob, journal: Journal, keys: Keys) -> str:
