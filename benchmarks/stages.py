@@ -140,7 +140,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         for row in grown:
             memory = f"{row['driver_megabytes']} | {row['worker_megabytes']}"
             lines.append(f"| {row['name']} | {1000 * row['ratio']:.1f} | {row['rows_per_s']:.1f} | {memory} |")
-    return "\n".join([*lines, "", f"Measured by `{rows[0]['command']}` on {rows[0]['machine']}"])
+    commands = " and ".join(dict.fromkeys(f"`{row['command']}`" for row in rows))
+    return "\n".join([*lines, "", f"Measured by {commands} on {rows[0]['machine']}"])
 
 
 def main(argv: list[str] | None = None) -> None:
