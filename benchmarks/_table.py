@@ -46,6 +46,16 @@ def paste(table: str, path: Path, marks: tuple[str, str] = MARKS) -> None:
     path.write_text(f"{before}{opening}\n\n{table}\n\n{closing}{after}", encoding="utf-8")
 
 
+def publish(rows: Sequence[Row], table: str, given: argparse.Namespace, marks: tuple[str, str]) -> None:
+    """Print a script's own table; write the rows to `given.json` and paste the table into `given.into` if asked to."""
+    print(table)
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if given.into:
+        paste(table, given.into, marks)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("results", type=Path, nargs="*", help="JSON files; without any, the machine is printed")

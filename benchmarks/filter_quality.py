@@ -20,7 +20,7 @@ from typing import Any
 
 import _report
 import numpy as np
-from _table import paste
+from _table import publish
 from scipy.stats import binomtest
 
 from lorweb.data.decide import PairPlace
@@ -144,7 +144,7 @@ def main() -> None:
     labels = [{"id": name, "kind": kind} for name, kind in sorted(planted.items())]
     (given.work / "planted.json").write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile("params.yaml", given.work / "params.yaml")
-    targets = [path and path.resolve() for path in (given.json, given.into)]
+    given.json, given.into = (path and path.resolve() for path in (given.json, given.into))  # the stage runs elsewhere
     os.chdir(given.work)
     from pipelines import filter as stage
 
@@ -152,12 +152,7 @@ def main() -> None:
     command = f"python benchmarks/filter_quality.py --per-kind {given.per_kind}"
     machine = _report.machine()
     rows = [{**found, "machine": machine, "command": command} for found in measure(planted, Path("data/pairs"))]
-    print(markdown(rows))
-    if targets[0]:
-        targets[0].parent.mkdir(parents=True, exist_ok=True)
-        targets[0].write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    if targets[1]:
-        paste(markdown(rows), targets[1], MARKS)
+    publish(rows, markdown(rows), given, MARKS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ difference over the composed latents, as a whole and by distance from the neares
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 import _report
 import numpy as np
 import torch
-from _table import paste
+from _table import publish
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
@@ -188,12 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command += f" --vae {' '.join(path.name for path in given.vae)}" if given.vae else ""
     machine = _report.machine()
     rows = [{**measure(name, vae, found), "machine": machine, "command": command} for name, vae in codecs(given.vae)]
-    print(markdown(rows))
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    if given.into:
-        paste(markdown(rows), given.into, MARKS)
+    publish(rows, markdown(rows), given, MARKS)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import _report
 import yaml
-from _table import paste
+from _table import publish
 
 ROOT = Path(__file__).parents[1]
 MARKS = ("<!-- stages -->", "<!-- /stages -->")
@@ -140,7 +140,17 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         for row in grown:
             memory = f"{row['driver_megabytes']} | {row['worker_megabytes']}"
             lines.append(f"| {row['name']} | {1000 * row['ratio']:.1f} | {row['rows_per_s']:.1f} | {memory} |")
-    return "\n".join([*lines, "", f"Measured by `{rows[0]['command']}` on {rows[0]['machine']}"])
+    commands = " and ".join(dict.fromkeys(f"`{row['command']}`" for row in rows))
+    return "\n".join([*lines, "", f"Measured by {commands} on {rows[0]['machine']}"])
+
+
+def command_of(row: dict[str, Any], given: argparse.Namespace) -> str:
+    """What makes the table of a row again, and nothing else."""
+    if row["rival"] == "itself":
+        options = f"--stages --sizes {' '.join(map(str, given.sizes))}"
+    else:
+        options = f"--stages {' '.join(given.stages)} --rows {given.rows} --rounds {given.rounds} --sizes"
+    return f"python benchmarks/stages.py {options}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -168,15 +178,9 @@ def main(argv: list[str] | None = None) -> None:
         for size in given.sizes:
             rows.append(growth(size, Path(place) / f"size{size}"))
             print(rows[-1], flush=True)
-    sizes = " ".join(map(str, given.sizes))
-    command = f"python benchmarks/stages.py --rows {given.rows} --rounds {given.rounds} --sizes {sizes}"
-    rows = [{**row, "machine": _report.machine(), "command": command} for row in rows]
-    print(markdown(rows))
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    if given.into:
-        paste(markdown(rows), given.into, MARKS)
+    machine = _report.machine()
+    rows = [{**row, "machine": machine, "command": command_of(row, given)} for row in rows]
+    publish(rows, markdown(rows), given, MARKS)
 
 
 if __name__ == "__main__":

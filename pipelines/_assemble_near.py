@@ -31,7 +31,7 @@ def near_evaluation(train: list[str], evaluated: list[str], cfg: Alike) -> dict[
         for name, other in alike_by_look(train, evaluated, look, cfg.distance).items()
     }
     if cfg.cosine is not None:
-        alike = alike_by_content(train, evaluated, (contents(), contents()), cfg.cosine)
+        alike = alike_by_content(train, evaluated, contents, cfg.cosine)
         for name, other in alike.items():
             reason = f"its image a has the content of that of pair {other}"
             whys.setdefault(name, Rejected("near_evaluation_content", reason, None, cfg.cosine))

@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -32,14 +32,19 @@ class Plan:
     entry: EditorConfig
     facts: EditorFacts
     tasks: Mapping[str, Task]  # chosen by the entry's patterns
-    items: list[Item]
+    items: Callable[[], Iterator[Item]]  # made when they are asked for: a list of millions would fill the driver
+    counts: Mapping[str, int]  # task -> items
     refused: list[tuple[str, Rejected]]  # given pairs without a source
 
     @property
     def used(self) -> list[Task]:
         """The tasks that have an item."""
-        names = {item["task"] for item in self.items}
-        return [task for name, task in self.tasks.items() if name in names]
+        return [task for name, task in self.tasks.items() if self.counts.get(name)]
+
+    @property
+    def asked(self) -> int:
+        """Number of items."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,7 @@ def plan_editors(
             case _:
                 tasks = chosen_tasks(drafted, entry.tasks, where)
                 facts = describe(entry)
-                items = [i for task in tasks.values() for i in items_of(task, facts, sources, wanted)]
-                plans.append(Plan(entry, facts, tasks, items, []))
+                plans.append(_edited(entry, facts, tasks, sources, wanted))
     twice = [
         key for key, times in Counter((p.facts.name, task) for p in plans for task in p.tasks).items() if times > 1
     ]
@@ -93,10 +97,18 @@ def chosen_tasks(tasks: Mapping[str, Task], patterns: Sequence[str], where: str)
     return {name: task for name, task in tasks.items() if any(fnmatchcase(name, p) for p in patterns)}
 
 
-def items_of(task: Task, facts: EditorFacts, sources: Sequence[Source], wanted: Wanted) -> list[Item]:
-    """The pairs of one task: sources in a fair choice, turns, and a seed and a wording for each."""
-    chosen = choose_sources(task, sources, wanted.sources_per_task, wanted.seed)
-    return [_item(task, facts, source, turn, wanted.seed) for source in chosen for turn in range(wanted.seeds_per_pair)]
+def _edited(
+    entry: EditorConfig, facts: EditorFacts, tasks: Mapping[str, Task], sources: Sequence[Source], wanted: Wanted
+) -> Plan:
+    """For each task: sources in a fair choice, turns, and a seed and a wording for each."""
+    chosen = {name: choose_sources(task, sources, wanted.sources_per_task, wanted.seed) for name, task in tasks.items()}
+    turns = range(wanted.seeds_per_pair)
+
+    def items() -> Iterator[Item]:
+        for name, own in chosen.items():
+            yield from (_item(tasks[name], facts, source, turn, wanted.seed) for source in own for turn in turns)
+
+    return Plan(entry, facts, tasks, items, {name: len(own) * len(turns) for name, own in chosen.items()}, [])
 
 
 def _item(task: Task, facts: EditorFacts, source: Source, turn: int, seed: int) -> Item:
@@ -120,13 +132,13 @@ def _item(task: Task, facts: EditorFacts, source: Source, turn: int, seed: int) 
 
 def _emoji(entry: EmojiConfig, where: str, sources: Sequence[Source], wanted: Wanted) -> Plan:
     tasks, editor, facts = chosen_tasks(emoji_tasks(), entry.tasks, where), EmojiEditor(entry), describe(entry)
-    once = Wanted(wanted.sources_per_task, 1, wanted.seed)  # there is one other drawing
-    items = []
+    items: list[Item] = []  # some thousands: as many as there are emoji
     for task in tasks.values():
-        fits: Callable[[Source], bool] = lambda source, task=task: editor.fits(task, dict(source))  # noqa: E731
-        for item in items_of(task, facts, [source for source in sources if fits(source)], once):
+        fitting = [source for source in sources if editor.fits(task, dict(source))]
+        for source in choose_sources(task, fitting, wanted.sources_per_task, wanted.seed):
+            item = _item(task, facts, source, 0, wanted.seed)  # one turn: there is one other drawing
             items.append({**item, "licence": editor.licence(task, item["licence"])})
-    return Plan(entry, facts, tasks, items, [])
+    return _listed(entry, facts, tasks, items, [])
 
 
 def _given(entry: GivenConfig, where: str, sources: Sequence[Source], folder: Path) -> Plan:
@@ -144,4 +156,14 @@ def _given(entry: GivenConfig, where: str, sources: Sequence[Source], folder: Pa
             continue
         item = _item(tasks[row["task"]], facts, by_id[row["source"]], 0, 0)
         items.append({**item, "instruction": row["instruction"], "after_sha256": row["sha256"]})
-    return Plan(entry, facts, tasks, items, refused)
+    return _listed(entry, facts, tasks, items, refused)
+
+
+def _listed(
+    entry: EditorConfig,
+    facts: EditorFacts,
+    tasks: Mapping[str, Task],
+    items: list[Item],
+    refused: list[tuple[str, Rejected]],
+) -> Plan:
+    return Plan(entry, facts, tasks, lambda: iter(items), Counter(item["task"] for item in items), refused)

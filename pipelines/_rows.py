@@ -31,7 +31,7 @@ from pipelines._stage import StageFailed, start_ray
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
-MAX_BLOCKS: Final = 1000  # Ray Data plans one task per block; beyond this, a block carries several batches
+BLOCKS_PER_ACTOR: Final = 64  # each a task, some 10 ms of Ray's own; beyond, a block carries several batches
 
 
 @dataclass(frozen=True)
@@ -173,19 +173,19 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False  # ours counts rows, kept and refused
-    data = ray.data.range(len(batches), override_num_blocks=min(len(batches), MAX_BLOCKS))
-    results = data.map(
+    count, actors = len(batches), min(job.pool.actors, len(batches))
+    results = ray.data.range(count, override_num_blocks=min(count, BLOCKS_PER_ACTOR * actors)).map(
         Runner,
         fn_constructor_args=(job, job.journal, str(Path.cwd()), batches),
-        compute=ray.data.ActorPoolStrategy(size=min(job.pool.actors, len(batches))),
+        compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,
     )
     try:
         yield from results.iter_rows()
     except RayError as error:
-        cause = getattr(error, "cause", None) or error
-        raise StageFailed(f"{job.function} stopped: {cause}; finished rows are kept, run the stage again") from error
+        why = getattr(error, "cause", None) or error
+        raise StageFailed(f"{job.function} stopped: {why}; finished rows are kept, run the stage again") from error
 
 
 def _too_many(job: RowJob, journal: Journal, keys: Keys) -> str:

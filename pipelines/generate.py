@@ -46,7 +46,7 @@ def job_of(plan: Plan, max_error_rate: float) -> RowJob:
 
 def run_plans(plans: Sequence[Plan], max_error_rate: float, execute: Execute | None) -> list[Results]:
     """Every entry on its own actors, one after another. Raises StageFailed, also where nothing is to do."""
-    if not any(plan.items for plan in plans):
+    if not any(plan.asked for plan in plans):
         raise StageFailed("no source fits any task; see metrics/collect.json for what was collected")
     jobs = [job_of(plan, max_error_rate) for plan in plans]
     for function, times in Counter(name for name, _ in {(job.function, job.identity) for job in jobs}).items():
@@ -55,7 +55,7 @@ def run_plans(plans: Sequence[Plan], max_error_rate: float, execute: Execute | N
                 f"{times} entries of generate.editors differ in numbers alone ({function}), of which the work of "
                 f"{KEPT_JOURNALS} is kept; run them one after another"
             )
-    return [run_rows(job, plan.items, execute) for job, plan in zip(jobs, plans, strict=True)]
+    return [run_rows(job, plan.items(), execute) for job, plan in zip(jobs, plans, strict=True)]
 
 
 def main(execute: Execute | None = None) -> None:
@@ -83,19 +83,20 @@ def main(execute: Execute | None = None) -> None:
             f"edit_{number}_{plan.facts.name}": own.pace
             for number, (plan, own) in enumerate(zip(plans, results, strict=True))
         }
-        asked = sum(len(plan.items) + len(plan.refused) for plan in plans)
+        asked = sum(plan.asked + len(plan.refused) for plan in plans)
         metrics.update(count(asked, rows, rejects, functions))
 
 
 def told(plans: Sequence[Plan], results: Sequence[Results], drafted: Drafted) -> dict[str, Any]:
     """What metrics say beside the counts: by type, by editor, and of instructions."""
-    asked = Counter(plan.tasks[item["task"]].edit_type for plan in plans for item in plan.items)
+    counts = (Counter({p.tasks[name].edit_type: number}) for p in plans for name, number in p.counts.items())
+    asked: Counter[str] = sum(counts, Counter())
     unused = {name for plan in plans for name in plan.tasks} - {task.id for plan in plans for task in plan.used}
     editors = [
         {
             "editor": plan.facts.name,
             "revision": plan.facts.revision,
-            **count(len(plan.items), len(own), own.rejects, {"edit": own.pace}),
+            **count(plan.asked, len(own), own.rejects, {"edit": own.pace}),
         }
         for plan, own in zip(plans, results, strict=True)
     ]

@@ -92,7 +92,7 @@ def semantic_duplicates(
         rows: dict[str, list[tuple[str, NDArray[np.float32], NDArray[np.float32]]]] = defaultdict(list)
         for name, before_D, after_D in vectors():
             if group.get(name) in names:
-                rows[group[name]].append((name, _unit(before_D), _unit(after_D)))
+                rows[group[name]].append((name, unit(before_D), unit(after_D)))
         for own in rows.values():
             found |= _alike(sorted(own, key=lambda row: row[0]), least)
     return found
@@ -127,6 +127,7 @@ def _alike(rows: list[tuple[str, NDArray[np.float32], NDArray[np.float32]]], lea
     return found
 
 
-def _unit(vector_D: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(vector_D: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of length 1; zeros stay zeros."""
     length = float(np.linalg.norm(vector_D))
     return np.asarray(vector_D / length if length > 0 else vector_D, dtype=np.float32)

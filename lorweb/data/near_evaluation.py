@@ -6,15 +6,16 @@ people: another crop, another file format, another photo of the one thing.
 Legend: E evaluated pairs, P pairs of a chunk, D features.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorweb.data.dedup import Near
+from lorweb.data.dedup import Near, unit
 
-Contents = Iterable[tuple[list[str], NDArray[np.float32]]]  # chunks of pairs: ids, and features of their a [P, D]
+# Chunks of all pairs, again at each call: ids, and features of their a [P, D].
+Contents = Callable[[], Iterable[tuple[list[str], NDArray[np.float32]]]]
 
 
 def evaluated_pairs(analogies: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -39,42 +40,27 @@ def alike_by_look(
 
 
 def alike_by_content(
-    train: Collection[str], evaluated: Collection[str], contents: Iterable[Contents], least: float
+    train: Collection[str], evaluated: Collection[str], contents: Contents, least: float
 ) -> dict[str, str]:
     """As `alike_by_look`, where the cosine of features of both a is at least `least`; the nearest is named.
 
     Args:
-        contents: the chunks of all pairs, twice: once to gather the evaluated, once to compare. Memory is that of the
-            evaluated pairs and of one chunk.
+        contents: called twice, to gather the evaluated pairs and to compare; memory is theirs and that of one chunk.
     """
-    first, second = contents
-    names, evaluated_ED = _gathered(first, set(evaluated))
+    wanted = set(evaluated)
+    rows = {
+        name: unit(row_D) for ids, own in contents() for name, row_D in zip(ids, own, strict=True) if name in wanted
+    }
     found: dict[str, str] = {}
-    if not names:
+    if not rows:
         return found
+    names = sorted(rows)
+    evaluated_ED = np.stack([rows[name] for name in names])
     trained = set(train)
-    for ids, features_PD in second:
-        cosine_PE = _unit(features_PD) @ evaluated_ED.T
+    for ids, features_PD in contents():
+        cosine_PE = np.stack([unit(row_D) for row_D in features_PD]) @ evaluated_ED.T
         for name, row_E in zip(ids, cosine_PE, strict=True):
             nearest = int(row_E.argmax())
             if name in trained and row_E[nearest] >= least:
                 found[name] = names[nearest]
     return found
-
-
-def _gathered(contents: Contents, wanted: set[str]) -> tuple[list[str], NDArray[np.float32]]:
-    rows = dict(_wanted(contents, wanted))
-    names = sorted(rows)
-    return names, np.stack([rows[name] for name in names]) if names else np.empty((0, 0), np.float32)
-
-
-def _wanted(contents: Contents, wanted: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for ids, features_PD in contents:
-        for name, unit_D in zip(ids, _unit(features_PD), strict=True):
-            if name in wanted:
-                yield name, unit_D
-
-
-def _unit(features_PD: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(features_PD, axis=1, keepdims=True)
-    return np.asarray(features_PD / np.maximum(lengths, 1e-12), dtype=np.float32)

@@ -34,7 +34,7 @@ def test_content_is_compared_with_every_evaluated_pair(seed, evaluated, trained,
         order = rng.permutation(names).tolist()
         return [(part, np.stack([rows[n] for n in part])) for part in (order[:3], order[3:]) if part]
 
-    found = alike_by_content(own, others, (chunks(), chunks()), least)
+    found = alike_by_content(own, others, chunks, least)
     expected = {}
     for name in own:
         near = {other: 1 - cosine(rows[name].astype(float), rows[other].astype(float)) for other in others}
@@ -44,4 +44,4 @@ def test_content_is_compared_with_every_evaluated_pair(seed, evaluated, trained,
 
 
 def test_nothing_evaluated_is_nothing_found():
-    assert alike_by_content(["t"], [], ([], []), 0.5) == {}
+    assert alike_by_content(["t"], [], list, 0.5) == {}
