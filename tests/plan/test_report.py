@@ -36,17 +36,14 @@ def test_tokens_are_those_of_a_packed_grid(quadrant) -> None:
 
 
 def test_the_paper_by_hand() -> None:
-    """docs/plan.md works it out: 8,192 image tokens, 835,051,520 trained values, 10.5 GB of weights and moments."""
+    """8,192 image tokens and 512 of text; docs/plan.md works out the rest."""
     plan = make_plan("black-forest-labs/FLUX.1-Kontext-dev", load_profile(ROOT, "paper"), GIVEN)
     assert (plan.tokens.image, plan.tokens.text) == (8192, 512)
     assert (plan.model.trained, plan.model.base_values) == (835_051_520, 11_901_408_320)
     assert (plan.model.adapters, plan.model.router) == (687_341_568, 2_023_424 + 145_686_528)
-    resting = plan.memory.phases["update"]
-    assert resting["base"] == 2 * 11_901_408_320 and resting["gradients"] == 4 * 835_051_520
-    assert len(plan.model.blocks) == 57 and plan.memory.peak == plan.memory.total("backward")
-    if plan.setting.gradient_checkpointing:
-        assert plan.memory.phases["forward"]["activations"] == 57 * plan.setting.rows * 8704 * 3072 * 2
-    assert plan.hours["all variants"] == pytest.approx(2 * plan.hours["one variant"])
+    assert len(plan.model.blocks) == 57
+    variants = 1 + len(load_profile(ROOT, "paper").train.baselines)
+    assert plan.hours["all variants"] == pytest.approx(variants * plan.hours["one variant"])
 
 
 def test_what_else_a_base_has_is_what_its_files_hold(tmp_path) -> None:
