@@ -2,8 +2,7 @@
 
 Symbols: b rows (analogies in one forward), T tokens of all rows, D width, K = N * r, c bytes of a value in the linears,
 n in LayerNorms, m in RMSNorms. Float32: c = n = m = 4. Autocast (bfloat16 on CUDA): c = 2, n = 4, m = 4 (2 before torch
-2.12), and each layer keeps its own
-bfloat16 copy of its input, since autocast casts the float32 output of a norm once per use.
+2.12), and each layer keeps its own bfloat16 copy of its input, since autocast casts what a norm gives once per use.
 
 Frozen linears keep nothing. A basis layer keeps its input x (for A), A x and e * A x (T * K each, for B and e).
 """

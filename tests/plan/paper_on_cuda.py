@@ -31,6 +31,7 @@ def main() -> None:
     config, tokens = BasisConfig(**PAPER), token_counts(given.quadrant, 512)
     model = read_model(meta_transformer(KONTEXT), config, Others(0, 0))
     setting = read_setting(section(gpus_per_worker=1, precision="bfloat16", gradient_checkpointing=True))
+    torch.backends.cuda.enable_cudnn_sdp(False)  # the plan is of flash attention
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda"):
         transformer = FluxTransformer2DModel(guidance_embeds=True).eval()
