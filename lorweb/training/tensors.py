@@ -24,7 +24,9 @@ _QUANTISED: Final = ("codes", "scale", "qmap", "signed")
 def pack(
     parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ema: Ema | None = None
 ) -> dict[str, Tensor]:
-    """Trained values, their average and the optimiser's state as one flat dict of CPU tensors, no memory shared."""
+    """Trained values, their average and the optimiser's state as one flat dict of CPU tensors.
+
+    No two of them share memory; with the parameters they may (of a model on the CPU: see `writer.unshared`)."""
     tensors = {f"model/{name}": parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
     if ema is not None:
         tensors |= {f"ema/{name}": value.cpu().contiguous() for name, value in ema.values.items()}
