@@ -50,6 +50,8 @@ def train_all(plan: TrainPlan) -> None:
     _prepare_torch(plan.config)
     be_brief_with_mlflow()
     told, (rank, workers) = told_folder(plan), reduce.world()
+    if (told / REFUSAL).is_file():  # some worker refused, and Ray has started all again
+        return
     with noting_warnings(told / NOTES):
         try:
             for name in plan.variants:

@@ -6,6 +6,7 @@ import signal
 
 import psutil
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 from lorweb.kontext.metadata import read_metadata
@@ -22,6 +23,7 @@ from tests.pipelines.train_project import (
     weights,
     workers_of,
 )
+from tests.training.made import SECTION
 
 
 @pytest.mark.ray
@@ -99,8 +101,9 @@ def test_a_killed_one_of_two_workers_costs_nothing_but_time(undisturbed_pair, tm
 
 @pytest.mark.ray
 def test_a_refusal_of_a_worker_is_one_sentence(tmp_path):
-    project = make_project(tmp_path, batch_size=1, workers=2)
+    basis = {**yaml.safe_load(SECTION)["basis"], "targets": ["transformer_block.*"]}
+    project = make_project(tmp_path, basis=basis, workers=2)
     with started(project) as process:
         output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
-    assert "train: 2 workers for a batch of 1" in output and "Traceback" not in output
+    assert "train: target pattern 'transformer_block.*' matches none of the" in output and "Traceback" not in output
