@@ -73,7 +73,7 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     """
     base = _load(plan)
     encoded = Encoded.load(Path(plan.encoded))
-    run = _make_run(plan, name, base, encoded)
+    run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
     keeper = Keeper(
         run.folder,
@@ -109,7 +109,8 @@ def _check_encoded(encoded: Encoded, pairs: set[str]) -> None:
         )
 
 
-def _make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
+def make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
+    """A variant on the base, untrained, and all that its steps read. Raises ValueError: the data do not fit."""
     config = plan.config
     variant = new_variant(
         name, base.transformer, basis_config(config.basis, encoded.query_dim, encoded.query_mode), plan.seed
