@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lorweb import cli_inspect, cli_mix, cli_registry
+from lorweb import cli_inspect, cli_mix, cli_plan, cli_registry
 from lorweb.commands import CHAMPION
 
 app = typer.Typer(
@@ -161,7 +161,7 @@ app.command()(cli_mix.bake)
 app.command()(cli_mix.mix)
 app.command()(cli_inspect.calibrate)
 app.command()(cli_inspect.health)
-app.command()(cli_inspect.plan)
+app.command()(cli_plan.plan)
 
 
 def main() -> None:

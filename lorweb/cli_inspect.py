@@ -1,4 +1,4 @@
-"""Commands that look at models and plans without running them. Thin, like `lorweb.cli`, which adds them."""
+"""Commands that look at models and thresholds without running them. Thin, like `lorweb.cli`, which adds them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -8,7 +8,6 @@ import typer
 if TYPE_CHECKING:
     from lorweb.basis.health import Health
     from lorweb.calibrate import Bound, Sample
-    from lorweb.sizes import BasisSize
 
 WORST: Final = 5  # layers in the table
 
@@ -80,51 +79,6 @@ def _show_bounds(bounds: "list[Bound]", samples: "list[Sample]") -> None:
     console.width = max(console.width, 140)
     console.print(table)
     console.print(f"{good} good pairs, {len(samples) - good} bad ones; each bound alone: shares that it refuses")
-
-
-def plan(
-    base: Annotated[
-        str | None, typer.Option(help="tiny, a folder, or a hub id; by default the base of the parameters.")
-    ] = None,
-    flux: Annotated[bool, typer.Option("--flux", help="FLUX.1-Kontext-dev as the base; nothing is fetched.")] = False,
-    profile: Annotated[
-        str | None, typer.Option(help="A name below profiles/; by default params.yaml as it is.")
-    ] = None,
-    to: Annotated[Path | None, typer.Option("--json", help="File for the same numbers.")] = None,
-) -> None:
-    """Say how large a basis is before anything is loaded: the project's own, and the paper's variants, to the unit.
-
-    Example: lorweb plan --profile paper --json sizes.json
-    """
-    from lorweb import sizes
-    from lorweb.profiles import load_profile
-
-    if flux and base is not None:
-        raise ValueError(f"--flux and --base {base} are both given; give one of them")
-    project = profile is not None or Path("params.yaml").is_file() or not (flux or base)
-    params = load_profile(Path(), profile) if project else None
-    chosen = sizes.KONTEXT if flux else base or (params.encode.base if params else "")
-    found = sizes.basis_sizes(chosen, params, f"profile {profile}" if profile else "params.yaml")
-    if to is not None:
-        sizes.write_json(found, chosen, to)
-    _show_sizes(found, chosen)
-
-
-def _show_sizes(found: "list[BasisSize]", base: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{found[0].layers} layers of {base}", title_justify="left", box=None)
-    table.add_column("variant")
-    for head in ("parameters", "basis", "keys", "projections", "MB fp32", "MB fp16", "kB a mix"):
-        table.add_column(head, justify="right")
-    for size in found:
-        counts = (size.parameters, size.basis, size.keys, size.projections)
-        megabytes = (size.float32_bytes / 1e6, size.float16_bytes / 1e6, size.mix_bytes / 1e3)
-        table.add_row(size.name, *(f"{n:,}" for n in counts), *(f"{n:,.1f}" for n in megabytes))
-    console = Console()
-    console.width = max(console.width, 112)  # numbers to the unit are of no use when they are cut
-    console.print(table)
 
 
 def _show_health(found: "Health") -> None:

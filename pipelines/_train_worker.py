@@ -173,8 +173,9 @@ class _Hooks:
 
 def _load(plan: TrainPlan) -> Base:
     """A fresh base for each variant: what the last one put into its transformer is gone with it."""
+    # without the text encoders: prompts are encoded already
     dtype = torch.bfloat16 if plan.config.precision == "bfloat16" else torch.float32
-    return load_base(plan.base, dtype, _device(plan.config))
+    return load_base(plan.base, dtype, _device(plan.config), text=False)
 
 
 def _device(config: Train) -> torch.device:

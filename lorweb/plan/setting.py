@@ -1,0 +1,104 @@
+"""How a model is trained, as the numbers that memory and time depend on: read from the parameters in one place."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from lorweb.config import Train
+
+Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbytes", "prodigy"]
+BaseWeights = Literal["full", "int8", "nf4"]
+Sharding = Literal["none", "zero1", "zero2"]
+_LATER: Final = {  # key of `train`: its value where the parameters have no such key
+    "sharding": "none",
+    "shard_base": False,
+    "base_weights": "full",
+    "offload_activations": False,
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What of the `train` section decides memory and time; names are the section's.
+
+    sharding: what each worker keeps a share of: moments (zero1), moments and gradients (zero2). shard_base: each worker
+    keeps a share of the frozen base and gathers a block while it is in use. base_weights: what the blocks' linears are
+    kept in. offload_activations: what backward waits for lies in host memory.
+    """
+
+    cuda: bool
+    precision: Literal["float32", "bfloat16"]
+    optimizer: Optimizer
+    batch_size: int  # over all workers
+    workers: int
+    accumulate: int
+    gradient_checkpointing: bool
+    ema: bool
+    async_checkpoints: bool
+    sharding: Sharding
+    shard_base: bool
+    base_weights: BaseWeights
+    offload_activations: bool
+
+    @property
+    def rows(self) -> int:
+        """Most analogies that one worker takes through the model at once."""
+        mine = -(-self.batch_size // self.workers)
+        return -(-mine // self.accumulate)
+
+    @property
+    def autocast(self) -> bool:
+        """As in `lorweb.training.step`: beside a bfloat16 base on CUDA the float32 adapters multiply in bfloat16."""
+        return self.cuda and self.precision == "bfloat16"
+
+    @property
+    def base_bytes(self) -> int:
+        """Bytes of a frozen value that is not quantised."""
+        return 2 if self.precision == "bfloat16" else 4
+
+    @property
+    def compute_bytes(self) -> int:
+        """c, bytes of a value that the linears work with."""
+        return 2 if self.autocast else 4
+
+    @property
+    def norm_bytes(self) -> int:
+        """n, bytes of what goes in and out of a norm: autocast computes norms in float32."""
+        return 4
+
+
+def read_setting(train: Train) -> Setting:
+    """The one place that reads the `train` section for memory and time; `_LATER` stands in for keys it has not."""
+    later: dict[str, Any] = {name: getattr(train, name, value) for name, value in _LATER.items()}
+    return Setting(
+        cuda=train.gpus_per_worker > 0,
+        precision=train.precision,
+        optimizer=train.optimizer.name,
+        batch_size=train.batch_size,
+        workers=train.workers,
+        accumulate=train.accumulate,
+        gradient_checkpointing=train.gradient_checkpointing,
+        ema=train.ema is not None,
+        async_checkpoints=train.async_checkpoints,
+        sharding=later["sharding"],
+        shard_base=later["shard_base"],
+        base_weights=later["base_weights"],
+        offload_activations=later["offload_activations"],
+    )
+
+
+def known_keys() -> frozenset[str]:
+    """The keys above that this version's `train` section has, so that they may be proposed."""
+    return frozenset(Setting.__dataclass_fields__) & (frozenset(Train.model_fields) | {"optimizer"})
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Of one analogy: `image` is the noisy and the control grid together."""
+
+    image: int
+    text: int
+
+    @property
+    def joint(self) -> int:
+        """S, length of the sequence that attention sees."""
+        return self.image + self.text
