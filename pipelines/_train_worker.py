@@ -11,18 +11,20 @@ import torch
 from lorweb.basis.health_files import write_health
 from lorweb.config import Train
 from lorweb.data.shards import read_table
-from lorweb.kontext.load import Base, load_base
+from lorweb.kontext.load import Base
 from lorweb.records import ANALOGY
 from lorweb.training import reduce
 from lorweb.training.baseline import new_variant
 from lorweb.training.course import never, restore_published
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.ema import new_ema
+from lorweb.training.frozen import load_frozen, settle
 from lorweb.training.health import basis_health, bounds_of
 from lorweb.training.loop import History, Keeper, Stopped, train
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
-from lorweb.training.sheets import sample_sheet
+from lorweb.training.sharding import Shards
+from lorweb.training.sheets import write_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
 from lorweb.training.validation import HeldOut, ValidationSet, all_of, choose
 from lorweb.training.variants import basis_config
@@ -71,7 +73,7 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     Raises:
         Stopped: see `lorweb.training.loop.train`.
     """
-    base = _load(plan)
+    base = load_frozen(plan.base, plan.config, _device(plan.config))  # a fresh one: the last variant went with its own
     encoded = Encoded.load(Path(plan.encoded))
     run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
@@ -82,7 +84,8 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     )
     hooks = _Hooks(plan, run, base, held_out)
     history = train(run, held_out, keeper, hooks, stop)
-    if reduce.world()[0] == 0:
+    if reduce.world()[0] == 0 or plan.config.shard_base:
+        reduce.from_first(0, run.device)  # rank 0 has written its last checkpoint
         hooks.finished(restore_published(run, keeper, history))
     return history
 
@@ -115,6 +118,7 @@ def make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
     variant = new_variant(
         name, base.transformer, basis_config(config.basis, encoded.query_dim, encoded.query_mode), plan.seed
     )
+    settle(base, config, _device(config))
     if config.gradient_checkpointing:
         base.transformer.enable_gradient_checkpointing()
     if config.compile:
@@ -122,13 +126,17 @@ def make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
     pairs = load_train_pairs(Path(plan.analogies))
     _check_encoded(encoded, {pair.pair for pair in pairs})
     sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout, encoded.pool)
-    optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
+    shards = Shards(config.sharding, variant.parameters)
+    optimizer = build_optimizer(shards.own(variant.adapters), shards.own(variant.router), config.optimizer)
     ema = new_ema(config.ema, variant.parameters)
-    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name), ema)
+    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name), ema, shards)
 
 
 class _Hooks:
-    """Rank 0's voice: progress, curves, sheets, and the weights at the end."""
+    """Rank 0's voice: progress, curves, sheets, and the weights at the end.
+
+    Other ranks only help with what runs the model, where each has a share of the base.
+    """
 
     def __init__(self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet]) -> None:
         from mlflow import MlflowClient
@@ -136,14 +144,17 @@ class _Hooks:
         self.run, self.base, self.held_out, self.tracking = run, base, held_out, plan.tracking
         bounds = bounds_of(plan.config, run.variant.name)
         self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name, bounds)
+        self.first = reduce.world()[0] == 0
         self.progress = Progress(told_folder(plan) / PROGRESS, run.variant.name, run.config.steps)
 
     def stepped(self, step: int, result: StepResult) -> None:
         self.progress.stepped(step, result)
 
     def measured(self, history: History) -> None:
-        self.progress.measured(history)
-        self._sheet(history.step)
+        if self.first:
+            self.progress.measured(history)
+        if self.first or self.run.config.shard_base:
+            self._sheet(history.step)
 
     def saved(self, history: History) -> None:
         send_or_warn(self.log, history, self.run.folder / "sheets", self.tracking)
@@ -154,8 +165,11 @@ class _Hooks:
         folder.mkdir(parents=True, exist_ok=True)
         told = {"ema": str(self.run.ema.decay)} if self.run.ema else {}
         with self.run.averaged():
-            self.run.variant.save(folder, {"steps": str(step), **told})
+            if self.first:
+                self.run.variant.save(folder, {"steps": str(step), **told})
             self._sheet(step)
+            if not self.first:
+                return
             found = basis_health(self.run, all_of(self.held_out))
         if found is not None:
             write_health(found, self.run.folder / "health")
@@ -163,19 +177,8 @@ class _Hooks:
     def _sheet(self, step: int) -> None:
         path = self.run.folder / "sheets" / f"step-{step:08d}.png"
         rows = [analogy for chosen in self.held_out for analogy in chosen.analogies[: self.run.config.sheet_rows // 2]]
-        if path.is_file() or not rows:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        sample_sheet(self.run, self.base, rows).save(partial, format="PNG")
-        partial.replace(path)
-
-
-def _load(plan: TrainPlan) -> Base:
-    """A fresh base for each variant: what the last one put into its transformer is gone with it."""
-    # without the text encoders: prompts are encoded already
-    dtype = torch.bfloat16 if plan.config.precision == "bfloat16" else torch.float32
-    return load_base(plan.base, dtype, _device(plan.config), text=False)
+        if rows:
+            write_sheet(self.run, self.base, rows, path)
 
 
 def _device(config: Train) -> torch.device:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from lorweb.training import reduce, state
 from lorweb.training.step import Run
 from lorweb.training.stopping import published_step
-from lorweb.training.tensors import pack, unpack
+from lorweb.training.tensors import moments, pack, unpack
 from lorweb.training.validation import ValidationSet
 from lorweb.training.writer import Retention, Writer, unshared
 
@@ -61,17 +62,22 @@ class Course:
             raise Told
 
     def save(self, history: "History") -> None:
-        """Have a checkpoint written; for rank 0.
+        """Have rank 0 write a checkpoint; all ranks call it together, as each may keep a share of the state.
 
         Raises:
             OSError: see `Writer.save`.
         """
-        config = self.run.config
-        best = history.best(config.keep_best) if config.keep_best else None
-        self.writer.save(self._snapshot(history), Retention(config.keep_checkpoints, best))
+        config, run = self.run.config, self.run
+        first = reduce.world()[0] == 0
+        theirs: dict[str, Tensor] = {}
+        if not run.shards.whole:
+            theirs = reduce.to_first({} if first else moments(run.variant.parameters, run.optimizer), run.device)
+        if first:
+            best = history.best(config.keep_best) if config.keep_best else None
+            self.writer.save(self._snapshot(history, theirs), Retention(config.keep_checkpoints, best))
 
-    def _snapshot(self, history: "History") -> state.Snapshot:
-        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema)
+    def _snapshot(self, history: "History", theirs: dict[str, Tensor]) -> state.Snapshot:
+        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema) | theirs
         if self.run.config.async_checkpoints:
             unshared(tensors)
         curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}

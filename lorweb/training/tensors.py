@@ -30,11 +30,18 @@ def pack(
     tensors = {f"model/{name}": parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
     if ema is not None:
         tensors |= {f"ema/{name}": value.cpu().contiguous() for name, value in ema.values.items()}
+    tensors |= moments(parameters, optimizer)
+    for index, group in enumerate(optimizer.param_groups):
+        tensors |= {f"group/{index}/{key}": _number(group[key]) for key in _LEARNT if key in group}
+    return _unshared(tensors)
+
+
+def moments(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What of `pack` belongs to single parameters of the optimiser: those of this worker's share."""
+    tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         for slot, value in optimizer.state.get(parameter, {}).items():
             tensors |= {f"optimizer/{name}/{slot}{part}": tensor for part, tensor in _parts(value).items()}
-    for index, group in enumerate(optimizer.param_groups):
-        tensors |= {f"group/{index}/{key}": _number(group[key]) for key in _LEARNT if key in group}
     return _unshared(tensors)
 
 
@@ -45,6 +52,8 @@ def unpack(
     ema: Ema | None = None,
 ) -> None:
     """The inverse of `pack`: fills parameters, average and optimiser in place.
+
+    Of the moments, an optimiser that updates a share of the parameters takes its own.
 
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape.
@@ -58,7 +67,10 @@ def unpack(
         state[name, slot][part] = value
     _same_names({name for name, _ in state} - set(parameters), set())
     counts_on_device = bool(optimizer.defaults.get("fused"))  # torch's own rule: all others count on the CPU
+    updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     for (name, slot), parts in state.items():
+        if id(parameters[name]) not in updated:
+            continue
         device = parameters[name].device if slot != "step" or counts_on_device else torch.device("cpu")
         optimizer.state[parameters[name]][slot] = _whole(parts, device)
     for key, value in _below("group", tensors).items():
