@@ -23,6 +23,7 @@ KEYS = {"name", "rival", "ratio", "target", "met", "unit", "n", "machine", "comm
 @pytest.fixture(autouse=True)
 def _on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     put_on_the_path(monkeypatch)
+    monkeypatch.setattr(module("train_step"), "quiet", lambda: None)  # it is for good, and other tests want to hear
 
 
 @pytest.fixture
@@ -43,19 +44,19 @@ def test_rows_are_complete_and_the_tables_say_them(tmp_path):
     script.main([*asked.split(), "--json", str(path), "--into", str(page)])
     rows = json.loads(path.read_text())
     timed, counted = ([row for row in rows if key in row] for key in ("ms", "mb"))
-    assert len(timed) == len(counted) == 8 and len(timed) + len(counted) == len(rows)
+    assert len(timed) == len(counted) == 5 and len(timed) + len(counted) == len(rows)
     assert len({(row["name"], row["unit"]) for row in rows}) == len(rows)
     for row in rows:
         assert set(row) >= KEYS and row["unit"].endswith(f" / {row['rival']}") and row["ratio"] > 0
         assert row["met"] == (None if row["target"] is None else row["ratio"] <= row["target"])
-        assert row["command"].endswith("--device cpu --precision float32 --only rivals options")
+        assert row["command"].endswith("--device cpu --precision float32 --only rivals")
     for row in counted:
         for side in (row["mb"], row["rival_mb"]):
             assert side["all"] == pytest.approx(sum(size for part, size in side.items() if part != "all"), abs=0.01)
             assert min(side.values()) > 0
         assert row["ratio"] == pytest.approx(row["mb"]["all"] / row["rival_mb"]["all"], abs=1e-3)
     targets = {(row["unit"], row["target"]) for row in rows}
-    assert {("time, ours / peft", 1.1), ("peak bytes, ours / peft", 1.2), ("time, both / plain", None)} <= targets
+    assert {("time, ours / peft", 1.1), ("peak bytes, ours / peft", 1.2)} <= targets
     assert {("time, ours / einsum in order", 1.0), ("time, ours / einsum best path", 1.0)} <= targets
     assert script.markdown(rows) in page.read_text()
 
@@ -167,34 +168,3 @@ def test_what_a_run_holds_by_formula(scene):
     take_step(run, 0)
     counters = 4 * len(run.variant.parameters)
     assert memory.held(run) == memory.Held(base + buffers, trained, 3 * trained + counters)
-
-
-@pytest.mark.slow
-def test_the_other_cases_give_their_rows(tmp_path):
-    script, path = module("train_step"), tmp_path / "rows.json"
-    script.main(["--quick", "--only", "caches", "loras", "workers", "--json", str(path), "--threads", "1"])
-    found = {(row["unit"], row["target"]) for row in json.loads(path.read_text())}
-    grown = {(f"{what}, N {n} / N 8", n / 8) for what in ("time", "peak bytes") for n in (16, 32, 64)}
-    assert found == {
-        ("time, encoded / encoders in the step", None),
-        ("time, 2 workers x 1 thread / 1 worker x 1 thread", None),
-        *grown,
-    }
-
-
-@pytest.mark.slow
-def test_one_worker_and_two_take_the_same_step():
-    workers, training = module("_workers"), module("_training")
-    scene = ("wide", training.Shape(heads=1, double=1, single=1, cells=4, batch=2, query=48), "float32")
-    losses = {}
-    for count in (1, 2):
-        with workers.crew(workers.Group(count, 1, "cpu", scene)) as crew:
-            losses[count] = [crew() for _ in range(3)]
-    assert losses[2] == pytest.approx(losses[1], rel=1e-5) and len(set(losses[1])) == 3
-
-
-@pytest.mark.slow
-def test_a_dead_worker_is_said():
-    workers = module("_workers")
-    with pytest.raises(RuntimeError, match="a worker is dead"), workers.crew(workers.Group(1, 1, "cpu", ("wide", 3))):
-        pass
