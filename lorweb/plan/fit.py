@@ -19,7 +19,9 @@ _NAMES: Final = {"optimizer": "optimizer.name"}
 
 @dataclass(frozen=True)
 class Fit:
-    """The cheapest combination for one size of device; `setting` is None where none fits."""
+    """The cheapest combination for one size of device; where none fits, `setting` is None, and changes and peak
+    are those of the one that needs least.
+    """
 
     size: float  # bytes
     setting: Setting | None
@@ -64,15 +66,16 @@ def changed(before: Setting, after: Setting) -> tuple[str, ...]:
 
 
 def _first(question: Question, tried: list[Any], size: float, peaks: dict[Setting, int]) -> Fit:
-    least = 0
+    least: tuple[int, tuple[str, ...]] | None = None
     for _, time, _, changes, candidate in tried:
         if candidate not in peaks:
             peaks[candidate] = memory(question.model, candidate, question.tokens).peak
         peak = peaks[candidate]
         if peak + RESERVE <= size:
             return Fit(size, candidate, changes, peak, time)
-        least = min(least or peak, peak)
-    return Fit(size, None, (), least, 0.0)
+        least = (peak, changes) if least is None or peak < least[0] else least
+    assert least is not None, "the setting itself is a candidate"
+    return Fit(size, None, least[1], least[0], 0.0)
 
 
 def _candidates(setting: Setting) -> Iterator[Setting]:

@@ -25,27 +25,30 @@ def show(plan: "Plan", console: Console) -> None:
     _fits(plan, console)
 
 
-def gigabytes(count: float) -> str:
-    """10^9 bytes, to three digits or so."""
-    return f"{count / 1e9:,.2f}" if count < 1e11 else f"{count / 1e9:,.0f}"
+def amount(count: float) -> str:
+    """Bytes in GB or MB, which are 10^9 and 10^6 of them."""
+    if count < 1e9:
+        return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e9:,.2f} GB" if count < 1e11 else f"{count / 1e9:,.0f} GB"
 
 
 def _memory(plan: "Plan", console: Console) -> None:
     setting, tokens = plan.setting, plan.tokens
     where = "GPU" if setting.cuda else "worker, in host memory"
-    table = Table(title=f"GB per {where}: {_how(plan)}", title_justify="left", box=None)
+    scale, unit = (1e9, "GB") if plan.memory.peak >= 1e9 else (1e6, "MB")
+    table = Table(title=f"{unit} per {where}: {_how(plan)}", title_justify="left", box=None)
     table.add_column("component")
     for phase in plan.memory.phases:
         table.add_column(phase, justify="right")
     for key, text in COMPONENTS.items():
         row = [parts.get(key, 0) for parts in plan.memory.phases.values()]
         if any(row):
-            table.add_row(text, *(gigabytes(count) if count else "" for count in row))
-    table.add_row("together", *(gigabytes(plan.memory.total(phase)) for phase in plan.memory.phases))
+            table.add_row(text, *(f"{count / scale:,.2f}" if count else "" for count in row))
+    table.add_row("together", *(f"{plan.memory.total(phase) / scale:,.2f}" for phase in plan.memory.phases))
     console.print(table)
-    beside = f", and about {gigabytes(RESERVE)} GB for CUDA and its allocator" if setting.cuda else ""
+    beside = f", and about {amount(RESERVE)} for CUDA and its allocator" if setting.cuda else ""
     console.print(
-        f"Peak {gigabytes(plan.memory.peak)} GB ({plan.memory.peak_phase}){beside}; {setting.rows} analogies at once, "
+        f"Peak {amount(plan.memory.peak)} ({plan.memory.peak_phase}){beside}; {setting.rows} analogies at once, "
         f"each {tokens.image} image tokens (noisy and control) + {tokens.text} text tokens."
     )
 
@@ -64,10 +67,10 @@ def _how(plan: "Plan") -> str:
 
 def _host(plan: "Plan", console: Console) -> None:
     most = "at most " if plan.rows.bound else ""
-    console.print(f"Host memory per worker, GB: {_listed(plan.host)}; encoded data is {most}that.")
+    console.print(f"Host memory per worker: {_listed(plan.host)}; encoded data is {most}that.")
     console.print(
         f"The encode stage makes latents and embeddings before training, with the whole pipeline's weights in memory: "
-        f"{gigabytes(plan.encode_bytes)} GB."
+        f"{amount(plan.encode_bytes)}."
     )
 
 
@@ -93,7 +96,7 @@ def _time(plan: "Plan", console: Console) -> None:
 def _disk(plan: "Plan", console: Console) -> None:
     bound = "at most " if plan.rows.bound else ""
     console.print(
-        f"Disk, GB, for {bound}{plan.rows.images:,} images and {plan.rows.instructions:,} instructions: "
+        f"Disk for {bound}{plan.rows.images:,} images and {plan.rows.instructions:,} instructions: "
         f"{_listed(plan.disk)}. Checkpoints are of one variant; each baseline has its own."
     )
 
@@ -104,19 +107,19 @@ def _fits(plan: "Plan", console: Console) -> None:
     table = Table(title="\nTo fit a GPU", title_justify="left", box=None)
     table.add_column("GB", justify="right")
     table.add_column("change in train", overflow="fold")
-    table.add_column("peak GB", justify="right")
+    table.add_column("peak", justify="right")
     table.add_column("GPU time of a step", justify="right")
     for fit in plan.fits:
         time = f"{fit.relative_time:.2f}x" if fit.setting else ""
-        table.add_row(f"{fit.size / 1e9:g}", _changes(fit), gigabytes(fit.peak), time)
+        table.add_row(f"{fit.size / 1e9:g}", _changes(fit), amount(fit.peak), time)
     console.print(table)
 
 
 def _changes(fit: "Fit") -> str:
     if fit.setting is None:
-        return "no combination of the switches fits; the one that needs least:"
+        return f"nothing fits; what needs least: {'; '.join(fit.changes) or 'this'}"
     return "; ".join(fit.changes) or "nothing, it fits as it is"
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {gigabytes(count)}" for name, count in counts.items() if count)
+    return ", ".join(f"{name} {amount(count)}" for name, count in counts.items() if count)

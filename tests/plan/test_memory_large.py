@@ -20,7 +20,7 @@ def test_a_step_of_more_than_a_gigabyte(tmp_path, checkpointing) -> None:
     assert max(found["backward"], found["update"]) > 1e9
     for name in ("base", "adapters", "router", "moments", "gradients"):
         assert off(plan.phases["update"][name], found[name]) < 0.001, name
-    assert off(kept_by_plan(LARGE, config, model), found["kept"]) < 0.03
+    assert off(kept_by_plan(LARGE, config, model), found["kept"]) < 0.05
     for phase in ("backward", "update"):
         assert off(plan.total(phase), found[phase]) < 0.05, phase
     assert off(plan.peak, max(found["backward"], found["update"])) < 0.05

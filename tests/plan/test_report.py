@@ -99,7 +99,7 @@ def test_the_command_prints_and_writes_it(tmp_path, monkeypatch, capsys) -> None
     assert plan["memory"]["peak"] == sum(plan["memory"]["phases"][plan["memory"]["peak_phase"]].values())
     assert plan["time"]["seconds"] == pytest.approx(plan["time"]["flops"] / (0.3 * 312e12), rel=0.05)
     code, out, _ = run(capsys, "plan")
-    assert code == 0 and "GB per worker, in host memory" in words(out) and "To fit a GPU" not in out
+    assert code == 0 and "MB per worker, in host memory" in words(out) and "To fit a GPU" not in out
 
 
 def test_the_command_refuses_what_it_does_not_know(monkeypatch, capsys) -> None:
