@@ -2,8 +2,9 @@
 
 The unit is the task, as in the evaluate stage: first the mean over the analogies of a task, then over tasks. The seeds
 of training are crossed with the tasks (every seed answers all of them), so that a resample draws seeds and tasks, each
-with replacement, and takes the mean over what it has drawn. With one seed that is a resample of tasks, and the interval
-says nothing about other trainings.
+with replacement, and takes the mean over what it has drawn: wide rather than narrow, as what task and seed do together
+counts in both. With one seed that is a resample of tasks, and the interval says nothing about other trainings; the same
+is given for the trainings at hand, the mean over their seeds, as a second interval.
 """
 
 import math
@@ -25,11 +26,12 @@ Scores = Mapping[str, NDArray[np.float64]]  # {cell: [seeds, tasks]}
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean with its 95 % interval, and the mean of each seed."""
+    """A mean with its 95 % intervals over tasks and trainings and over tasks alone, and the mean of each seed."""
 
     mean: float
     low: float
     high: float
+    at_hand: tuple[float, float]  # over tasks alone: of these trainings, not of others
     seeds: tuple[float, ...]
     tasks: int
 
@@ -64,15 +66,22 @@ def spread(values_ST: NDArray[np.float64], bootstrap: int, name: str) -> Spread:
 
     Percentiles are expanded for the number of tasks, as in `lorweb.evaluation.aggregate.interval`.
     """
+    mean = float(values_ST.mean())
+    low, high = _interval(values_ST, bootstrap, name)
+    at_hand = _interval(values_ST.mean(0, keepdims=True), bootstrap, name)
+    return Spread(mean, low, high, at_hand, tuple(float(v) for v in values_ST.mean(1)), values_ST.shape[1])
+
+
+def _interval(values_ST: NDArray[np.float64], bootstrap: int, name: str) -> tuple[float, float]:
     seeds, tasks = values_ST.shape
+    if tasks < 2:
+        return float(values_ST.mean()), float(values_ST.mean())
     generator = np.random.default_rng(int(stable_id("study", name), 16))
-    low = high = float(values_ST.mean())
-    if tasks > 1:
-        tail = norm.cdf(math.sqrt(tasks / (tasks - 1)) * t.ppf((1.0 - CONFIDENCE) / 2.0, tasks - 1))
-        rows, columns = (generator.integers(0, n, size=(bootstrap, n)) for n in (seeds, tasks))
-        means = values_ST[rows[:, :, None], columns[:, None, :]].mean((1, 2))
-        low, high = (float(value) for value in np.quantile(means, [tail, 1.0 - tail]))
-    return Spread(float(values_ST.mean()), low, high, tuple(float(v) for v in values_ST.mean(1)), tasks)
+    tail = norm.cdf(math.sqrt(tasks / (tasks - 1)) * t.ppf((1.0 - CONFIDENCE) / 2.0, tasks - 1))
+    rows, columns = (generator.integers(0, n, size=(bootstrap, n)) for n in (seeds, tasks))
+    means = values_ST[rows[:, :, None], columns[:, None, :]].mean((1, 2))
+    low, high = np.quantile(means, [tail, 1.0 - tail])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ def difference(arm: Arm, rival: Arm, bootstrap: int) -> dict[str, Any]:
 
 def _row(arm: Arm, rival: Arm | None, values: Scores, bootstrap: int) -> dict[str, Any]:
     cells = {cell: asdict(spread(found, bootstrap, cell)) for cell, found in values.items()}
-    against = f"{rival.setting} {rival.model}" if rival else None
+    against = f"{rival.setting} {rival.model}".strip() if rival else None
     return {"setting": arm.setting, "model": arm.model, "minus": against, "cells": cells}
 
 
@@ -129,17 +138,24 @@ SHOWN: Final = {
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of one metric as a Markdown table: mean and interval per cell, and per seed over the held-out tasks."""
+    """Rows of one metric as a Markdown table: a mean and its interval per cell, and more of all held-out tasks."""
     cells = [cell for cell in SHOWN if any(cell in row["cells"] for row in rows)]
-    head = ["setting", "model", *(SHOWN[cell] for cell in cells), "held out, each seed"]
+    head = [
+        "setting",
+        "model",
+        *(SHOWN[cell] for cell in cells),
+        "held out, these trainings alone",
+        "held out, each seed",
+    ]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for row in rows:
         sign = "+" if row["minus"] else ""
         shown = [_cell(row["cells"].get(cell), sign) for cell in cells]
         last = row["cells"].get("unseen") or next(iter(row["cells"].values()))
         seeds = ", ".join(f"{value:{sign}.4f}" for value in last["seeds"])
+        alone = " to ".join(f"{value:{sign}.3f}" for value in last["at_hand"])
         name = f"{row['model']} minus {row['minus']}" if row["minus"] else row["model"]
-        lines.append("| " + " | ".join([row["setting"], name, *shown, seeds]) + " |")
+        lines.append("| " + " | ".join([row["setting"], name, *shown, alone, seeds]) + " |")
     return "\n".join(lines)
 
 

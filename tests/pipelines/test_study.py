@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorweb.config import parse_params
 from lorweb.data.shards import read_table
 from lorweb.evaluation.aggregate import interval
 from lorweb.evaluation.workers import decode_quadrant
 from lorweb.kontext.grid import Size
 from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR
-from tests.benchmark_cases import module, put_on_the_path
+from pipelines.profile import merge
+from tests.benchmark_cases import FOLDER, module, put_on_the_path
 
 SMALL = {
     "steps": 3,
@@ -104,12 +107,29 @@ def test_means_are_of_tasks_and_differences_of_means(studied):
             assert value["mean"] == pytest.approx(mine["mean"] - rival, abs=1e-12)
             assert value["low"] <= value["mean"] <= value["high"] and len(mine["seeds"]) == 2
     minus = {(setting, model, rival) for setting, model, rival in found if rival}
-    assert ("small", "lorweb", "small single_lora") in minus and ("small", "lorweb", " base") in minus
+    assert ("small", "lorweb", "small single_lora") in minus and ("small", "lorweb", "base") in minus
     assert ("backwards", "lorweb", "small lorweb") in minus
 
 
 def test_the_page_shows_what_the_file_holds(studied):
     assert module("study").markdown(rows_of(studied)) in (studied[0] / "page.md").read_text()
+
+
+def test_the_committed_page_shows_the_committed_results():
+    found = sorted((FOLDER / "results" / "study").glob("*.json"))
+    assert found
+    for path in found:
+        text = module("study").markdown(json.loads(path.read_text(encoding="utf-8")))
+        assert text in (FOLDER / "README.md").read_text(encoding="utf-8"), path
+
+
+def test_every_setting_of_the_file_fits_the_projects_parameters(encoded, tmp_path):
+    listed = module("study").read_settings(FOLDER / "study.yaml", [])
+    assert listed[0].name == "default" and not listed[0].changes and len(listed) > 10
+    for setting in listed:
+        plain = replace(setting, changes={k: v for k, v in setting.changes.items() if k == "train"})
+        folder = module("_study_train").prepare(plain, encoded, tmp_path)
+        parse_params(merge(yaml.safe_load((folder / "params.yaml").read_text()), setting.changes), setting.name)
 
 
 @settings(max_examples=30, deadline=None)
@@ -128,6 +148,7 @@ def test_seeds_that_differ_widen_the_interval_and_tasks_are_not_counted_twice():
     alone = numbers.spread(tasks[None], 2000, "x")
     apart = numbers.spread(np.stack([tasks, tasks + 3, tasks + 6]), 2000, "x")
     assert alike.high - alike.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert apart.at_hand == pytest.approx((alone.low + 3, alone.high + 3), abs=0.1)
     assert apart.high - apart.low > 3 and apart.seeds == pytest.approx([alone.mean + more for more in (0, 3, 6)])
 
 
