@@ -28,7 +28,7 @@ from pipelines import assemble, encode
 from pipelines._rows import in_process
 from pipelines._stage import write_text
 from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
-from pipelines._train_worker import held_out_sets, make_run
+from pipelines._train_run import held_out_sets, make_run
 from pipelines.profile import merge
 from pipelines.train import make_plan
 

@@ -4,30 +4,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lorweb.basis.health_files import write_health
 from lorweb.config import Train
-from lorweb.data.shards import read_table
 from lorweb.kontext.load import Base
-from lorweb.records import ANALOGY
 from lorweb.training import reduce
-from lorweb.training.baseline import new_variant
 from lorweb.training.course import never, restore_published
-from lorweb.training.dataset import Encoded, Triple, load_train_pairs
-from lorweb.training.ema import new_ema
-from lorweb.training.frozen import load_frozen, settle
+from lorweb.training.dataset import Encoded
+from lorweb.training.frozen import load_frozen
 from lorweb.training.health import basis_health, bounds_of
 from lorweb.training.loop import History, Keeper, Stopped, train
-from lorweb.training.optimizer import build_optimizer
-from lorweb.training.sampler import AnalogySampler, other_exemplar
-from lorweb.training.sharding import Shards
 from lorweb.training.sheets import write_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
-from lorweb.training.validation import HeldOut, ValidationSet, all_of, choose
-from lorweb.training.variants import basis_config
+from lorweb.training.validation import ValidationSet, all_of
 from pipelines._stage import write_text
 from pipelines._train_log import CurveLog, Progress, be_brief_with_mlflow, send_or_warn
 from pipelines._train_notes import noting_warnings
@@ -39,8 +30,8 @@ from pipelines._train_plan import (
     WEIGHTS,
     TrainPlan,
     told_folder,
-    variant_folder,
 )
+from pipelines._train_run import device_of, held_out_sets, make_run
 from pipelines._train_stop import asked
 
 
@@ -73,7 +64,9 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     Raises:
         Stopped: see `lorweb.training.loop.train`.
     """
-    base = load_frozen(plan.base, plan.config, _device(plan.config))  # a fresh one: the last variant went with its own
+    base = load_frozen(
+        plan.base, plan.config, device_of(plan.config)
+    )  # a fresh one: the last variant went with its own
     encoded = Encoded.load(Path(plan.encoded))
     run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
@@ -84,52 +77,11 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     )
     hooks = _Hooks(plan, run, base, held_out)
     history = train(run, held_out, keeper, hooks, stop)
+    if plan.config.shard_base:
+        reduce.from_first(0, run.device)  # rank 0 has written its last checkpoint, which all read
     if reduce.world()[0] == 0 or plan.config.shard_base:
-        reduce.from_first(0, run.device)  # rank 0 has written its last checkpoint
         hooks.finished(restore_published(run, keeper, history))
     return history
-
-
-def held_out_sets(plan: TrainPlan, encoded: Encoded) -> list[ValidationSet]:
-    """Validation analogies, seen and unseen; splits without any are left out."""
-    config = plan.config
-    rows = [row for row in read_table(Path(plan.analogies), ANALOGY).to_pylist() if row["split"] == "val"]
-    found: dict[str, list[HeldOut]] = {"seen": [], "unseen": []}
-    for row in rows:
-        text = row["instruction"] if config.caption_dropout < 1 else ""  # as in training: never seen, never asked
-        split = "seen" if row["holdout"] == "none" else "unseen"
-        other = other_exemplar(row, rows) or row["exemplar"]
-        found[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], text), other))
-    _check_encoded(encoded, {pair for row in rows for pair in (row["exemplar"], row["query"])})
-    return [choose(all_, split, config.validation_analogies, plan.seed) for split, all_ in found.items() if all_]
-
-
-def _check_encoded(encoded: Encoded, pairs: set[str]) -> None:
-    missing = sorted(pairs - set(encoded.pairs))
-    if missing:
-        raise ValueError(
-            f"{len(missing)} pairs of data/analogies are not in data/encoded, first {missing[0]}; run the encode stage"
-        )
-
-
-def make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
-    """A variant on the base, untrained, and all that its steps read. Raises ValueError: the data do not fit."""
-    config = plan.config
-    variant = new_variant(
-        name, base.transformer, basis_config(config.basis, encoded.query_dim, encoded.query_mode), plan.seed
-    )
-    settle(base, config, _device(config))
-    if config.gradient_checkpointing:
-        base.transformer.enable_gradient_checkpointing()
-    if config.compile:
-        base.transformer.compile_repeated_blocks()
-    pairs = load_train_pairs(Path(plan.analogies))
-    _check_encoded(encoded, {pair.pair for pair in pairs})
-    sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout, encoded.pool)
-    shards = Shards(config.sharding, variant.parameters)
-    optimizer = build_optimizer(shards.own(variant.adapters), shards.own(variant.router), config.optimizer)
-    ema = new_ema(config.ema, variant.parameters)
-    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name), ema, shards)
 
 
 class _Hooks:
@@ -179,15 +131,6 @@ class _Hooks:
         rows = [analogy for chosen in self.held_out for analogy in chosen.analogies[: self.run.config.sheet_rows // 2]]
         if rows:
             write_sheet(self.run, self.base, rows, path)
-
-
-def _device(config: Train) -> torch.device:
-    if not config.gpus_per_worker:
-        return torch.device("cpu")
-    from ray.train.torch import get_device
-
-    device: torch.device = get_device()
-    return device
 
 
 def _prepare_torch(config: Train) -> None:
