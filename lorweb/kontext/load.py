@@ -7,13 +7,15 @@ import json
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from lorweb.hub import first_line, is_hub_id
 from lorweb.kontext.files import base_revision, check_base_folder
 from lorweb.kontext.model import TextEmbedding
+
+_TEXT: Final = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ class Base:
         return TextEmbedding(prompt_BTE, pooled_BP)
 
 
-def load_base(name: str, dtype: torch.dtype, device: str | torch.device) -> Base:
+def load_base(name: str, dtype: torch.dtype, device: str | torch.device, text: bool = True) -> Base:
     """Load a base; nothing of it will ever be trained.
 
     `name` is "tiny" (the packaged base), a diffusers folder, or a hub id (`black-forest-labs/FLUX.1-Kontext-dev`).
+    Without `text` the text encoders (10 GB of FLUX.1-Kontext's) stay on the disk, for those who have embeddings.
 
     Raises:
         FileNotFoundError: no such folder, or a part of it is missing.
@@ -89,8 +92,8 @@ def load_base(name: str, dtype: torch.dtype, device: str | torch.device) -> Base
     """
     folder = resolve(name)
     check_base_folder(folder)
-    pipeline = _read_pipeline(folder, dtype)
-    for part in ("transformer", "vae", "text_encoder", "text_encoder_2"):
+    pipeline = _read_pipeline(folder, dtype, text)
+    for part in ("transformer", "vae", *(_TEXT if text else ())):
         getattr(pipeline, part).eval().requires_grad_(False)
     pipeline.set_progress_bar_config(disable=True)
     return Base(name, folder, pipeline.to(device), read_defaults(folder))
@@ -130,11 +133,12 @@ def _from_hub(name: str) -> Path:
         ) from error
 
 
-def _read_pipeline(folder: Path, dtype: torch.dtype) -> Any:
+def _read_pipeline(folder: Path, dtype: torch.dtype, text: bool) -> Any:
     from diffusers import FluxKontextPipeline
     from safetensors import SafetensorError
 
     parts = {"vae": _patch_codec(folder / "vae", dtype)} if _is_patch_codec(folder / "vae") else {}
+    parts |= {} if text else dict.fromkeys(_TEXT)
     try:
         return FluxKontextPipeline.from_pretrained(str(folder), dtype=dtype, local_files_only=True, **parts)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
