@@ -212,6 +212,11 @@ class Train(Section):
                 f"sharding is '{self.sharding}', but prodigy finds one step size from all parameters, and no worker "
                 "would see them all; set sharding to none, or take another optimizer.name"
             )
+        if self.shard_base and self.offload_activations and not self.gradient_checkpointing:
+            raise ValueError(
+                "shard_base and offload_activations are true and gradient_checkpointing false, so that the weights "
+                "that a block gathers would go to host memory with its activations; set gradient_checkpointing to true"
+            )
         if self.shard_base and self.base_weights != "full":
             raise ValueError(
                 f"shard_base is true and base_weights '{self.base_weights}', but quantised weights cannot be cut into "

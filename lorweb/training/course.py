@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lorweb.training import reduce, state
+from lorweb.training.pieces import merged
 from lorweb.training.step import Run
 from lorweb.training.stopping import published_step
 from lorweb.training.tensors import moments, pack, unpack
@@ -69,15 +70,15 @@ class Course:
         """
         config, run = self.run.config, self.run
         first = reduce.world()[0] == 0
-        theirs: dict[str, Tensor] = {}
+        gathered = None
         if not run.shards.whole:
-            theirs = reduce.to_first({} if first else moments(run.variant.parameters, run.optimizer), run.device)
+            gathered = merged(reduce.to_first(moments(run.shards.mine, run.optimizer), run.device), run.shards.pieces)
         if first:
             best = history.best(config.keep_best) if config.keep_best else None
-            self.writer.save(self._snapshot(history, theirs), Retention(config.keep_checkpoints, best))
+            self.writer.save(self._snapshot(history, gathered), Retention(config.keep_checkpoints, best))
 
-    def _snapshot(self, history: "History", theirs: dict[str, Tensor]) -> state.Snapshot:
-        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema) | theirs
+    def _snapshot(self, history: "History", gathered: Mapping[str, Tensor] | None) -> state.Snapshot:
+        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema, gathered)
         if self.run.config.async_checkpoints:
             unshared(tensors)
         curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}
@@ -113,5 +114,5 @@ def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
             f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
             f"train.publish to last, or delete {keeper.folder} to train again"
         ) from error
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return step

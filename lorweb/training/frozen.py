@@ -4,6 +4,7 @@ Both are done after the basis or LoRAs are in place, so that these begin with th
 in, and while the base still lies in host memory, so that a device never holds the whole of it.
 """
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -22,9 +23,9 @@ _NF4_BLOCKS: Final = (64, 32)
 
 
 def load_frozen(name: str, config: Train, device: torch.device) -> Base:
-    """The base as training begins with it; `settle` follows once the trainable part is in. Raises as `load_base`.
+    """The base as training begins with it, without its text encoders: prompts come embedded.
 
-    Without its text encoders: prompts were encoded before.
+    `settle` follows once the trainable part is in. Raises as `load_base`.
     """
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
     return load_base(name, dtype, "cpu" if _staged(config) else device, text=False)
@@ -79,6 +80,8 @@ def share_out(transformer: Any, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    # It warns of views that a module returns, for whoever adds to them in place; nobody does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     mesh = init_device_mesh(device.type, (reduce.world()[1],))
     trained = {parameter for parameter in transformer.parameters() if parameter.requires_grad}
     for module in (*_blocks(transformer), transformer):

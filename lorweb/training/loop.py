@@ -187,5 +187,5 @@ def _resume(run: Run, keeper: Keeper) -> History:
     if not step:
         return History()
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return History.of(snapshot)

@@ -1,9 +1,9 @@
 """Sharded training state: every worker keeps the moments of its own share of what is trained (ZeRO-1), and the
 gradients of that share alone (ZeRO-2). The weights themselves stay whole on every worker.
 
-A share is a set of whole parameters. So any optimiser that looks at one parameter at a time computes what it would
-without sharding, 8-bit moments in the same blocks, and zero1 ends with the very bits of none. (torch's
-ZeroRedundancyOptimizer shares out the same way, but gathers states as pickled objects, which no checkpoint may hold.)
+A share is a set of whole parameters, and of pieces of the largest. So any optimiser that looks at one value, or at one
+block of 8-bit moments, at a time computes what it would without sharding: zero1 ends with the very bits of none.
+(torch's ZeroRedundancyOptimizer shares out whole parameters and gathers states as pickled objects.)
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,28 +15,29 @@ from torch import Tensor, nn
 
 from lorweb.training import reduce
 from lorweb.training.entries import Sharding
+from lorweb.training.pieces import Piece, cut, whole_pieces
 
 
-def owners(parameters: Mapping[str, nn.Parameter], workers: int) -> dict[str, int]:
-    """Rank of the worker that keeps each parameter's state: the largest first, each to whoever has least so far.
+def owners(pieces: list[Piece], workers: int) -> list[int]:
+    """Rank of the worker that keeps each piece's state: the largest first, each to whoever has least so far.
 
     Raises:
-        ValueError: more workers than parameters.
+        ValueError: more workers than pieces.
     """
-    if workers > len(parameters):
+    if workers > len(pieces):
         raise ValueError(
-            f"{workers} workers cannot share the state of {len(parameters)} tensors; use fewer, or set train.sharding "
-            "to none"
+            f"{workers} workers cannot share the state of {len(pieces)} tensors; use fewer, or set train.sharding to "
+            "none"
         )
-    loads, found = [0] * workers, {}
-    for name in sorted(parameters, key=lambda name: (-parameters[name].numel(), name)):
-        found[name] = loads.index(min(loads))
-        loads[found[name]] += parameters[name].numel()
+    loads, found = [0] * workers, [0] * len(pieces)
+    for index in sorted(range(len(pieces)), key=lambda index: -pieces[index].values.numel()):
+        found[index] = loads.index(min(loads))
+        loads[found[index]] += pieces[index].values.numel()
     return found
 
 
 class Shards:
-    """Who keeps what of the state of `parameters`; made once, in every worker alike. None keeps all of it everywhere.
+    """Who keeps what of the state of `parameters`; made once, in every worker alike. "none" keeps all of it everywhere.
 
     With zero2 the gradients leave the backward pass for their owner as they come, so that a worker never holds more
     than its share and the one at hand.
@@ -46,8 +47,11 @@ class Shards:
         self.rank, workers = reduce.world()
         self.parameters = dict(parameters)
         self.kind: Sharding = kind if workers > 1 else "none"
-        whole = self.kind == "none"
-        self.owner = dict.fromkeys(parameters, self.rank) if whole else owners(parameters, workers)
+        self.pieces = whole_pieces(parameters) if self.whole else cut(parameters, workers)
+        self.owner = [self.rank] * len(self.pieces) if self.whole else owners(self.pieces, workers)
+        self._of: dict[str, list[tuple[Piece, int]]] = {name: [] for name in parameters}
+        for piece, owner in zip(self.pieces, self.owner, strict=True):
+            self._of[piece.of].append((piece, owner))
         self._arrived: dict[str, Tensor] = {}
         if self.kind == "zero2":
             for name, parameter in parameters.items():
@@ -58,65 +62,74 @@ class Shards:
         """Nothing is shared out."""
         return self.kind == "none"
 
+    @property
+    def mine(self) -> list[Piece]:
+        """What this worker keeps the state of."""
+        return [piece for piece, owner in zip(self.pieces, self.owner, strict=True) if owner == self.rank]
+
     def own(self, parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
-        """Those of some parameters that this worker updates, in their order: what its optimiser is made of."""
-        return [parameter for name, parameter in parameters.items() if self.owner[name] == self.rank]
+        """What of some parameters this worker updates, in their order: its optimiser is made of it."""
+        return [piece.values for name in parameters for piece, owner in self._of[name] if owner == self.rank]
 
     def clear_gradients(self) -> None:
         """No gradients, on any worker."""
         self._arrived.clear()
-        for parameter in self.parameters.values():
+        for parameter in (*self.parameters.values(), *(piece.values for piece in self.mine)):
             parameter.grad = None
 
     def sum_gradients(self) -> None:
         """Sum over workers what backward has left; with zero2, each worker then has the gradients of its share."""
         if self.kind != "zero2":
             reduce.sum_gradients(self.parameters.values())
-            return
-        for name in self._own_names():
-            parameter = self.parameters[name]
-            parameter.grad = self._arrived.pop(name, None)
-            if parameter.grad is None:  # as without sharding: no gradient counts as zero
-                parameter.grad = torch.zeros_like(parameter)
+        for piece in [] if self.whole else self.mine:
+            if self.kind == "zero2":  # as without sharding, no gradient counts as zero
+                arrived = self._arrived.pop(piece.name, None)
+                piece.values.grad = torch.zeros_like(piece.values) if arrived is None else arrived
+            elif not piece.whole:
+                gradient = self.parameters[piece.of].grad
+                assert gradient is not None, f"{piece.of} has no gradient"
+                piece.values.grad = gradient[piece.start : piece.stop]
 
-    def norms(self, parts: Iterable[Iterable[str]]) -> list[float]:
+    def norms(self, parts: Iterable[list[str]]) -> list[float]:
         """L2 norm of the gradients of each part, given by parameter names, over all workers; 0 of an empty part."""
         if self.kind != "zero2":
             gradients = [[self.parameters[name].grad for name in names] for names in parts]
             given = [[gradient for gradient in part if gradient is not None] for part in gradients]
             return [float(nn.utils.get_total_norm(part)) if part else 0.0 for part in given]
-        index = {name: i for i, name in enumerate(self.parameters)}
-        each_P = torch.zeros(len(index), device=next(iter(self.parameters.values())).device)
-        for name in self._own_names():
-            gradient = self.parameters[name].grad
-            assert gradient is not None, "norms are asked for after sum_gradients"
-            each_P[index[name]] = torch.linalg.vector_norm(gradient)
+        each_P = torch.zeros(len(self.pieces), device=next(iter(self.parameters.values())).device)
+        for index, piece in enumerate(self.pieces):
+            if piece.values.grad is not None:
+                each_P[index] = torch.linalg.vector_norm(piece.values.grad)
         reduce.sum_(each_P)
-        return [float(torch.linalg.vector_norm(each_P[[index[name] for name in names]])) for names in map(list, parts)]
+        found = [[index for index, piece in enumerate(self.pieces) if piece.of in named] for named in map(set, parts)]
+        return [float(torch.linalg.vector_norm(each_P[indices])) for indices in found]
 
     def clip(self, limit: float, norm: float) -> None:
         """Scale all gradients down to the norm `limit` if theirs, `norm`, is above it."""
-        nn.utils.clip_grads_with_norm_(self.parameters.values(), limit, torch.tensor(norm))
+        pieces = [piece.values for piece in self.mine]  # with zero1 they are views of what the parameters have
+        scaled = pieces if self.kind == "zero2" else self.parameters.values()
+        nn.utils.clip_grads_with_norm_(scaled, limit, torch.tensor(norm))
 
     def spread(self) -> None:
         """Give every worker the weights that their owners have updated."""
         if self.whole:
             return
-        flying = [
-            dist.broadcast(parameter.data, src=self.owner[name], async_op=True)
-            for name, parameter in self.parameters.items()
-        ]
+        flying = []
+        for piece, owner in zip(self.pieces, self.owner, strict=True):
+            weights = self.parameters[piece.of].data[piece.start : piece.stop]
+            assert weights.data_ptr() == piece.values.data_ptr(), f"{piece.of} was replaced"
+            flying.append(dist.broadcast(weights, src=owner, async_op=True))
         for broadcast in flying:
             broadcast.wait()
-
-    def _own_names(self) -> list[str]:
-        return [name for name, owner in self.owner.items() if owner == self.rank]
 
     def _hand_over(self, name: str, parameter: Tensor) -> None:
         """Right after backward has added a gradient. All workers run the same graph, so that the order is the same."""
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None, f"{name} has no gradient"
-        dist.reduce(gradient, dst=self.owner[name])
-        if self.owner[name] == self.rank:
-            before = self._arrived.get(name)  # of an earlier micro-batch
-            self._arrived[name] = gradient if before is None else before.add_(gradient)
+        for piece, owner in self._of[name]:
+            part = gradient[piece.start : piece.stop]
+            dist.reduce(part, dst=owner)
+            if owner == self.rank:
+                before = self._arrived.get(piece.name)  # of an earlier micro-batch
+                own = part if piece.whole else part.clone()  # not a view, which would keep the whole in memory
+                self._arrived[piece.name] = own if before is None else before.add_(own)

@@ -93,7 +93,7 @@ def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float, off
         guidance_vector(transformer, guidance, z_BLD),
         positions(size, text.prompt_BTE.shape[1], z_BLD),
     )
-    with _autocast(z_BLD), offloading(offload):
+    with _autocast(z_BLD), offloading(transformer if offload else None):
         v_BLD = velocity(transformer, z_BLD, noised.t_B.to(z_BLD), given)
     return unpack(v_BLD, size)
 

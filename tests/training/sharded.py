@@ -1,6 +1,7 @@
 """Trainings under every sharding, in gloo processes without Ray: one start of the processes for many trainings."""
 
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,8 @@ MODES: Final[dict[str, dict[str, Any]]] = {
     "base": {"shard_base": True, "gradient_checkpointing": True},
     "all": {"sharding": "zero2", "shard_base": True, "gradient_checkpointing": True, "ema": 0.9},
 }
-BATCH: Final = {"batch_size": 8, "accumulate": 2}
+BASIS: Final = {**train_section().basis.model_dump(), "n_loras": 16, "key_dim": 64}  # projections of a size that is cut
+BATCH: Final = {"batch_size": 8, "accumulate": 2, "basis": BASIS}
 PATIENCE: Final = 500  # s
 
 
@@ -40,7 +42,8 @@ def moment_bytes(run: Run) -> int:
 
 
 def gradient_bytes(run: Run) -> int:
-    return sum(p.grad.nbytes for p in run.variant.parameters.values() if p.grad is not None)
+    held = {id(p): p for p in (*run.variant.parameters.values(), *(piece.values for piece in run.shards.mine))}
+    return sum(p.grad.nbytes for p in held.values() if p.grad is not None)
 
 
 def frozen_bytes(run: Run) -> int:
@@ -49,9 +52,9 @@ def frozen_bytes(run: Run) -> int:
     return sum((p.to_local() if hasattr(p, "to_local") else p).nbytes for p in frozen)
 
 
-def stepped(root: Path, mode: str) -> dict[str, Any]:
+def stepped(root: Path, mode: str, **changes: Any) -> dict[str, Any]:
     """Ten steps, and what this worker keeps after them."""
-    run = made(root, mode)
+    run = made(root, mode, **changes)
     results = [take_step(run, step) for step in range(STEPS)]
     kept = {"moments": moment_bytes(run), "gradients": gradient_bytes(run), "frozen": frozen_bytes(run)}
     norms = [result.gradient_norm for result in results]
@@ -68,6 +71,13 @@ def trained(root: Path, name: str, mode: str, stop_at: int = -99, **changes: Any
     except Stopped as stopped:
         return {"stopped": stopped.step}
     return {"losses": told.curves["loss"], "validation": told.validation, "weights": weights(run)}
+
+
+def eight_bit(root: Path) -> dict[str, Any]:
+    """Two processes under the optimiser that eight_bit_cases.py names: ten steps each way, and a stop after five."""
+    section = {**train_section().optimizer.model_dump(), "name": os.environ["LORWEB_TEST_OPTIMIZER"]}
+    found = {mode: stepped(root, mode, optimizer=section) for mode in ("none", "zero1")}
+    return {**found, "left": trained(root, "eight", "zero1", stop_at=5, optimizer=section)}
 
 
 class Silent:

@@ -6,12 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lorweb.config import load_params, parse_params
+from lorweb.kontext.load import load_base
 from lorweb.profiles import merge
+from lorweb.training.frozen import load_frozen
 from lorweb.training.packages import require_base_package
 from pipelines.train import RESOURCES, make_plan
+from tests.kontext_tiny import save_tiny_kontext
 from tests.pipelines.train_project import make_project
+from tests.training.made import train_section
 from tests.training.test_eight_bit import BESIDE, installed
 
 CASES = Path(__file__).with_name("base_weights_cases.py")
@@ -52,6 +57,7 @@ def test_what_cannot_be_cut_is_refused():
     prodigy = {"name": "prodigy", "prodigy": {"d0": 1.0e-6, "d_coef": 1.0}}
     told = {
         "finds one step size from all parameters": {"sharding": "zero1", "optimizer": prodigy},
+        "weights that a block gathers would go": {"shard_base": True, "offload_activations": True},
         "quantised weights cannot be cut": {"shard_base": True, "base_weights": "int8"},
         "'none', 'zero1' or 'zero2'": {"sharding": "zero3"},
     }
@@ -59,6 +65,16 @@ def test_what_cannot_be_cut_is_refused():
     for words, changes in told.items():
         with pytest.raises(ValueError, match=words):
             parse_params(merge(default, {"train": changes}), "params.yaml")
+
+
+def test_training_leaves_the_text_encoders_on_the_disk(tmp_path):
+    folder = str(save_tiny_kontext(tmp_path / "base"))
+    ours = load_frozen(folder, train_section(), torch.device("cpu"))
+    whole = load_base(folder, torch.float32, "cpu")
+    assert ours.pipeline.text_encoder is None and ours.pipeline.text_encoder_2 is None
+    assert ours.device == whole.device and len(whole.text([""])) == 1
+    weights = whole.transformer.state_dict()
+    assert weights and all(torch.equal(weights[key], value) for key, value in ours.transformer.state_dict().items())
 
 
 def test_a_run_goes_on_under_another_sharding_but_not_on_another_base():

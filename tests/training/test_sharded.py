@@ -13,7 +13,7 @@ SHARDED = [mode for mode in MODES if mode != "none"]
 def two(root):
     """All that two processes do together."""
     found = {mode: stepped(root, mode) for mode in MODES}
-    found["whole"] = {mode: trained(root, f"whole-{mode}", mode) for mode in SHARDED}
+    found["whole"] = trained(root, "whole-all", "all")
     found["stopped"] = {mode: trained(root, f"resumed-{mode}", mode, stop_at=5) for mode in SHARDED}
     found["resumed"] = {mode: trained(root, f"resumed-{mode}", mode) for mode in SHARDED}
     found["left"] = trained(root, "two-then-one", "zero1", stop_at=5)
@@ -67,15 +67,12 @@ def test_with_one_worker_nothing_is_shared_out(found):
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_each_worker_keeps_its_share(found, workers):
-    """A twelfth above the fair one at most; of moments and gradients, the largest tensor if that is more."""
+    """A fiftieth above the fair one at most."""
     alone = found[1][0]["none"]
-    largest = max(value.numel() for value in alone["weights"].values()) / sum(
-        v.numel() for v in alone["weights"].values()
-    )
     for mode, what in {"zero1": "moments", "zero2": "moments", "all": "gradients", "base": "frozen"}.items():
         kept = [rank[mode][what] / alone[what] for rank in found[workers]]
         print(workers, mode, what, [round(share, 4) for share in kept])
-        assert max(kept) < max(1.08 / workers, largest + 0.001 if what != "frozen" else 0), (mode, what, kept)
+        assert max(kept) < 1.02 / workers, (mode, what, kept)
         assert sum(kept) >= 1 and all(rank["none"][what] == alone[what] for rank in found[workers])
 
 
@@ -83,12 +80,18 @@ def test_each_worker_keeps_its_share(found, workers):
 def test_five_steps_and_a_stop_and_five_more_are_ten_bit_for_bit(found, mode):
     for rank in found[2]:
         assert rank["stopped"][mode] == {"stopped": 5}
-        whole, resumed = rank["whole"][mode], rank["resumed"][mode]
-        assert len(whole["losses"]) == STEPS and resumed["losses"] == whole["losses"]
-        assert resumed["validation"] == whole["validation"] and equal(resumed["weights"], whole["weights"])
-    files = [state.checkpoint_path(found["root"] / f"{name}-{mode}", STEPS) for name in ("whole", "resumed")]
+        resumed = rank["resumed"][mode]
+        assert len(resumed["losses"]) == STEPS and resumed["losses"] == rank[mode]["losses"]
+        assert equal(resumed["weights"], rank[mode]["weights"])
+
+
+def test_the_last_checkpoint_of_a_resumed_run_has_the_same_bytes(found):
+    """Weights, average, moments and curves; rank 0 wrote them, from both."""
+    files = [state.checkpoint_path(found["root"] / f"{name}-all", STEPS) for name in ("whole", "resumed")]
     first, second = (file.joinpath("tensors.safetensors").read_bytes() for file in files)
     assert first == second
+    validation = [found[2][0]["whole"]["validation"], found[2][0]["resumed"]["all"]["validation"]]
+    assert validation[0] == validation[1] and len(validation[0]) == 3 * 4
 
 
 def test_a_checkpoint_knows_no_sharding(found):
@@ -100,7 +103,7 @@ def test_a_checkpoint_knows_no_sharding(found):
         assert rank["joined"]["losses"][:5] == alone["whole"]["losses"][:5], "what was done alone is kept as it was"
     kept = [
         state.load_checkpoint(state.newest_whole(found["root"] / name)[0], {"config": "1"}).tensors
-        for name in ("whole", "whole-zero1", "whole-zero2", "whole-base")
+        for name in ("whole", "resumed-zero1", "resumed-zero2", "resumed-base")
     ]
     assert len(kept[0]) > 150
     for tensors in kept[1:]:
