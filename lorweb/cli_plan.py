@@ -22,7 +22,7 @@ def plan(  # noqa: PLR0913, PLR0917  one parameter per option
     gpu: Annotated[
         str | None, typer.Option(help="Device for the estimate of time: h100, a100, l40s, 4090, ...; cpu without GPUs.")
     ] = None,
-    mfu: Annotated[float, typer.Option(help="Share of the device's peak FLOP/s that training reaches.")] = 0.4,
+    mfu: Annotated[float, typer.Option(help="Share of the device's peak FLOP/s that training reaches.")] = 0.3,
     images: Annotated[int | None, typer.Option(help="Encoded images; by default the most that are possible.")] = None,
     texts: Annotated[int | None, typer.Option(help="Distinct instructions, the empty one included; likewise.")] = None,
     to: Annotated[Path | None, typer.Option("--json", help="File for the same numbers.")] = None,

@@ -1,13 +1,16 @@
 """How a model is trained, as the numbers that memory and time depend on: read from the parameters in one place."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+import torch
 
 from lorweb.config import Train
 
 Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbytes", "prodigy"]
 BaseWeights = Literal["full", "int8", "nf4"]
 Sharding = Literal["none", "zero1", "zero2"]
+RMS_IN_FLOAT32: Final = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,15 @@ class Setting:
 
     @property
     def norm_bytes(self) -> int:
-        """n, bytes of what goes in and out of a norm: autocast computes norms in float32."""
+        """n, bytes of what goes in and out of a LayerNorm: autocast computes it in float32."""
         return 4
+
+    @property
+    def rms_bytes(self) -> int:
+        """m, bytes of what goes into an RMSNorm and of queries, keys and all that follows: float32 under autocast since
+        it casts them (torch 2.13 does, 2.11 does not; taken as new in 2.12).
+        """
+        return 4 if not self.autocast or RMS_IN_FLOAT32 else 2
 
 
 def read_setting(train: Train) -> Setting:

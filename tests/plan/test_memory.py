@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from lorweb.plan import setting as setting_module
 from lorweb.plan.memory import Memory, memory
 from lorweb.plan.model import Trained
 from lorweb.plan.setting import read_setting
@@ -49,9 +50,11 @@ def test_the_plan_is_what_a_step_takes(tmp_path, shape, changes) -> None:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_formulas_of_autocast(tmp_path, monkeypatch, checkpointing) -> None:
+@pytest.mark.parametrize("cast", [("layer_norm",), ("layer_norm", "rms_norm")], ids=len)
+def test_the_formulas_of_autocast(tmp_path, monkeypatch, cast, checkpointing) -> None:
     """CUDA's autocast on a CPU: the CPU's own, which casts no norm, with norms that cast as CUDA's list says."""
-    for name in ("layer_norm", "rms_norm"):
+    monkeypatch.setattr(setting_module, "RMS_IN_FLOAT32", "rms_norm" in cast)
+    for name in cast:
         monkeypatch.setattr(functional, name, _in_float32(getattr(functional, name)))
     monkeypatch.setattr(step, "_autocast", lambda like: torch.autocast("cpu", torch.bfloat16))
     config = section(
@@ -60,7 +63,8 @@ def test_the_formulas_of_autocast(tmp_path, monkeypatch, checkpointing) -> None:
     model, plan = planned(SMALL, config)
     found = count(make_run(SMALL, config, "cpu", tmp_path))
     assert_agrees(plan, found, 0.08)
-    assert off(kept_by_plan(SMALL, config, model), found["kept"]) < 0.05
+    # the CPU's own RMSNorm keeps a little more in bfloat16 than CUDA's: docs/plan.md has the figures of a GPU
+    assert off(kept_by_plan(SMALL, config, model), found["kept"]) < 0.08
 
 
 def _in_float32(function):
