@@ -20,9 +20,11 @@ def record_workers() -> None:
     @wraps(train_one)
     def recorded(plan: Any, name: str, *stop: Any) -> Any:
         history = train_one(plan, name, *stop)
-        section = {**plan.section, "baselines": [name]}
-        if name == "lorweb":
-            del section["baselines"]  # they have a training of their own, or none
+        section = dict(plan.section)
+        if name != "lorweb":
+            section["baselines"] = [name]
+        elif section["baselines"]:
+            del section["baselines"]  # they have trainings of their own
         told = {"stage": "train", "worker": True, "cuda": torch.cuda.is_available(), "params": {"train": section}}
         with Path(os.environ[RECORD]).open("a", encoding="utf-8") as file:
             file.write(json.dumps({**told, "test": os.environ.get("PYTEST_CURRENT_TEST", "")}) + "\n")

@@ -31,7 +31,8 @@ HEAD: Final = """# Options, and where they ran
 
 Every key of `params.yaml`, every choice and switch of it, and the first evidence that it took part in a stage that
 reached its end: `make run`, a test, or never. A list has a row for each kind of its entries. Made by `make options`,
-which runs the tests and writes down what they ran; nothing here is typed in.
+which runs the tests and writes down what they ran; nothing here is typed in. A part that is tested outside its stage (a
+scorer alone, say) does not count. [P] in a meaning: the paper's choice.
 """
 
 

@@ -21,7 +21,7 @@ from tests.model_tiny import save_tiny_clip
 ROOT: Final = Path(__file__).parents[2]
 QUANT: Final = Path(sys.prefix) / "quant"  # torchao, out of the way of every other process (setup.sh)
 PATIENCE: Final = 500  # s
-MODELS: Final = "given/models"
+MODELS: Final = "given/by_others"
 PATHS: Final[Mapping[str, str]] = {
     "encode.base": f"{MODELS}/kontext",
     "encode.encoder": f"clip:{MODELS}/clip",
