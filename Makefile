@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_US
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 FAST := not ray and not slow and not soak and not gpu
 
-.PHONY: run setup profile test test-all soak style bench demo pretrain clean help
+.PHONY: run setup profile test test-all soak options style bench demo pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -29,6 +29,11 @@ test-all: test  ## everything but the long fault campaigns: the fast tier, then 
 
 soak: setup  ## the fault campaign of the data stages and of training: random kills, the same bytes (about 45 min)
 	python -m tests.soak.campaign --report docs/soak.md
+
+options: setup  ## docs/options.md anew: all tests, writing down which options they ran
+	mkdir -p .work && rm -f .work/options.jsonl
+	-LORWEB_RECORD_OPTIONS=$(abspath .work/options.jsonl) $(MAKE) test-all
+	python -m tests.options_table .work/options.jsonl
 
 style: setup  ## formatter, linter, types
 	ruff format --check .

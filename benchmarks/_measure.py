@@ -37,12 +37,12 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Claim:
-    """`ours` takes at most `target` times the time of `rival`; both are names of contestants."""
+    """`ours` takes at most `target` times the time of `rival`; both are names of contestants. None: no target."""
 
     name: str
     ours: str
     rival: str
-    target: float
+    target: float | None
 
 
 def race(contestants: dict[str, Contestant], rounds: Rounds, claims: Sequence[Claim], calls: int = 1) -> list[Row]:
@@ -54,7 +54,7 @@ def race(contestants: dict[str, Contestant], rounds: Rounds, claims: Sequence[Cl
     rows, profiles = [], {}
     for claim in claims:
         row = compare(seconds, claim, calls)
-        if not row["met"]:
+        if row["met"] is False:
             for name in {claim.ours, claim.rival} - set(profiles):
                 profiles[name] = operators(contestants[name])
             row["profile"] = {name: profiles[name] for name in (claim.ours, claim.rival)}
@@ -124,7 +124,7 @@ def compare(seconds: Seconds, claim: Claim, calls: int = 1) -> Row:
         "low": round(float(np.quantile(medians, 0.05)), 4),
         "high": round(float(np.quantile(medians, 0.95)), 4),
         "target": claim.target,
-        "met": ratio <= claim.target,
+        "met": None if claim.target is None else ratio <= claim.target,
         "unit": f"time, {claim.ours} / {claim.rival}",
         "n": len(ratios),
         "ms": round(float(np.median(ours)) * 1e3 / calls, 5),

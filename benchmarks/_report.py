@@ -3,7 +3,8 @@
 A row is {"name", "rival", "ratio", "low", "high", "target", "met", "unit", "n", "ms", "rival_ms", "machine",
 "command"}. `ratio` is the median over rounds of (ours / rival) within one round, `low` and `high` its 90 % bootstrap
 interval, `n` the number of rounds, `ms` and `rival_ms` median times. A target is met if the median is within it; where
-it is not, "profile" says which operators took how many milliseconds on both sides.
+it is not, "profile" says which operators took how many milliseconds on both sides. Rows without a target say null in
+both. A row about memory has {"mb", "rival_mb"} in the place of times and interval.
 """
 
 import argparse
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
 
-def machine() -> str:
+def machine(precision: str = "float32") -> str:
     """Hardware and versions in one line."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else ""
@@ -34,8 +35,15 @@ def machine() -> str:
     return (
         f"{model[1] if model else platform.machine()} ({' '.join(flag for flag in FLAGS if flag in flags)}), "
         f"{torch.get_num_threads()} threads of {len(re.findall('^processor', text, re.M)) or '?'} cores, "
-        f"BLAS {blas[1] if blas else 'unknown'}, Python {platform.python_version()}, {packages}, float32"
+        f"BLAS {blas[1] if blas else 'unknown'}, Python {platform.python_version()}, {packages}, {precision}"
     )
+
+
+def accelerated(where: str, device: torch.device) -> str:
+    """The same with the device in front, unless that is the CPU."""
+    if device.type == "cpu":
+        return where
+    return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, {where}"
 
 
 def parser(doc: str | None, script: str) -> argparse.ArgumentParser:
@@ -59,24 +67,31 @@ def start(given: argparse.Namespace) -> None:
 
 def show(row: Row) -> Row:
     """Print a row as soon as it is known."""
+    interval = f" [{row['low']:.3f}, {row['high']:.3f}]" if "low" in row else ""
+    amount = f"{row['ms']:.4g} ms, n {row['n']}" if "ms" in row else f"{row['mb']['all']:.4g} MB"
+    target = "" if row["target"] is None else f"target <= {row['target']:<5} {verdict(row):<6}"
     print(
-        f"{row['name']:<78} / {row['rival']:<20} {row['ratio']:6.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        f"  target <= {row['target']:<5} {verdict(row):<6}  {row['ms']:.4g} ms, n {row['n']}",
+        f"{row['name']:<78} / {row['rival']:<20} {row['ratio']:6.3f}{interval}  {target}  {row['unit']}, {amount}",
         flush=True,
     )
     return row
 
 
 def verdict(row: Row) -> str:
-    """Whether the target is met, in a word; one or two rounds do not tell."""
-    return "n < 3" if row["n"] < 3 else "met" if row["met"] else "MISSED"
+    """Whether the target is met, in a word; one or two rounds of a time do not tell."""
+    return "n < 3" if row["n"] < 3 and "ms" in row else "met" if row["met"] else "MISSED"
+
+
+def sourced(rows: list[Row], given: argparse.Namespace, where: str) -> list[Row]:
+    """The rows with the machine and the command that gave them."""
+    return [{**row, "machine": where, "command": command(given)} for row in rows]
 
 
 def write(rows: list[Row], given: argparse.Namespace) -> None:
     """Write the JSON file, if one was asked for."""
     if not given.json:
         return
-    rows = [{**row, "machine": machine(), "command": command(given)} for row in rows]
+    rows = sourced(rows, given, machine())
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -85,7 +100,7 @@ def command(given: argparse.Namespace) -> str:
     """The command line that measures the same again: all options that have a value, but for the file."""
     words = ["python", f"benchmarks/{given.script}"]
     for name, value in vars(given).items():
-        if name in ("script", "json") or value is None or value is False:
+        if name in ("script", "json", "into") or value is None or value is False:
             continue
         values = value if isinstance(value, list) else [] if value is True else [value]
         words += [f"--{name}", *map(str, values)]

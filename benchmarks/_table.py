@@ -16,18 +16,45 @@ MARKS = ("<!-- measured -->", "<!-- /measured -->")
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table of all rows, profiles of what missed its target, and the commands and machines that gave them."""
-    lines = ["| what | rival | ratio | 90 % interval | target | met | ours, ms | rival, ms | n |", "|---" * 9 + "|"]
+    return "\n".join([*times(rows), *profiles(rows), "", *sources(rows)])
+
+
+def times(rows: Sequence[Row], ours: bool = False) -> list[str]:
+    """The lines of the table alone; with a column that says which of our own contestants a row is about, if asked."""
+    named = " ours |" if ours else ""
+    head = f"| what |{named} rival | ratio | 90 % interval | target | met | ours, ms | rival, ms | n |"
+    found = [head, "|---" * (9 + ours) + "|"]
     for row in rows:
-        lines.append(
-            f"| {row['name']} | {row['rival']} | {row['ratio']:.3f} | {row['low']:.3f} – {row['high']:.3f} | "
-            f"≤ {row['target']:g} | {'yes' if row['met'] else '**no**'} | {row['ms']:.4g} | {row['rival_ms']:.4g} | "
-            f"{row['n']} |"
+        who = f" {contestant(row)} |" if ours else ""
+        found.append(
+            f"| {row['name']} |{who} {row['rival']} | {row['ratio']:.3f} | {row['low']:.3f} – {row['high']:.3f} | "
+            f"{judged(row)} | {row['ms']:.4g} | {row['rival_ms']:.4g} | {row['n']} |"
         )
+    return found
+
+
+def contestant(row: Row) -> str:
+    """Whom a row compares with its rival: its unit names both."""
+    return str(row["unit"].partition(", ")[2].removesuffix(f" / {row['rival']}"))
+
+
+def judged(row: Row) -> str:
+    """The cells of the target and of whether it is met; empty ones without a target."""
+    return " | " if row["target"] is None else f"≤ {row['target']:g} | {'yes' if row['met'] else '**no**'}"
+
+
+def profiles(rows: Sequence[Row]) -> list[str]:
+    """Where the time goes on both sides of what missed its target."""
     missed = [line for row in rows if "profile" in row for line in _profile(row)]
-    if missed:
-        lines += ["", "Where a target is missed, the time of one run by operator (torch.profiler, ms):", "", *missed]
-    sources = dict.fromkeys((row["command"], row["machine"]) for row in rows)
-    return "\n".join([*lines, "", "Measured by", "", *(f"- `{command}` on {where}" for command, where in sources)])
+    if not missed:
+        return []
+    return ["", "Where a target is missed, the time of one run by operator (torch.profiler, ms):", "", *missed]
+
+
+def sources(rows: Sequence[Row]) -> list[str]:
+    """The commands and machines that gave the rows."""
+    found = dict.fromkeys((row["command"], row["machine"]) for row in rows)
+    return ["Measured by", "", *(f"- `{command}` on {where}" for command, where in found)]
 
 
 def _profile(row: Row) -> list[str]:

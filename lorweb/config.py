@@ -17,7 +17,7 @@ from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.evaluation.entries import ModelName
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
-from lorweb.training.entries import Basis, Optimizer
+from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
 
 
@@ -167,9 +167,13 @@ class Train(Section):
     weighting: Literal["plain", "bell", "logit_normal"]
     workers: Positive
     gpus_per_worker: Annotated[float, Field(ge=0)]
+    sharding: Sharding
+    shard_base: bool
+    base_weights: BaseWeights
     precision: Literal["float32", "bfloat16"]
     accumulate: Positive
     gradient_checkpointing: bool
+    offload_activations: bool
     compile: bool
     ema: Annotated[float, Field(gt=0, lt=1)] | None
     checkpoint_every: Positive
@@ -198,6 +202,25 @@ class Train(Section):
         if self.publish == "best" and self.keep_best is None:
             raise ValueError(
                 "publish is 'best', but keep_best is null, so that no split says which step is; give it seen or unseen"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_shared_out_can_be_cut(self) -> Self:
+        if self.sharding != "none" and self.optimizer.name == "prodigy":
+            raise ValueError(
+                f"sharding is '{self.sharding}', but prodigy finds one step size from all parameters, and no worker "
+                "would see them all; set sharding to none, or take another optimizer.name"
+            )
+        if self.shard_base and self.offload_activations and not self.gradient_checkpointing:
+            raise ValueError(
+                "shard_base and offload_activations are true and gradient_checkpointing false, so that the weights "
+                "that a block gathers would go to host memory with its activations; set gradient_checkpointing to true"
+            )
+        if self.shard_base and self.base_weights != "full":
+            raise ValueError(
+                f"shard_base is true and base_weights '{self.base_weights}', but quantised weights cannot be cut into "
+                "parts: their scales would not fit; set shard_base to false, or base_weights to full"
             )
         return self
 

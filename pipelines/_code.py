@@ -22,7 +22,19 @@ CODE: Final = ("lorweb", "pipelines")  # folders of the project that hold code
 # own (`_journal.FORMAT`). Of parameters, the values count, which jobs name in their identity; not the types.
 ENGINE: Final = tuple(
     f"pipelines/_{name}.py"
-    for name in ("rows", "journal", "batches", "results", "pace", "metrics", "stage", "code", "lineage", "mlflow_run")
+    for name in (
+        "rows",
+        "journal",
+        "batches",
+        "results",
+        "pace",
+        "metrics",
+        "stage",
+        "record",
+        "code",
+        "lineage",
+        "mlflow_run",
+    )
 )
 PARAMETERS: Final = (
     "lorweb/config.py",

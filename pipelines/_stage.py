@@ -17,6 +17,7 @@ import yaml
 from lorweb.records import stable_id
 from pipelines._code import CODE, ROOT, hash_of
 from pipelines._metrics import closing_line
+from pipelines._record import record
 
 WORK: Final = Path(".work")
 _RAY_STARTS: Final = 3  # a raylet that does not answer within 30 s on a busy machine usually does the next time
@@ -50,6 +51,7 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
     if metrics.get("kept"):
         metrics["seconds_per_kept"] = round(metrics["seconds"] / metrics["kept"], 4)
     write_metrics(name, metrics)
+    record(name)
     print(closing_line(name, metrics), file=sys.stderr, flush=True)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 import warnings
 from pathlib import Path
@@ -30,7 +31,7 @@ class CurveLog:
         self.client, self.run_id, self.variant, self.bounds = client, run_id, variant, bounds
         self._tagged: set[str] = set()
         self._known: dict[str, set[int]] = {}
-        self._sheets: set[str] | None = None
+        self._shown: set[int] | None = None
 
     def send(self, history: History) -> None:
         """Log everything in the history that the run does not have yet, and tag the run with its first alarms."""
@@ -54,14 +55,19 @@ class CurveLog:
                 self._tagged.add(alarm.name)
 
     def send_sheets(self, folder: Path) -> None:
-        """Keep the pictures of a folder with the run; those it has already are not sent again."""
-        place = f"{self.variant}/{folder.name}"
-        if self._sheets is None:
-            self._sheets = {Path(found.path).name for found in self.client.list_artifacts(self.run_id, place)}
-        for path in sorted(folder.glob("*.png")):
-            if path.name not in self._sheets:
-                self.client.log_artifact(self.run_id, str(path), place)
-                self._sheets.add(path.name)
+        """Show the sheets of a folder among the run's images, by step; those it has already are not sent again."""
+        from PIL import Image
+
+        if self._shown is None:
+            own = re.compile(rf"images/{self.variant}.sheet.step.(\d+).timestamp.*compressed\.webp")  # written last
+            found = (own.fullmatch(artifact.path) for artifact in self.client.list_artifacts(self.run_id, "images"))
+            self._shown = {int(match[1]) for match in found if match}
+        for path in sorted(folder.glob("step-*.png")):
+            step = int(path.stem.removeprefix("step-"))
+            if step not in self._shown:
+                with Image.open(path) as sheet:
+                    self.client.log_image(self.run_id, sheet, key=f"{self.variant}/sheet", step=step, synchronous=True)
+                self._shown.add(step)
 
     def _logged(self, name: str) -> set[int]:
         if name not in self._known:

@@ -1,5 +1,6 @@
 """What the driver of training tells its workers. Light: Ray's controller imports it in a process of its own."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,12 @@ def told_folder(plan: TrainPlan) -> Path:
 
 
 def train_worker(told: dict[str, Any]) -> None:
-    """The train loop of Ray Train: the fields of a TrainPlan."""
+    """The train loop of Ray Train: the fields of a TrainPlan.
+
+    It works in the project root, wherever Ray started it: paths in parameters are relative to that.
+    """
     from pipelines._train_worker import train_all
 
-    train_all(TrainPlan(**told))
+    plan = TrainPlan(**told)
+    os.chdir(Path(plan.work).parents[2])
+    train_all(plan)

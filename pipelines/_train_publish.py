@@ -154,11 +154,13 @@ def write_curves(histories: Mapping[str, History]) -> None:
 def record(run: StageRun, plan: TrainPlan, histories: Mapping[str, History]) -> None:
     """Curves that no worker could send, sheets, the basis' health and weights, into the MLflow run."""
     for name, history in histories.items():
-        CurveLog(run.client, run.run_id, name, bounds_of(plan.config, name)).send(history)
-        for part in ("sheets", "health", WEIGHTS):
-            path = variant_folder(plan, name) / part
-            if path.is_dir():
-                run.artifacts(path, f"{name}/{part}")
+        folder = variant_folder(plan, name)
+        log = CurveLog(run.client, run.run_id, name, bounds_of(plan.config, name))
+        log.send(history)
+        log.send_sheets(folder / "sheets")
+        for part in ("health", WEIGHTS):
+            if (folder / part).is_dir():
+                run.artifacts(folder / part, f"{name}/{part}")
 
 
 def deliver(run: StageRun, plan: TrainPlan, histories: Mapping[str, History], outputs: Sequence[Path]) -> None:

@@ -4,28 +4,21 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from lorweb.basis.health_files import write_health
 from lorweb.config import Train
-from lorweb.data.shards import read_table
-from lorweb.kontext.load import Base, load_base
-from lorweb.records import ANALOGY
+from lorweb.kontext.load import Base
 from lorweb.training import reduce
-from lorweb.training.baseline import new_variant
 from lorweb.training.course import never, restore_published
-from lorweb.training.dataset import Encoded, Triple, load_train_pairs
-from lorweb.training.ema import new_ema
+from lorweb.training.dataset import Encoded
+from lorweb.training.frozen import load_frozen
 from lorweb.training.health import basis_health, bounds_of
 from lorweb.training.loop import History, Keeper, Stopped, train
-from lorweb.training.optimizer import build_optimizer
-from lorweb.training.sampler import AnalogySampler, other_exemplar
-from lorweb.training.sheets import sample_sheet
+from lorweb.training.sheets import write_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
-from lorweb.training.validation import HeldOut, ValidationSet, all_of, choose
-from lorweb.training.variants import basis_config
+from lorweb.training.validation import ValidationSet, all_of
 from pipelines._stage import write_text
 from pipelines._train_log import CurveLog, Progress, be_brief_with_mlflow, send_or_warn
 from pipelines._train_notes import noting_warnings
@@ -37,8 +30,8 @@ from pipelines._train_plan import (
     WEIGHTS,
     TrainPlan,
     told_folder,
-    variant_folder,
 )
+from pipelines._train_run import device_of, held_out_sets, make_run
 from pipelines._train_stop import asked
 
 
@@ -50,6 +43,8 @@ def train_all(plan: TrainPlan) -> None:
     _prepare_torch(plan.config)
     be_brief_with_mlflow()
     told, (rank, workers) = told_folder(plan), reduce.world()
+    if (told / REFUSAL).is_file():  # some worker refused, and Ray has started all again
+        return
     with noting_warnings(told / NOTES):
         try:
             for name in plan.variants:
@@ -69,9 +64,11 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     Raises:
         Stopped: see `lorweb.training.loop.train`.
     """
-    base = _load(plan)
+    base = load_frozen(
+        plan.base, plan.config, device_of(plan.config)
+    )  # a fresh one: the last variant went with its own
     encoded = Encoded.load(Path(plan.encoded))
-    run = _make_run(plan, name, base, encoded)
+    run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
     keeper = Keeper(
         run.folder,
@@ -80,52 +77,18 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     )
     hooks = _Hooks(plan, run, base, held_out)
     history = train(run, held_out, keeper, hooks, stop)
-    if reduce.world()[0] == 0:
+    if plan.config.shard_base:
+        reduce.from_first(0, run.device)  # rank 0 has written its last checkpoint, which all read
+    if reduce.world()[0] == 0 or plan.config.shard_base:
         hooks.finished(restore_published(run, keeper, history))
     return history
 
 
-def held_out_sets(plan: TrainPlan, encoded: Encoded) -> list[ValidationSet]:
-    """Validation analogies, seen and unseen; splits without any are left out."""
-    config = plan.config
-    rows = [row for row in read_table(Path(plan.analogies), ANALOGY).to_pylist() if row["split"] == "val"]
-    found: dict[str, list[HeldOut]] = {"seen": [], "unseen": []}
-    for row in rows:
-        text = row["instruction"] if config.caption_dropout < 1 else ""  # as in training: never seen, never asked
-        split = "seen" if row["holdout"] == "none" else "unseen"
-        other = other_exemplar(row, rows) or row["exemplar"]
-        found[split].append(HeldOut(row["id"], row["task"], Triple(row["exemplar"], row["query"], text), other))
-    _check_encoded(encoded, {pair for row in rows for pair in (row["exemplar"], row["query"])})
-    return [choose(all_, split, config.validation_analogies, plan.seed) for split, all_ in found.items() if all_]
-
-
-def _check_encoded(encoded: Encoded, pairs: set[str]) -> None:
-    missing = sorted(pairs - set(encoded.pairs))
-    if missing:
-        raise ValueError(
-            f"{len(missing)} pairs of data/analogies are not in data/encoded, first {missing[0]}; run the encode stage"
-        )
-
-
-def _make_run(plan: TrainPlan, name: Any, base: Base, encoded: Encoded) -> Run:
-    config = plan.config
-    variant = new_variant(
-        name, base.transformer, basis_config(config.basis, encoded.query_dim, encoded.query_mode), plan.seed
-    )
-    if config.gradient_checkpointing:
-        base.transformer.enable_gradient_checkpointing()
-    if config.compile:
-        base.transformer.compile_repeated_blocks()
-    pairs = load_train_pairs(Path(plan.analogies))
-    _check_encoded(encoded, {pair.pair for pair in pairs})
-    sampler = AnalogySampler(pairs, plan.seed, config.batch_size, config.caption_dropout, encoded.pool)
-    optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
-    ema = new_ema(config.ema, variant.parameters)
-    return Run(variant, encoded, sampler, optimizer, config, variant_folder(plan, name), ema)
-
-
 class _Hooks:
-    """Rank 0's voice: progress, curves, sheets, and the weights at the end."""
+    """Rank 0's voice: progress, curves, sheets, and the weights at the end.
+
+    Other ranks only help with what runs the model, where each has a share of the base.
+    """
 
     def __init__(self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet]) -> None:
         from mlflow import MlflowClient
@@ -133,14 +96,17 @@ class _Hooks:
         self.run, self.base, self.held_out, self.tracking = run, base, held_out, plan.tracking
         bounds = bounds_of(plan.config, run.variant.name)
         self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name, bounds)
+        self.first = reduce.world()[0] == 0
         self.progress = Progress(told_folder(plan) / PROGRESS, run.variant.name, run.config.steps)
 
     def stepped(self, step: int, result: StepResult) -> None:
         self.progress.stepped(step, result)
 
     def measured(self, history: History) -> None:
-        self.progress.measured(history)
-        self._sheet(history.step)
+        if self.first:
+            self.progress.measured(history)
+        if self.first or self.run.config.shard_base:
+            self._sheet(history.step)
 
     def saved(self, history: History) -> None:
         send_or_warn(self.log, history, self.run.folder / "sheets", self.tracking)
@@ -151,8 +117,11 @@ class _Hooks:
         folder.mkdir(parents=True, exist_ok=True)
         told = {"ema": str(self.run.ema.decay)} if self.run.ema else {}
         with self.run.averaged():
-            self.run.variant.save(folder, {"steps": str(step), **told})
+            if self.first:
+                self.run.variant.save(folder, {"steps": str(step), **told})
             self._sheet(step)
+            if not self.first:
+                return
             found = basis_health(self.run, all_of(self.held_out))
         if found is not None:
             write_health(found, self.run.folder / "health")
@@ -160,28 +129,8 @@ class _Hooks:
     def _sheet(self, step: int) -> None:
         path = self.run.folder / "sheets" / f"step-{step:08d}.png"
         rows = [analogy for chosen in self.held_out for analogy in chosen.analogies[: self.run.config.sheet_rows // 2]]
-        if path.is_file() or not rows:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.tmp")
-        sample_sheet(self.run, self.base, rows).save(partial, format="PNG")
-        partial.replace(path)
-
-
-def _load(plan: TrainPlan) -> Base:
-    """A fresh base for each variant: what the last one put into its transformer is gone with it."""
-    # without the text encoders: prompts are encoded already
-    dtype = torch.bfloat16 if plan.config.precision == "bfloat16" else torch.float32
-    return load_base(plan.base, dtype, _device(plan.config), text=False)
-
-
-def _device(config: Train) -> torch.device:
-    if not config.gpus_per_worker:
-        return torch.device("cpu")
-    from ray.train.torch import get_device
-
-    device: torch.device = get_device()
-    return device
+        if rows:
+            write_sheet(self.run, self.base, rows, path)
 
 
 def _prepare_torch(config: Train) -> None:

@@ -2,13 +2,15 @@
 
 import argparse
 import subprocess
+from functools import reduce
 from pathlib import Path
 from typing import Final
 
 import yaml
 
 from lorweb.config import parse_params
-from lorweb.profiles import merge
+from lorweb.config_errors import unknown_name
+from lorweb.profiles import merge, profile_layers
 from pipelines._stage import write_text
 
 PARAMS, PROFILES = Path("params.yaml"), Path("profiles")
@@ -33,15 +35,19 @@ def committed_default(revision: str) -> str:
 
 
 def parameters(name: str, default: str) -> str:
-    """The text of params.yaml under a profile. Raises ValueError: no such profile, or values that do not fit."""
+    """The text of params.yaml under a profile.
+
+    Raises:
+        FileNotFoundError, ValueError: see `profile_layers`; or values that do not fit.
+    """
     if name == DEFAULT:
         parse_params(yaml.safe_load(default), f"the committed {PARAMS}")
         return default
+    known = [DEFAULT, *sorted(path.stem for path in PROFILES.glob("*.yaml"))]
+    if name not in known:
+        raise ValueError(unknown_name("profile", name, known))
     path = PROFILES / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted([DEFAULT, *(p.stem for p in PROFILES.glob("*.yaml"))]))
-        raise ValueError(f"no profile '{name}'; there are {known}")
-    merged = merge(yaml.safe_load(default), yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    merged = reduce(merge, profile_layers(PROFILES, name), yaml.safe_load(default))
     parse_params(merged, str(path))
     body = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True, width=120)
     note = f"# Written from {path} over the committed default; `make profile P={DEFAULT}` brings that back.\n"
@@ -56,7 +62,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         write_text(PARAMS, parameters(given.name, committed_default(given.base)))
-    except ValueError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f"profile: {error}") from error
     print(f"params.yaml now holds the profile '{given.name}'")
 

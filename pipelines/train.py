@@ -20,7 +20,7 @@ from lorweb.kontext.files import base_revision
 from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
 from lorweb.serving.tracking import check_reachable, tracking_uri
-from lorweb.training.packages import require_package
+from lorweb.training.packages import require_base_package, require_package
 from pipelines._mlflow_run import StageFacts, StageRun, flatten, mlflow_run
 from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage
 from pipelines._train_driver import fit
@@ -36,9 +36,12 @@ CANDIDATE, BASELINES = Path("models/candidate"), Path("models/baselines")
 # other values of these.
 RESOURCES: Final = (
     "workers",
+    "sharding",
+    "shard_base",
     "gpus_per_worker",
     "accumulate",
     "gradient_checkpointing",
+    "offload_activations",
     "compile",
     "checkpoint_every",
     "keep_checkpoints",
@@ -55,9 +58,10 @@ def make_plan(params: Params) -> TrainPlan:
     Raises:
         FileNotFoundError: the encode stage has not run, or there is no such base.
         StageFailed: the data were encoded with another base.
-        ValueError: the optimiser's package is missing.
+        ValueError: the package of the optimiser or of the quantised base is missing.
     """
     require_package(params.train.optimizer.name)
+    require_base_package(params.train.base_weights)
     revision = base_revision(resolve(params.encode.base))
     encoded_with = read_manifest(ENCODED)["params"]["base_revision"]
     if encoded_with != revision:

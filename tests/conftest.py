@@ -27,6 +27,13 @@ settings.register_profile("project", deadline=None)  # a busy machine is no fail
 settings.load_profile("project")
 
 
+def pytest_configure() -> None:
+    if os.environ.get("LORWEB_RECORD_OPTIONS"):  # make options
+        from tests.options_record import record_workers
+
+        record_workers()
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """A local Ray with four logical CPUs; yields the address that other processes attach to (RAY_ADDRESS)."""

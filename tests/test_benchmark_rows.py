@@ -24,6 +24,18 @@ def test_a_row_by_hand():
     assert row["low"] == 1.0 and row["high"] == 3.0
 
 
+def test_a_row_without_a_target_judges_nothing():
+    measure, table = module("_measure"), module("_table")
+    x = torch.randn(8, 8)
+    contestants = {name: measure.Contestant(lambda: x @ x) for name in ("big / small", "rival")}
+    (row,) = measure.race(contestants, measure.Rounds(1, 1, 0.0), [measure.Claim("what", "big / small", "rival", None)])
+    assert row["target"] is None and row["met"] is None and "profile" not in row
+    assert table.contestant(row) == "big / small"
+    head, _, line = table.times([row], ours=True)
+    assert line.startswith("| what | big / small | rival | ")
+    assert line.count("|") == head.count("|")
+
+
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0.01, 10)), min_size=1, max_size=12), st.floats(0.1, 10))
 def test_the_interval_holds_the_ratio_and_units_do_not_matter(times, unit):

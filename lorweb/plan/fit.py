@@ -9,7 +9,7 @@ from lorweb.plan.devices import Device
 from lorweb.plan.flops import step_time
 from lorweb.plan.memory import memory
 from lorweb.plan.model import Model
-from lorweb.plan.setting import Setting, Tokens, known_keys
+from lorweb.plan.setting import Setting, Tokens
 
 RESERVE: Final = 1.5e9
 """Bytes that CUDA's context, its libraries' workspaces and the allocator's gaps take."""
@@ -79,7 +79,6 @@ def _first(question: Question, tried: list[Any], size: float, peaks: dict[Settin
 
 
 def _candidates(setting: Setting) -> Iterator[Setting]:
-    known = known_keys()
     switches: dict[str, list[Any]] = {
         "optimizer": _both(setting.optimizer, "adamw_8bit" if setting.optimizer.startswith("adamw") else None),
         "precision": _both(setting.precision, "bfloat16" if setting.cuda else None),
@@ -90,8 +89,6 @@ def _candidates(setting: Setting) -> Iterator[Setting]:
         "sharding": _both(setting.sharding, None if setting.optimizer == "prodigy" else "zero2"),
         "shard_base": _both(setting.shard_base, True),
     }
-    for name in set(switches) - known:
-        switches[name] = [getattr(setting, name)]
     for values in product(*switches.values()):
         candidate = replace(setting, **dict(zip(switches, values, strict=True)))
         if _sensible(setting, candidate):

@@ -1,7 +1,7 @@
 """How a model is trained, as the numbers that memory and time depend on: read from the parameters in one place."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import torch
 
@@ -11,12 +11,6 @@ Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbyt
 BaseWeights = Literal["full", "int8", "nf4"]
 Sharding = Literal["none", "zero1", "zero2"]
 RMS_IN_FLOAT32: Final = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
-_LATER: Final = {  # key of `train`: its value where the parameters have no such key
-    "sharding": "none",
-    "shard_base": False,
-    "base_weights": "full",
-    "offload_activations": False,
-}
 
 
 @dataclass(frozen=True)
@@ -77,8 +71,7 @@ class Setting:
 
 
 def read_setting(train: Train) -> Setting:
-    """The one place that reads the `train` section for memory and time; `_LATER` stands in for keys it has not."""
-    later: dict[str, Any] = {name: getattr(train, name, value) for name, value in _LATER.items()}
+    """The one place that reads the `train` section for memory and time."""
     return Setting(
         cuda=train.gpus_per_worker > 0,
         precision=train.precision,
@@ -89,16 +82,11 @@ def read_setting(train: Train) -> Setting:
         gradient_checkpointing=train.gradient_checkpointing,
         ema=train.ema is not None,
         async_checkpoints=train.async_checkpoints,
-        sharding=later["sharding"],
-        shard_base=later["shard_base"],
-        base_weights=later["base_weights"],
-        offload_activations=later["offload_activations"],
+        sharding=train.sharding,
+        shard_base=train.shard_base,
+        base_weights=train.base_weights,
+        offload_activations=train.offload_activations,
     )
-
-
-def known_keys() -> frozenset[str]:
-    """The keys above that this version's `train` section has, so that they may be proposed."""
-    return frozenset(Setting.__dataclass_fields__) & (frozenset(Train.model_fields) | {"optimizer"})
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from lorweb.training import reduce, state
+from lorweb.training.pieces import merged
 from lorweb.training.step import Run
 from lorweb.training.stopping import published_step
-from lorweb.training.tensors import pack, unpack
+from lorweb.training.tensors import moments, pack, unpack
 from lorweb.training.validation import ValidationSet
 from lorweb.training.writer import Retention, Writer, unshared
 
@@ -61,17 +63,22 @@ class Course:
             raise Told
 
     def save(self, history: "History") -> None:
-        """Have a checkpoint written; for rank 0.
+        """Have rank 0 write a checkpoint; all ranks call it together, as each may keep a share of the state.
 
         Raises:
             OSError: see `Writer.save`.
         """
-        config = self.run.config
-        best = history.best(config.keep_best) if config.keep_best else None
-        self.writer.save(self._snapshot(history), Retention(config.keep_checkpoints, best))
+        config, run = self.run.config, self.run
+        first = reduce.world()[0] == 0
+        gathered = None
+        if not run.shards.whole:
+            gathered = merged(reduce.to_first(moments(run.shards.mine, run.optimizer), run.device), run.shards.pieces)
+        if first:
+            best = history.best(config.keep_best) if config.keep_best else None
+            self.writer.save(self._snapshot(history, gathered), Retention(config.keep_checkpoints, best))
 
-    def _snapshot(self, history: "History") -> state.Snapshot:
-        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema)
+    def _snapshot(self, history: "History", gathered: Mapping[str, Tensor] | None) -> state.Snapshot:
+        tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema, gathered)
         if self.run.config.async_checkpoints:
             unshared(tensors)
         curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}
@@ -107,5 +114,5 @@ def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
             f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
             f"train.publish to last, or delete {keeper.folder} to train again"
         ) from error
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return step

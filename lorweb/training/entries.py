@@ -6,6 +6,11 @@ from pydantic import Field, model_validator
 
 from lorweb.sections import Positive, Section, Share
 
+Sharding = Literal["none", "zero1", "zero2"]
+"""What of the state of training each worker keeps a share of: nothing; moments; moments and gradients."""
+BaseWeights = Literal["full", "int8", "nf4"]
+"""What the weights of the frozen blocks are kept in while training."""
+
 
 class InternalQuery(Section):
     """Queries from the layers' own input in the place of the encoder's (lorweb.basis.internal)."""

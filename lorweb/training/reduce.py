@@ -4,12 +4,13 @@ Plain all-reduces in place of a DDP wrapper: the trainable parameters are a few 
 forward runs through `velocity()`, and a fixed order of sums keeps runs repeatable.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from safetensors.torch import load, save
+from torch import Tensor, nn
 
 _BUCKET = 1 << 24  # elements, 64 MiB of float32: bounds the extra memory at paper scale
 
@@ -65,6 +66,47 @@ def from_first(value: int, device: torch.device) -> int:
     told = torch.tensor(value, device=device)
     dist.broadcast(told, src=0)
     return int(told)
+
+
+def to_first(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The CPU tensors of all workers in one dict on rank 0, whose own come first; {} on the others.
+
+    All workers call it together. The tensors travel as safetensors, over `device`, some 64 MiB at a time. No two
+    workers give the same name.
+    """
+    rank, workers = world()
+    if rank:
+        for portion in chain(_portions(tensors), [None]):
+            data = torch.frombuffer(bytearray(save(portion) if portion else b"\0"), dtype=torch.uint8).to(device)
+            dist.send(torch.tensor([len(data)], device=device), dst=0)
+            dist.send(data, dst=0)
+        return {}
+    found = dict(tensors)
+    for source in range(1, workers):
+        while received := _receive(source, device):
+            assert not received.keys() & found.keys(), "two workers keep the same state"
+            found |= received
+    return found
+
+
+def _portions(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    portion: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        portion[name] = tensor
+        if sum(part.nbytes for part in portion.values()) >= 4 * _BUCKET:
+            yield portion
+            portion = {}
+    if portion:
+        yield portion
+
+
+def _receive(source: int, device: torch.device) -> dict[str, Tensor]:
+    """The next portion; {} after the last."""
+    size = torch.zeros(1, dtype=torch.int64, device=device)
+    dist.recv(size, src=source)
+    data = torch.empty(int(size), dtype=torch.uint8, device=device)
+    dist.recv(data, src=source)
+    return load(data.cpu().numpy().tobytes()) if len(data) > 1 else {}
 
 
 def any_(told: bool, device: torch.device) -> bool:

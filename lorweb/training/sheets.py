@@ -3,6 +3,8 @@
 All images are decoded from latents, so that b' stands beside what the codec could show at best.
 """
 
+import os
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw
 from lorweb.kontext.codec import decode_quadrants
 from lorweb.kontext.denoise import Sampling, denoise_grids
 from lorweb.kontext.load import Base
+from lorweb.training import reduce
 from lorweb.training.sampler import stable_seed
 from lorweb.training.step import Run
 from lorweb.training.validation import HeldOut
@@ -36,6 +39,24 @@ def sample_sheet(run: Run, base: Base, analogies: list[HeldOut]) -> Image.Image:
     a, a2, b, truth = decode_quadrants(base, batch.x0_BCHW, [(0, 0), (0, 1), (1, 0), (1, 1)], how)
     (b2,) = decode_quadrants(base, made_BCHW.float(), [(1, 1)], how)
     return _assemble([a, a2, b, b2, truth])
+
+
+def write_sheet(run: Run, base: Base, analogies: list[HeldOut], path: Path) -> None:
+    """Rank 0 writes a sheet, in one rename, unless it is there already.
+
+    With `shard_base` all ranks call this, as the model needs all of them; else rank 0 alone.
+    """
+    there = path.is_file()
+    if run.config.shard_base:  # one answer for all: rank 0 may just be writing it
+        there = bool(reduce.from_first(there, run.device))
+    if there:
+        return
+    sheet = sample_sheet(run, base, analogies)
+    if reduce.world()[0] == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.tmp")
+        sheet.save(partial, format="PNG")
+        partial.replace(path)
 
 
 def _assemble(columns: list[list[Image.Image]]) -> Image.Image:

@@ -9,10 +9,11 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lorweb.config import Train
 from lorweb.kontext import flow
@@ -22,8 +23,10 @@ from lorweb.kontext.tokens import pack, positions, unpack
 from lorweb.training import reduce
 from lorweb.training.dataset import Batch, Encoded, Triple
 from lorweb.training.ema import Ema
+from lorweb.training.offload import offloading
 from lorweb.training.optimizer import schedule_factor, update
 from lorweb.training.sampler import AnalogySampler, Drawn, slot_view
+from lorweb.training.sharding import Shards
 from lorweb.training.variants import Variant
 
 
@@ -42,6 +45,11 @@ class Run:
     config: Train
     folder: Path  # where offending ids are written
     ema: Ema | None = None
+    sharded: Shards | None = None  # who keeps what of the state; None: every worker all of it
+
+    @cached_property
+    def shards(self) -> Shards:
+        return self.sharded or Shards("none", self.variant.parameters)
 
     @property
     def device(self) -> torch.device:
@@ -73,7 +81,7 @@ class Noised:
     t_B: Tensor
 
 
-def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float) -> Tensor:
+def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float, offload: bool = False) -> Tensor:
     """v(z_t, t, y, c), [B, C, H, W]; call it inside `variant.conditioned(batch.query_BQ)`."""
     transformer = variant.transformer
     z_BLD = pack(flow.add_noise(batch.x0_BCHW, noised.x1_BCHW, noised.t_B)).to(transformer.dtype)
@@ -85,7 +93,7 @@ def predict(variant: Variant, batch: Batch, noised: Noised, guidance: float) -> 
         guidance_vector(transformer, guidance, z_BLD),
         positions(size, text.prompt_BTE.shape[1], z_BLD),
     )
-    with _autocast(z_BLD):
+    with _autocast(z_BLD), offloading(transformer if offload else None):
         v_BLD = velocity(transformer, z_BLD, noised.t_B.to(z_BLD), given)
     return unpack(v_BLD, size)
 
@@ -112,18 +120,18 @@ def take_step(run: Run, step: int) -> StepResult:
     rank, workers = reduce.world()
     config = run.config
     drawn = run.sampler.batch(step, rank, workers)
-    run.optimizer.zero_grad(set_to_none=True)
+    run.shards.clear_gradients()
     rows = _joined([_backward(run, step, part) for part in micro_batches(drawn, config.accumulate)])
     loss = float(reduce.sum_(rows.weighted_B.sum() / config.batch_size))
-    parameters = run.variant.parameters
-    reduce.sum_gradients(parameters.values())
-    router_norm, part_norms = _norm(list(run.variant.router.values())), _part_norms(run.variant)
-    norm = float(nn.utils.clip_grad_norm_(parameters.values(), config.optimizer.max_grad_norm))
+    run.shards.sum_gradients()
+    norm, router_norm, *part_norms = run.shards.norms(run.variant.parts)
+    run.shards.clip(config.optimizer.max_grad_norm, norm)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise NonFiniteError(_report(run, step, _Offence(loss, norm, rows)))
     rate = update(run.optimizer, config.optimizer, schedule_factor(step, config.steps, config.optimizer))
+    run.shards.spread()
     if run.ema:
-        run.ema.update(parameters, step)
+        run.ema.update(run.variant.parameters, step)
     return StepResult(loss, norm, router_norm, rate, *part_norms)
 
 
@@ -153,7 +161,7 @@ def _backward(run: Run, step: int, drawn: Sequence[Drawn]) -> _Rows:
         flow.draw_timesteps(config.timesteps, run.sampler.seed, step, slots).to(run.device),
     )
     with run.variant.conditioned(batch.query_BQ):
-        v_BCHW = predict(run.variant, batch, noised, config.guidance)
+        v_BCHW = predict(run.variant, batch, noised, config.guidance, config.offload_activations)
         losses_B = flow.sample_losses(v_BCHW, batch.x0_BCHW, noised.x1_BCHW)
         weighted_B = flow.weigh(config.weighting, noised.t_B) * losses_B
         # a share of the global mean, so that the sum over workers and micro-batches is the mean whatever their number
@@ -187,14 +195,3 @@ def _report(run: Run, step: int, offence: _Offence) -> str:
         f"Offending analogies: {bad or 'none on this worker by loss alone'}, all of them in {path}; "
         "look at these images, or lower optimizer.learning_rate and start again"
     )
-
-
-def _part_norms(variant: Variant) -> tuple[float, float, float]:
-    """Gradient norms of the LoRAs, the keys and the projections."""
-    keys, rest = ([p for n, p in variant.router.items() if (n == "router.keys") == own] for own in (True, False))
-    return _norm(list(variant.adapters.values())), _norm(keys), _norm(rest)
-
-
-def _norm(parameters: list[nn.Parameter]) -> float:
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    return float(nn.utils.get_total_norm(gradients)) if gradients else 0.0

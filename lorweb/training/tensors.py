@@ -16,23 +16,38 @@ import torch
 from torch import Tensor, nn
 
 from lorweb.training.ema import Ema
+from lorweb.training.pieces import Piece, whole_pieces
 
 _LEARNT: Final = ("d", "d_max", "d_numerator", "k")  # keys of a group that change from step to step, and are no rate
 _QUANTISED: Final = ("codes", "scale", "qmap", "signed")
 
 
 def pack(
-    parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ema: Ema | None = None
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    ema: Ema | None = None,
+    gathered: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Trained values, their average and the optimiser's state as one flat dict of CPU tensors, no memory shared."""
+    """Trained values, their average and the optimiser's state as one flat dict of CPU tensors.
+
+    No two of them share memory; with the parameters they may (of a model on the CPU: see `writer.unshared`).
+    `gathered`: the moments, where several workers keep them; None: the optimiser has all of them.
+    """
     tensors = {f"model/{name}": parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
     if ema is not None:
         tensors |= {f"ema/{name}": value.cpu().contiguous() for name, value in ema.values.items()}
-    for name, parameter in parameters.items():
-        for slot, value in optimizer.state.get(parameter, {}).items():
-            tensors |= {f"optimizer/{name}/{slot}{part}": tensor for part, tensor in _parts(value).items()}
+    tensors |= moments(whole_pieces(parameters), optimizer) if gathered is None else gathered
     for index, group in enumerate(optimizer.param_groups):
         tensors |= {f"group/{index}/{key}": _number(group[key]) for key in _LEARNT if key in group}
+    return _unshared(tensors)
+
+
+def moments(pieces: list[Piece], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser keeps of some pieces, by their names: see `lorweb.training.pieces.merged`."""
+    tensors: dict[str, Tensor] = {}
+    for piece in pieces:
+        for slot, value in optimizer.state.get(piece.values, {}).items():
+            tensors |= {f"optimizer/{piece.name}/{slot}{part}": tensor for part, tensor in _parts(value).items()}
     return _unshared(tensors)
 
 
@@ -41,27 +56,38 @@ def unpack(
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     ema: Ema | None = None,
+    pieces: list[Piece] | None = None,
 ) -> None:
     """The inverse of `pack`: fills parameters, average and optimiser in place.
+
+    `pieces`: what the optimiser updates, and takes the moments of; None: all parameters.
 
     Raises:
         ValueError: a tensor is missing, unknown, or of another shape.
     """
     _fill({name: parameter.data for name, parameter in parameters.items()}, _below("model", tensors))
     _fill(ema.values if ema else {}, _below("ema", tensors))
-    state: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
+    stored: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for key, value in _below("optimizer", tensors).items():
         name, last = key.rsplit("/", 1)
-        slot, _, part = last.partition(":")
-        state[name, slot][part] = value
-    _same_names({name for name, _ in state} - set(parameters), set())
-    counts_on_device = bool(optimizer.defaults.get("fused"))  # torch's own rule: all others count on the CPU
-    for (name, slot), parts in state.items():
-        device = parameters[name].device if slot != "step" or counts_on_device else torch.device("cpu")
-        optimizer.state[parameters[name]][slot] = _whole(parts, device)
+        stored[name][last] = value
+    _same_names(set(stored) - set(parameters), set())
+    for piece in whole_pieces(parameters) if pieces is None else pieces:
+        _fill_state(optimizer, piece, stored[piece.of])
     for key, value in _below("group", tensors).items():
         index, entry = key.split("/")
         optimizer.param_groups[int(index)][entry] = value.item()
+
+
+def _fill_state(optimizer: torch.optim.Optimizer, piece: Piece, stored: Mapping[str, Tensor]) -> None:
+    counts_on_device = bool(optimizer.defaults.get("fused"))  # torch's own rule: all others count on the CPU
+    slots: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    for last, value in stored.items():
+        slot, _, part = last.partition(":")
+        slots[slot][part] = piece.taken(last, value)
+    for slot, parts in slots.items():
+        device = piece.values.device if slot != "step" or counts_on_device else torch.device("cpu")
+        optimizer.state[piece.values][slot] = _whole(parts, device)
 
 
 def _below(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

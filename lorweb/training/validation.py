@@ -87,9 +87,12 @@ def validate(run: Run, chosen: ValidationSet) -> float:
     rank, workers = reduce.world()
     losses = torch.zeros(count, dtype=torch.float64)
     mine = list(range(rank, count, workers))
-    for start in range(0, len(mine), run.config.forward_rows):
+    for start in range(0, -(-count // workers), run.config.forward_rows):
         rows = mine[start : start + run.config.forward_rows]
-        losses[rows] = _losses(run, chosen, rows).double().cpu()
+        if rows:
+            losses[rows] = _losses(run, chosen, rows).double().cpu()
+        elif run.config.shard_base:  # a worker that stayed away would leave the others without its share of the weights
+            _losses(run, chosen, [0])
     return float(reduce.sum_(losses.to(run.device)).mean())
 
 

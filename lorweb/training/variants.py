@@ -40,6 +40,12 @@ class Variant:
         return dict(sorted({**self.adapters, **self.router}.items()))
 
     @property
+    def parts(self) -> tuple[list[str], ...]:
+        """Names of all that is trained, of the router, of the LoRAs, of the keys, and of the projections."""
+        keys, rest = ([name for name in self.router if (name == "router.keys") == own] for own in (True, False))
+        return list(self.parameters), list(self.router), list(self.adapters), keys, rest
+
+    @property
     def size(self) -> int:
         """Number of trained values."""
         return sum(parameter.numel() for parameter in self.parameters.values())

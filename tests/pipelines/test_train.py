@@ -99,10 +99,12 @@ def test_sheets_weights_parameters_and_lineage_are_in_the_run(project, trained):
     paths = [
         f.path
         for name in plan.variants
-        for part in ("sheets", "weights", "health")
+        for part in ("weights", "health")
         for f in run.client.list_artifacts(run.run_id, f"{name}/{part}")
     ]
-    assert "lorweb/sheets/step-00000010.png" in paths and "single_lora/sheets/step-00000005.png" in paths
+    shown = [Path(f.path).name.split("+") for f in run.client.list_artifacts(run.run_id, "images")]
+    pictures = sorted((key, int(step)) for key, _, step, *_ in shown)
+    assert pictures == sorted(2 * [(f"{name}~sheet", step) for name in plan.variants for step in (5, 10)])
     assert {f"lorweb/health/health.{kind}" for kind in ("json", "png")} == {p for p in paths if "/health/" in p}
     assert "lorweb/weights/basis.safetensors" in paths and "single_lora/weights/adapter.safetensors" in paths
     data = run.client.get_run(run.run_id).data

@@ -53,8 +53,10 @@ def server(folder: Path, port: int):
         process.wait()
 
 
-def sheets_of(run) -> list[str]:
-    return [Path(found.path).name for found in run.client.list_artifacts(run.run_id, "lorweb/sheets")]
+def sheets_of(run) -> list[tuple[str, int]]:
+    """(kind of picture, step) of all images of the run, as its page shows them."""
+    names = [Path(found.path).name for found in run.client.list_artifacts(run.run_id, "images")]
+    return sorted((name.split("+")[0], int(name.split("+")[2])) for name in names if name.endswith(".png"))
 
 
 @pytest.mark.slow
@@ -71,9 +73,7 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
         with pytest.raises(Stopped):
             train_one(plan, "lorweb", lambda: next(asks) >= 4 + 5 + 4 + 2)
         assert len(run.client.get_metric_history(run.run_id, "lorweb/loss")) == 7
-        assert [f.path for f in run.client.list_artifacts(run.run_id, "lorweb/sheets")] == [
-            "lorweb/sheets/step-00000005.png"
-        ]
+        assert sheets_of(run) == [("lorweb~sheet", 5)]
 
     with ExitStack() as back:
         with tracked(plan, facts) as run:
@@ -89,7 +89,7 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
             deliver(run, plan, histories, [CANDIDATE, BASELINES])
         logged = run.client.get_metric_history(run.run_id, "lorweb/loss")
         assert sorted((m.step, m.value) for m in logged) == list(enumerate(histories["lorweb"].curves["loss"], 1))
-        assert sheets_of(run) == ["step-00000005.png", "step-00000010.png"]
+        assert sheets_of(run) == [("lorweb~sheet", 5), ("lorweb~sheet", 10)]
         (only,) = run.client.search_runs([run.client.get_experiment_by_name("lorweb").experiment_id])
         assert only.info.run_id == plan.run_id and only.info.status == "FINISHED"
 

@@ -17,7 +17,7 @@ from tests.kontext_tiny import save_tiny_kontext
 from tests.training.made import SECTION, write_data
 
 PATIENCE = 500  # s; an idle machine needs 30
-LONG = {"steps": 40, "checkpoint_every": 10, "validate_every": 20, "caption_dropout": 0.5}
+LONG = {"steps": 80, "batch_size": 12, "checkpoint_every": 10, "validate_every": 40, "caption_dropout": 0.5}  # some 2 s
 ROOT = Path(__file__).parent.parent.parent
 
 

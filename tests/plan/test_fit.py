@@ -70,11 +70,9 @@ def test_what_is_proposed_is_a_section_that_the_parameters_take(question) -> Non
         assert read_setting(taken) == candidate
 
 
-def test_the_paper_fits_80_gb_and_quantised_24(monkeypatch) -> None:
-    """The switches that come with other keys of the section are tried as soon as it has them."""
+def test_the_paper_fits_80_gb_and_quantised_24() -> None:
     params = load_profile(ROOT, "paper")
     params = params.model_copy(update={"train": params.train.model_copy(update={"accumulate": 1})})
-    monkeypatch.setattr(module, "known_keys", lambda: frozenset(Setting.__dataclass_fields__))
     plan = make_plan(params.encode.base, params, Given("h100", 0.4, None, None))
     sizes = {round(fit.size / 1e9): fit for fit in plan.fits}
     assert all(fit.setting and fit.peak + RESERVE <= fit.size for fit in plan.fits)
@@ -82,8 +80,7 @@ def test_the_paper_fits_80_gb_and_quantised_24(monkeypatch) -> None:
     assert sizes[80].relative_time <= sizes[48].relative_time <= sizes[24].relative_time < 2
 
 
-def test_more_workers_only_where_nothing_else_fits(question, monkeypatch) -> None:
-    monkeypatch.setattr(module, "known_keys", lambda: frozenset(Setting.__dataclass_fields__))
+def test_more_workers_only_where_nothing_else_fits(question) -> None:
     setting = replace(read_setting(CONFIG), base_weights="nf4", optimizer="adamw_8bit", gradient_checkpointing=True)
     alone = [peak(question, c) for c in module._candidates(setting) if c.workers == 1]
     together = [peak(question, c) for c in module._candidates(setting) if c.workers > 1]

@@ -22,8 +22,10 @@ from lorweb.records import ANALOGY, ENCODED_IMAGE, ENCODED_PAIR, ENCODED_TEXT, T
 from lorweb.training.baseline import new_variant
 from lorweb.training.dataset import Encoded, Triple, load_train_pairs
 from lorweb.training.ema import new_ema
+from lorweb.training.frozen import quantise, share_out
 from lorweb.training.optimizer import build_optimizer
 from lorweb.training.sampler import AnalogySampler, other_exemplar
+from lorweb.training.sharding import Shards
 from lorweb.training.step import Run
 from lorweb.training.stored import view_key
 from lorweb.training.validation import HeldOut, ValidationSet
@@ -46,9 +48,13 @@ timesteps: uniform
 weighting: bell
 workers: 1
 gpus_per_worker: 0
+sharding: none
+shard_base: false
+base_weights: full
 precision: float32
 accumulate: 1
 gradient_checkpointing: false
+offload_activations: false
 compile: false
 ema: null
 checkpoint_every: 5
@@ -147,10 +153,16 @@ def make_run(folders: Folders, config: Train, name: str = "lorweb", work: Path |
     transformer = tiny_transformer(seed=0)
     basis = basis_config(config.basis, encoded.query_dim, encoded.query_mode)
     variant = new_variant(name, transformer, basis, seed=0)
+    quantise(transformer, config.base_weights, torch.device("cpu"))
+    if config.shard_base:
+        share_out(transformer, torch.device("cpu"))
+    if config.gradient_checkpointing:
+        transformer.enable_gradient_checkpointing()
     sampler = AnalogySampler(load_train_pairs(folders.analogies), 0, config.batch_size, config.caption_dropout)
-    optimizer = build_optimizer(variant.adapters.values(), variant.router.values(), config.optimizer)
+    shards = Shards(config.sharding, variant.parameters)
+    optimizer = build_optimizer(shards.own(variant.adapters), shards.own(variant.router), config.optimizer)
     ema = new_ema(config.ema, variant.parameters)
-    return Run(variant, encoded, sampler, optimizer, config, work or folders.encoded.parent, ema)
+    return Run(variant, encoded, sampler, optimizer, config, work or folders.encoded.parent, ema, shards)
 
 
 def held_out(folders: Folders) -> list[ValidationSet]:

@@ -21,7 +21,7 @@ def run_cases(optimizer: str) -> None:
     environment = os.environ | {"PYTHONPATH": path, "LORWEB_TEST_OPTIMIZER": optimizer}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CASES)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.slow
