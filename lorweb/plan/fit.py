@@ -107,11 +107,15 @@ def _accumulated(setting: Setting) -> Iterator[Setting]:
 
 def _sensible(before: Setting, after: Setting) -> bool:
     """What the parameters refuse, and what does nothing, is not tried."""
-    if after.shard_base and after.base_weights != "full":
+    if after.shard_base and (after.base_weights != "full" or _gathers_into_host(after)):
         return False
     if after.workers == 1 and after != before and (after.sharding, after.shard_base) != ("none", False):
         return False
     return after.accumulate * after.workers <= after.batch_size
+
+
+def _gathers_into_host(setting: Setting) -> bool:
+    return setting.offload_activations and not setting.gradient_checkpointing
 
 
 def _both(own: Any, *others: Any) -> list[Any]:
