@@ -31,6 +31,7 @@ from lorweb.kontext.metadata import read_metadata
 FOLDER = Path(__file__).parent
 VARIANTS = ("lorweb", "single_lora", "single_lora_equal", "basis_constant")
 BOOTSTRAP = 2000
+HIDDEN = ("project", "settings", "into", "marks")  # options that do not decide what is measured, but where
 
 
 def read_settings(path: Path, only: Sequence[str]) -> list[Setting]:
@@ -149,17 +150,17 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--published", action="store_true", help="do not train what models/ holds")
     made.add_argument("--json", type=Path, help="write the results there")
     made.add_argument("--into", type=Path, help="a Markdown file with the marks, for the tables")
+    made.add_argument("--marks", default="study", help="their name: <!-- NAME -->, <!-- /NAME -->")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = options().parse_args(argv)
     rows = study(read_settings(given.settings, given.only), given)
-    shown = argparse.Namespace(**{k: v for k, v in vars(given).items() if k not in ("project", "settings", "into")})
+    shown = argparse.Namespace(**{k: v for k, v in vars(given).items() if k not in HIDDEN})
     told = {"split": given.split, "machine": _report.machine(), "command": _report.command(shown)}
-    name = {"test": "study", "val": "study_search"}[given.split]
     rows = json.loads(json.dumps([{**row, **told} for row in rows]))
-    publish(rows, markdown(rows), given, (f"<!-- {name} -->", f"<!-- /{name} -->"))
+    publish(rows, markdown(rows), given, (f"<!-- {given.marks} -->", f"<!-- /{given.marks} -->"))
 
 
 if __name__ == "__main__":

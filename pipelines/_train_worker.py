@@ -142,3 +142,5 @@ def _prepare_torch(config: Train) -> None:
     if config.gpus_per_worker:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+        # flash attention instead: on an H100 with torch 2.11 the backward pass of cuDNN's failed ("mha_graph.execute")
+        torch.backends.cuda.enable_cudnn_sdp(False)
