@@ -38,7 +38,7 @@ def found(tmp_path_factory):
     return {1: [alone], 2: pair, 4: launch(four, 4, root), "root": root}
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # the first test waits for all processes
 
 
 @pytest.mark.parametrize("workers", [2, 4])
