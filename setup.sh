@@ -37,7 +37,11 @@ elif [ "$CPU" = 1 ]; then
 else
   install
 fi
-# The tests on int8 weights find torchao beside the environment, not in it: diffusers and PEFT import it wherever it is
-# installed, and its greeting would then stand above every command.
-"$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --target "$VENV/quant" --no-deps "${pins[@]}" 'torchao>=0.16'
+# The tests on 8 and 4 bits find their packages beside the environment, not in it: diffusers and PEFT import them wherever
+# they are installed, and their greetings would then stand above every command. Not every platform has bitsandbytes.
+beside() {
+  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --target "$VENV/quant" --no-deps "${pins[@]}" "$@"
+}
+beside 'torchao>=0.16'
+beside 'bitsandbytes>=0.50' || echo "setup: no bitsandbytes here; the tests of nf4 and of its 8-bit AdamW will be skipped" >&2
 touch "$VENV/.ready"

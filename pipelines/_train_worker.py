@@ -15,6 +15,7 @@ from lorweb.training.course import never, restore_published
 from lorweb.training.dataset import Encoded
 from lorweb.training.frozen import load_frozen
 from lorweb.training.health import basis_health, bounds_of
+from lorweb.training.kernels import use_repeatable_kernels
 from lorweb.training.loop import History, Keeper, Stopped, train
 from lorweb.training.sheets import write_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
@@ -140,7 +141,4 @@ def _prepare_torch(config: Train) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     torch.set_num_threads(max(1, cores // get_context().get_local_world_size()))
     if config.gpus_per_worker:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # flash attention instead: on an H100 with torch 2.11 the backward pass of cuDNN's failed ("mha_graph.execute")
-        torch.backends.cuda.enable_cudnn_sdp(False)
+        use_repeatable_kernels()

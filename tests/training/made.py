@@ -145,17 +145,20 @@ def _text(instruction: str) -> dict[str, Any]:
     return {"instruction": instruction, "tensors": save(tensors)}
 
 
-def make_run(folders: Folders, config: Train, name: str = "lorweb", work: Path | None = None) -> Run:
+def make_run(
+    folders: Folders, config: Train, name: str = "lorweb", work: Path | None = None, device: str = "cpu"
+) -> Run:
     """A run on a tiny random transformer; equal arguments give equal runs."""
     from tests.kontext_tiny import tiny_transformer
 
     encoded = Encoded.load(folders.encoded)
-    transformer = tiny_transformer(seed=0)
+    transformer = tiny_transformer(seed=0).to(torch.bfloat16 if config.precision == "bfloat16" else torch.float32)
     basis = basis_config(config.basis, encoded.query_dim, encoded.query_mode)
     variant = new_variant(name, transformer, basis, seed=0)
-    quantise(transformer, config.base_weights, torch.device("cpu"))
+    quantise(transformer, config.base_weights, torch.device(device))
     if config.shard_base:
-        share_out(transformer, torch.device("cpu"))
+        share_out(transformer, torch.device(device))
+    transformer.to(device)
     if config.gradient_checkpointing:
         transformer.enable_gradient_checkpointing()
     sampler = AnalogySampler(load_train_pairs(folders.analogies), 0, config.batch_size, config.caption_dropout)

@@ -14,12 +14,8 @@ def folders(tmp_path_factory):
 
 
 def run_in(folders, dtype, device="cpu"):
-    run = make_run(folders, train_section(precision="bfloat16" if dtype == torch.bfloat16 else "float32"))
-    for parameter in run.variant.transformer.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
-    run.variant.transformer.to(device)
-    return run
+    precision = "bfloat16" if dtype == torch.bfloat16 else "float32"
+    return make_run(folders, train_section(precision=precision), device=device)
 
 
 def all_float32(run):
