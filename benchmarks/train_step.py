@@ -25,6 +25,7 @@ from _training import Scene, Shape, contestant, make_run, quiet, wide
 from _uncached import tiny
 from _workers import Group, crew
 
+from lorweb.training.kernels import use_repeatable_kernels
 from lorweb.training.step import Run
 
 MARKS = ("<!-- train_step -->", "<!-- /train_step -->")
@@ -170,7 +171,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options_ = parser(__doc__, __file__)
-    options_.add_argument("--device", default="cpu", help="cpu or cuda (where nothing of this was ever run)")
+    options_.add_argument("--device", default="cpu", help="cpu or cuda")
     options_.add_argument("--precision", choices=["float32", "bfloat16"], help="of the frozen base; default: by device")
     options_.add_argument("--rounds", type=int, help="of every race (default: by its length)")
     options_.add_argument("--only", nargs="+", choices=CASES, help="default: all")
@@ -179,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     start(given)
     quiet()
     device = torch.device(given.device)
+    if device.type == "cuda":
+        use_repeatable_kernels()  # as the worker of the train stage
     given.precision = given.precision or ("bfloat16" if device.type == "cuda" else "float32")
     setting = Setting(device, given.precision, given.rounds, given.quick)
     cases: dict[str, Callable[[Setting], list[Row]]] = {

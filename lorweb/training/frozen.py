@@ -105,7 +105,8 @@ def _nf4_block(linear: nn.Module) -> int:
 def _to_int8(linear: nn.Module) -> None:
     from torchao.quantization import Int8WeightOnlyConfig, quantize_
 
-    quantize_(linear, Int8WeightOnlyConfig(version=2))
+    # its other default would make float32 products of the whole process TF32
+    quantize_(linear, Int8WeightOnlyConfig(version=2, set_inductor_config=False))
 
 
 def _nf4(linear: nn.Linear, device: torch.device) -> nn.Module:

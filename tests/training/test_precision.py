@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lorweb.training.dataset import Triple
+from lorweb.training.kernels import use_repeatable_kernels
 from lorweb.training.step import Noised, predict, take_step
 from tests.training.made import make_run, train_section, write_data
 
@@ -55,6 +56,7 @@ def test_autocast_products_of_the_adapters_are_close_and_their_gradients_float32
 
 @pytest.mark.gpu
 def test_on_cuda_the_adapters_multiply_in_bfloat16(folders):
+    use_repeatable_kernels()
     half, full = run_in(folders, torch.bfloat16, "cuda"), run_in(folders, torch.float32, "cuda")
     seen = []
     layer = next(module for module in half.variant.transformer.modules() if hasattr(module, "e_BK"))
