@@ -1,7 +1,10 @@
 """The study trains, draws and measures what it says, once, and its intervals are over seeds and tasks."""
 
 import json
+import re
+import shlex
 import shutil
+import textwrap
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +124,17 @@ def test_the_committed_page_shows_the_committed_results():
     for path in found:
         text = module("study").markdown(json.loads(path.read_text(encoding="utf-8")))
         assert text in (FOLDER / "README.md").read_text(encoding="utf-8"), path
+
+
+def test_the_guide_shows_settings_and_a_command_that_are_understood():
+    text = (FOLDER.parent / "docs" / "training_study.md").read_text(encoding="utf-8")
+    blocks = [textwrap.dedent(found) for found in re.findall(r"(?:^    .+\n)+", text, re.M)]
+    (command,) = [block for block in blocks if block.startswith("python")]
+    given = module("study").options().parse_args(shlex.split(command)[2:])
+    assert len(module("study").read_settings(given.settings, given.only)) == 2
+    (shown,) = [block for block in blocks if not block.startswith("python")]
+    made = [module("_study_train").Setting.parse(name, value) for name, value in yaml.safe_load(shown).items()]
+    assert [setting.tasks for setting in made] == [1.0, 1.0, 0.5]
 
 
 def test_every_setting_of_the_file_fits_the_projects_parameters(encoded, tmp_path):
