@@ -157,7 +157,8 @@ def test_the_readme_shows_the_results_as_they_were_measured():
     assert module("filter_quality").markdown(quality) in README.read_text(encoding="utf-8")
     stages = json.loads((FOLDER / "results" / "stages" / "stages.json").read_text(encoding="utf-8"))
     assert module("stages").markdown(stages) in README.read_text(encoding="utf-8")
-    training = json.loads((FOLDER / "results" / "training" / "train_step.json").read_text(encoding="utf-8"))
-    assert module("train_step").markdown(training) in README.read_text(encoding="utf-8")
+    for name in ("train_step", "cuda"):
+        training = json.loads((FOLDER / "results" / "training" / f"{name}.json").read_text(encoding="utf-8"))
+        assert module("train_step").markdown(training) in README.read_text(encoding="utf-8")
     latents = json.loads((FOLDER / "results" / "quality" / "grid_latents.json").read_text(encoding="utf-8"))
     assert module("grid_latents").markdown(latents) in README.read_text(encoding="utf-8")
