@@ -20,10 +20,10 @@ def shown(folders, tmp_path, monkeypatch, name):
     """What `predict` was asked, call by call: ids, images, queries, text, noise and timesteps; and the history."""
     calls, predict = [], step_module.predict
 
-    def looking_on(variant, batch, noised, guidance):
+    def looking_on(variant, batch, noised, guidance, offload):
         tensors = (batch.x0_BCHW, batch.y_BCHW, batch.query_BQ, batch.text.prompt_BTE, noised.x1_BCHW, noised.t_B)
         calls.append((batch.ids, [tensor.clone() for tensor in tensors]))
-        return predict(variant, batch, noised, guidance)
+        return predict(variant, batch, noised, guidance, offload)
 
     with monkeypatch.context() as patch:
         patch.setattr(step_module, "predict", looking_on)
