@@ -37,6 +37,7 @@ def faster(scene):
     return {"optimizer": {**scene.train.optimizer.model_dump(), "learning_rate": 1e-2, "warmup_steps": 0}}
 
 
+@pytest.mark.slow
 def test_rows_are_complete_and_the_tables_say_them(tmp_path):
     script, path, page = module("train_step"), tmp_path / "made" / "rows.json", tmp_path / "page.md"
     page.write_text("\n".join(script.MARKS))

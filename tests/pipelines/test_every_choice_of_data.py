@@ -24,6 +24,7 @@ from tests.pipelines.encoded_project import copy_with
 from tests.pipelines.projects import POOL, write_params
 from tests.pipelines.scorer_project import EMBEDDED, eight_candidates, told, use
 
+pytestmark = pytest.mark.slow
 DRAWN = {
     "prompt": "{instruction}", "dtype": "float32", "offload": "none", "side": 32, "num_inference_steps": 2,
     "guidance_scale": 2.5, "loras": [], "pool": POOL,

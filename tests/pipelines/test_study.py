@@ -64,6 +64,7 @@ def rows_of(studied):
     return json.loads((studied[0] / "rows.json").read_text())
 
 
+@pytest.mark.slow
 def test_every_setting_variant_and_seed_is_trained_once(studied, capsys):
     root, words = studied
     trained = [row for row in rows_of(studied) if row["kind"] == "training"]
@@ -79,6 +80,7 @@ def test_every_setting_variant_and_seed_is_trained_once(studied, capsys):
     assert rows_of(studied) == rows and "step " not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_setting_with_other_data_has_its_own_and_the_others_the_projects(studied):
     root, _ = studied
     own = {path.parent.name.rpartition("-")[0]: path for path in (root / "project/.work/study/settings").glob("*/data")}
@@ -87,6 +89,7 @@ def test_a_setting_with_other_data_has_its_own_and_the_others_the_projects(studi
     assert any(name.startswith("undo:") for name in pairs["task"].to_pylist())
 
 
+@pytest.mark.slow
 def test_means_are_of_tasks_and_differences_of_means(studied):
     root, _ = studied
     found = {(row["setting"], row["model"], row["minus"]): row for row in rows_of(studied) if row["kind"] != "training"}
@@ -114,6 +117,7 @@ def test_means_are_of_tasks_and_differences_of_means(studied):
     assert ("backwards", "lorweb", "small lorweb") in minus
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_the_file_holds(studied):
     assert module("study").markdown(rows_of(studied)) in (studied[0] / "page.md").read_text()
 

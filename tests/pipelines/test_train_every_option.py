@@ -21,6 +21,7 @@ from tests.options_model import Option, all_options, used
 from tests.pipelines.train_project import make_project
 from tests.training.made import SECTION
 
+pytestmark = pytest.mark.slow
 SHORT = {"steps": 2, "checkpoint_every": 1, "validate_every": 1, "validation_analogies": 2, "sheet_rows": 2}
 ALARMS = {"from_step": 1, "min_entropy": 0.05, "min_variation": 0.02, "max_dead_atoms": 0.5}
 CASES = {

@@ -36,6 +36,7 @@ def test_it_has_as_many_parameters_as_basis_and_router_to_within_one_rank(folder
     assert 0 <= basis.size - lora.size < step and lora.size > single.size and not lora.router
 
 
+@pytest.mark.slow
 def test_at_the_papers_size_by_stock_peft():
     transformer, config = meta_transformer(KONTEXT), BasisConfig(**PAPER)
     variant = new_equal_lora(transformer, config, seed=0)
