@@ -226,8 +226,9 @@ class Train(Section):
 
     @property
     def forward_rows(self) -> int:
-        """Most analogies that one forward takes: what `accumulate` leaves of a batch."""
-        return -(-self.batch_size // self.accumulate)
+        """Most analogies that one forward takes: what `accumulate` leaves of a worker's part of a batch."""
+        mine = -(-self.batch_size // self.workers)
+        return -(-mine // self.accumulate)
 
 
 class Evaluate(Section):

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,10 +25,12 @@ def fit(plan: TrainPlan, sigterm: Sigterm) -> None:
     """Run `train_worker` in `plan.config.workers` processes until all variants are trained.
 
     Raises:
-        StageFailed: a worker refused (the message is its own), or workers died more than MAX_FAILURES times.
+        StageFailed: a worker refused (the message is its own), workers died more than MAX_FAILURES times, or there are
+            fewer CPUs or GPUs than they need.
         SystemExit: SIGTERM came, and training has stopped with a checkpoint.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    _check_resources(plan)
     for old in Path(plan.work).glob("told-*"):
         shutil.rmtree(old, ignore_errors=True)
     told = told_folder(plan)
@@ -41,7 +44,26 @@ def fit(plan: TrainPlan, sigterm: Sigterm) -> None:
         raise StageFailed(_refused(told))
     if (told / STOPPED).is_file():
         found = json.loads((told / STOPPED).read_text(encoding="utf-8"))
-        end_preempted(f"stopped by SIGTERM after step {found['step']} of {found['variant']}, with a checkpoint of it")
+        kept = ", with a checkpoint of it" if found["step"] else ""
+        end_preempted(f"stopped by SIGTERM after step {found['step']} of {found['variant']}{kept}")
+
+
+def _check_resources(plan: TrainPlan) -> None:
+    """A local Ray never grows, and Ray Train would wait for what it lacks for ever; a cluster may grow."""
+    import ray
+
+    asked, there = plan.config, ray.cluster_resources()
+    for kind, each in (("CPU", 1.0), ("GPU", asked.gpus_per_worker)):
+        if (needed := asked.workers * each) <= there.get(kind, 0):
+            continue
+        sentence = (
+            f"train.workers is {asked.workers}, which takes {needed:g} {kind}s, and Ray has {there.get(kind, 0):g}"
+        )
+        if not os.environ.get("RAY_ADDRESS"):
+            raise StageFailed(
+                f"{sentence}; lower train.workers or train.gpus_per_worker, or set RAY_ADDRESS to a cluster with more"
+            )
+        print(f"train: {sentence}; waiting for the cluster to grow", file=sys.stderr, flush=True)
 
 
 def _run(plan: TrainPlan, storage: Path, sigterm: Sigterm) -> None:

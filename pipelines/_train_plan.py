@@ -13,6 +13,7 @@ WEIGHTS: Final = "weights"
 REFUSAL: Final = "refusal.json"  # a worker: what a retry cannot change
 PROGRESS: Final = "progress.json"  # rank 0: where it stands
 NOTES: Final = "notes.jsonl"  # workers: warnings that a person should read
+STARTED: Final = "started"  # any worker: there is somebody to listen
 STOP: Final = "stop"  # the driver: stop after this step
 STOPPED: Final = "stopped.json"  # rank 0: they have
 

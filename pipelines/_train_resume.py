@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.training.state import adopt_checkpoint, differences, newest_whole, read_state
+from lorweb.training.state import adopt_checkpoint, checkpoint_path, differences, newest_whole, read_state
+from lorweb.training.stopping import best_step
 from pipelines._stage import StageFailed, write_text
 from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 
@@ -44,7 +45,11 @@ def other_training(plan: TrainPlan) -> Path | None:
 def remark(plan: TrainPlan) -> str | None:
     """What to tell a person whose start begins anew although another training is unfinished; None if all is well."""
     other = other_training(plan)
-    if other is None or _stands(plan) or all((other / name / WEIGHTS).is_dir() for name in plan.variants):
+    if (
+        other is None
+        or _newest(plan, plan.variants[0]) is not None
+        or all((other / name / WEIGHTS).is_dir() for name in plan.variants)
+    ):
         return None
     path, _ = newest_whole(other / plan.variants[0])
     if path is None:
@@ -69,7 +74,8 @@ def adopt(plan: TrainPlan, source: Path, allow_mismatch: bool) -> list[str]:
     """
     said: list[str] = []
     for name in plan.variants:
-        if _stands(plan, name):
+        if (own := _newest(plan, name)) is not None:
+            said.append(f"{name} goes on from its own {own}; to take that of {source} instead, delete {own.parent}")
             continue
         path, damaged = newest_whole(source / name)
         said += [f"skipped the damaged checkpoint {bad.path}: {bad.reason}" for bad in damaged]
@@ -84,14 +90,38 @@ def adopt(plan: TrainPlan, source: Path, allow_mismatch: bool) -> list[str]:
         identity = {**plan.identity, "variant": name}
         found = differences(state.identity, identity)
         _check(path, state.step, found, plan, allow_mismatch)
-        adopt_checkpoint(path, variant_folder(plan, name), identity, _facts(state.facts, state.step, found))
+        facts = _facts(state.facts, state.step, found)
+        said += _adopt_best(plan, path, identity, facts)  # first: with the newest, the variant stands
+        adopt_checkpoint(path, variant_folder(plan, name), identity, facts)
         how = f"under other settings: {'; '.join(found)}" if found else "under the same settings"
         said.append(f"{name} goes on from {path}, {how}")
     return said
 
 
+def _adopt_best(plan: TrainPlan, newest: Path, identity: Mapping[str, str], facts: Mapping[str, Any]) -> list[str]:
+    """The checkpoint of the best step so far as well, where that may be published; a sentence if it is gone.
+
+    Raises:
+        StageFailed: it is gone, and is what would be published.
+    """
+    config, state = plan.config, read_state(newest)
+    best = best_step(state.facts["validation"], config.keep_best) if config.keep_best else None
+    if best is None or best == state.step:
+        return []
+    try:
+        adopt_checkpoint(
+            checkpoint_path(newest.parent, best), variant_folder(plan, identity["variant"]), identity, facts
+        )
+    except ValueError as error:
+        sentence = f"step {best} was the best by validation on {config.keep_best}, but it is gone ({error})"
+        if config.publish == "best":
+            raise StageFailed(f"{sentence}; set train.publish to last, and go on with --allow-mismatch") from error
+        return [sentence]
+    return []
+
+
 def _check(path: Path, step: int, found: list[str], plan: TrainPlan, allow_mismatch: bool) -> None:
-    fixed = [difference for difference in found if difference.startswith(_FIXED)]
+    fixed = [difference for difference in found if difference.startswith(_FIXED) or _average_comes_or_goes(difference)]
     if fixed:
         raise StageFailed(f"{path} holds other weights than these settings ask for: {'; '.join(fixed)}; begin anew")
     if found and not allow_mismatch:
@@ -103,6 +133,10 @@ def _check(path: Path, step: int, found: list[str], plan: TrainPlan, allow_misma
         raise StageFailed(f"{path} has {step} steps already, and train.steps is {plan.config.steps}; raise it")
 
 
+def _average_comes_or_goes(difference: str) -> bool:
+    return difference.startswith("train.ema ") and "null" in difference
+
+
 def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, Any]:
     """What an adopted checkpoint says of its past. Another training is another MLflow run."""
     if not found:
@@ -111,9 +145,9 @@ def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, A
     return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past]}
 
 
-def _stands(plan: TrainPlan, name: str = "") -> bool:
-    """Whether a variant has a whole checkpoint of its own; of the first one if none is named."""
-    return newest_whole(variant_folder(plan, name or plan.variants[0]))[0] is not None
+def _newest(plan: TrainPlan, name: str) -> Path | None:
+    """The newest whole checkpoint of a variant's own."""
+    return newest_whole(variant_folder(plan, name))[0]
 
 
 def _run_in_checkpoints(plan: TrainPlan) -> dict[str, Any]:

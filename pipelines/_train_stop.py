@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, Self
 
-from pipelines._train_plan import STOP
+from pipelines._train_plan import STARTED, STOP
 
 PREEMPTED: Final = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
 _flag = threading.Event()  # in a worker
@@ -52,7 +52,7 @@ class Sigterm:
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         self.came = True
-        if self._file is None:
+        if self._file is None or not (self._file.parent / STARTED).exists():
             end_preempted("stopped by SIGTERM while no training step ran")
         self._file.touch()
 

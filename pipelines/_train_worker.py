@@ -1,5 +1,6 @@
 """What runs in every Ray Train worker: all variants, one after the other, on this worker's part of each batch."""
 
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from pipelines._train_plan import (
     NOTES,
     PROGRESS,
     REFUSAL,
+    STARTED,
     STOPPED,
     WEIGHTS,
     TrainPlan,
@@ -44,6 +46,7 @@ def train_all(plan: TrainPlan) -> None:
     _prepare_torch(plan.config)
     be_brief_with_mlflow()
     told, (rank, workers) = told_folder(plan), reduce.world()
+    (told / STARTED).touch()
     if (told / REFUSAL).is_file():  # some worker refused, and Ray has started all again
         return
     with noting_warnings(told / NOTES):
@@ -53,10 +56,19 @@ def train_all(plan: TrainPlan) -> None:
         except Stopped as stopped:
             if rank == 0:
                 write_text(told / STOPPED, json.dumps({"variant": name, "step": stopped.step}))
-        except (NonFiniteError, ValueError, OSError) as error:
-            write_text(told / REFUSAL, json.dumps({"rank": rank, "message": str(error)}))
+        except (NonFiniteError, ValueError, OSError, torch.OutOfMemoryError) as error:
+            write_text(told / REFUSAL, json.dumps({"rank": rank, "message": _message(error)}))
             if workers > 1 and not isinstance(error, NonFiniteError):
                 raise  # the other workers wait for this one: Ray has to end them
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, torch.OutOfMemoryError):
+        return str(error)
+    return (
+        f"a GPU has no memory left ({str(error).splitlines()[0]}); `lorweb plan` says what to change to fit: "
+        "gradient_checkpointing, accumulate, optimizer.name adamw_8bit, base_weights, offload_activations"
+    )
 
 
 def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> History:
@@ -65,9 +77,10 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     Raises:
         Stopped: see `lorweb.training.loop.train`.
     """
-    base = load_frozen(
-        plan.base, plan.config, device_of(plan.config)
-    )  # a fresh one: the last variant went with its own
+    gc.collect()  # the last variant and its base: what a circle of references still holds, the GPU would miss
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    base = load_frozen(plan.base, plan.config, device_of(plan.config))
     encoded = Encoded.load(Path(plan.encoded))
     run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)

@@ -8,11 +8,11 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lorweb.config import Params, load_params
 from lorweb.data.manifest import fingerprint, read_manifest
@@ -71,7 +71,7 @@ def make_plan(params: Params) -> TrainPlan:
         )
     section = params.train.model_dump(mode="json")
     facts = {
-        "train": {name: value for name, value in section.items() if name not in RESOURCES},
+        "train": _deciding(section),
         "seed": params.seed,
         "base": revision,
         "quadrant": params.encode.quadrant,
@@ -88,11 +88,17 @@ def make_plan(params: Params) -> TrainPlan:
         base=params.encode.base,
         encoded=str(ENCODED.resolve()),
         analogies=str(ANALOGIES.resolve()),
-        work=str(work.resolve()),
+        work=str(work.absolute()),  # .work may be a link to another disk
         identity=identity,
         tracking=tracking_uri(),
         run_id="",
     )
+
+
+def _deciding(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the train section what the published weights depend on."""
+    published = {"keep_best"} if section["publish"] == "best" else set()  # it says which step that is
+    return {name: value for name, value in section.items() if name not in set(RESOURCES) - published}
 
 
 def main(arguments: Sequence[str] = ()) -> None:

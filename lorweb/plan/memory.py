@@ -74,8 +74,7 @@ def memory(model: Model, setting: Setting, tokens: Tokens) -> Memory:
     ends = ends_bytes(model, tokens, setting)
     kept = _kept(model, setting, tokens)
     update = max(update_workspace(model, setting), sum_workspace(model, setting))
-    rows = -(-setting.batch_size // setting.accumulate)  # of a validation batch, as Train.forward_rows
-    seen = forward_workspace_bytes(model, tokens, setting, rows)
+    seen = forward_workspace_bytes(model, tokens, setting, setting.rows)
     forward = {
         "gradients": gradients if setting.accumulate > 1 else 0,
         "casts": casts,

@@ -4,11 +4,17 @@ Symbols: P values that are trained (A and B of the LoRAs, keys, projections), W 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
+
+import torch
+from torch import nn
 
 from lorweb.plan.model import Model, Trained
 from lorweb.plan.setting import Setting
+from lorweb.training.pieces import GRAIN, cut
 from lorweb.training.reduce import _BUCKET
+from lorweb.training.sharding import owners
 
 _BLOCK_8BIT: Final = 256  # values that share a scale, in torchao and bitsandbytes
 _SMALLEST_8BIT: Final = 4096  # values; smaller tensors keep float32 moments
@@ -50,18 +56,20 @@ def _largest(tensors: Sequence[Trained]) -> int:
 
 
 def own_tensors(model: Model, setting: Setting, shared: bool) -> list[Trained]:
-    """Tensors whose state the fullest worker keeps; dealt out as lorweb.training does: largest first, to whoever has
-    least.
-    """
+    """What the fullest worker keeps the state of, by training's own rule: whole tensors, and pieces of the largest."""
     if not shared or setting.workers == 1:
         return list(model.tensors)
+    pieces = cut({str(index): _parameter(tensor.values) for index, tensor in enumerate(model.tensors)}, setting.workers)
     hands: list[list[Trained]] = [[] for _ in range(setting.workers)]
-    loads = [0] * setting.workers
-    for tensor in sorted(model.tensors, key=lambda tensor: -tensor.values):
-        least = loads.index(min(loads))
-        hands[least].append(tensor)
-        loads[least] += tensor.values
-    return hands[loads.index(max(loads))]
+    for piece, owner in zip(pieces, owners(pieces, setting.workers), strict=True):
+        hands[owner].append(replace(model.tensors[int(piece.of)], values=piece.values.numel()))
+    return max(hands, key=lambda hand: sum(tensor.values for tensor in hand))
+
+
+def _parameter(values: int) -> nn.Parameter:
+    """A tensor of so many values, without memory; what can be cut has rows as short as cuts may be."""
+    shape = (values // GRAIN, GRAIN) if values % GRAIN == 0 else (1, values)
+    return nn.Parameter(torch.empty(shape, device="meta"))
 
 
 def update_workspace(model: Model, setting: Setting) -> int:

@@ -46,7 +46,7 @@ def never() -> bool:
     return False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Course:
     """What one call of `train` works with."""
 
@@ -56,6 +56,7 @@ class Course:
     hooks: "Hooks"
     stop: Callable[[], bool]
     writer: Writer
+    saved: int  # step of the newest checkpoint, 0: there is none
 
     def heed(self) -> None:
         """Raise Told on every rank if any was told to stop."""
@@ -76,6 +77,7 @@ class Course:
         if first:
             best = history.best(config.keep_best) if config.keep_best else None
             self.writer.save(self._snapshot(history, gathered), Retention(config.keep_checkpoints, best))
+        self.saved = history.step
 
     def _snapshot(self, history: "History", gathered: Mapping[str, Tensor] | None) -> state.Snapshot:
         tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema, gathered)
@@ -112,7 +114,7 @@ def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
     except ValueError as error:
         raise ValueError(
             f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
-            f"train.publish to last, or delete {keeper.folder} to train again"
+            f"train.publish to last and go on with --allow-mismatch, or delete {keeper.folder} to train again"
         ) from error
     unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return step

@@ -100,11 +100,11 @@ def train(
     reduce.copy_from_first(run.ema.values.values() if run.ema else ())
     history = _resume(run, keeper)
     with Writer(keeper.folder, run.config.async_checkpoints) as writer:
-        course = Course(run, held_out, keeper, hooks, stop, writer)
+        course = Course(run, held_out, keeper, hooks, stop, writer, saved=history.step)
         try:
             _advance(course, history)
         except Told:
-            if history.step:
+            if history.step != course.saved:
                 course.save(history)
             _landed(course, wait=True)
             raise Stopped(history.step) from None

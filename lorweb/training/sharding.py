@@ -6,6 +6,7 @@ block of 8-bit moments, at a time computes what it would without sharding: zero1
 (torch's ZeroRedundancyOptimizer shares out whole parameters and gathers states as pickled objects.)
 """
 
+import weakref
 from collections.abc import Iterable, Mapping
 from functools import partial
 
@@ -55,7 +56,7 @@ class Shards:
         self._arrived: dict[str, Tensor] = {}
         if self.kind == "zero2":
             for name, parameter in parameters.items():
-                parameter.register_post_accumulate_grad_hook(partial(self._hand_over, name))
+                parameter.register_post_accumulate_grad_hook(partial(_hand_over, weakref.ref(self), name))
 
     @property
     def whole(self) -> bool:
@@ -122,7 +123,7 @@ class Shards:
         for broadcast in flying:
             broadcast.wait()
 
-    def _hand_over(self, name: str, parameter: Tensor) -> None:
+    def hand_over(self, name: str, parameter: Tensor) -> None:
         """Right after backward has added a gradient. All workers run the same graph, so that the order is the same."""
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None, f"{name} has no gradient"
@@ -133,3 +134,10 @@ class Shards:
                 before = self._arrived.get(piece.name)  # of an earlier micro-batch
                 own = part if piece.whole else part.clone()  # not a view, which would keep the whole in memory
                 self._arrived[piece.name] = own if before is None else before.add_(own)
+
+
+def _hand_over(shards: "weakref.ref[Shards]", name: str, parameter: Tensor) -> None:
+    """A hook that does not keep alive whose it is: through its parameters that would be a circle, never freed."""
+    alive = shards()
+    if alive is not None:
+        alive.hand_over(name, parameter)

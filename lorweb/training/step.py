@@ -193,5 +193,5 @@ def _report(run: Run, step: int, offence: _Offence) -> str:
     return (
         f"step {step} has loss {offence.loss} and gradient norm {offence.gradient_norm}; the weights were not changed. "
         f"Offending analogies: {bad or 'none on this worker by loss alone'}, all of them in {path}; "
-        "look at these images, or lower optimizer.learning_rate and start again"
+        "look at these images, or lower optimizer.learning_rate and go on with --allow-mismatch"
     )

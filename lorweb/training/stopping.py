@@ -43,8 +43,11 @@ def is_over(validation: Sequence[Mapping[str, Any]], config: Train) -> bool:
 
 
 def best_step(validation: Sequence[Mapping[str, Any]], split: str) -> int | None:
-    """The step after which the loss of a split was lowest, the earliest of equals; the start aside."""
-    found = [(row["loss"], row["step"]) for row in validation if row["split"] == split and row["step"]]
+    """The step after which the loss of a split was lowest, the earliest of equals; the start aside, and what is no
+    finite number.
+    """
+    rows = [row for row in validation if row["split"] == split and row["step"]]
+    found = [(row["loss"], row["step"]) for row in rows if math.isfinite(row["loss"])]
     return min(found)[1] if found else None
 
 

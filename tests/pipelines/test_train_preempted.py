@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from pipelines._train_plan import STARTED
 from pipelines._train_stop import PREEMPTED, Sigterm, asked, raise_flag_on_sigterm
 from tests.pipelines.train_project import (
     LONG,
@@ -68,11 +69,18 @@ def test_before_and_after_training_the_driver_ends_at_once(capsys):
 
 def test_during_training_the_driver_leaves_word_for_the_workers(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
+    (tmp_path / STARTED).touch()
     with Sigterm() as sigterm, sigterm.passed_on(tmp_path):
         assert not asked(tmp_path, 0)()
         os.kill(os.getpid(), signal.SIGTERM)
         assert sigterm.came and asked(tmp_path, 0)() and not asked(tmp_path, 1)()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_while_no_worker_listens_the_driver_ends_at_once(tmp_path):
+    with Sigterm() as sigterm, sigterm.passed_on(tmp_path), pytest.raises(SystemExit) as ended:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
 
 
 def test_a_worker_that_gets_the_signal_stops_training_and_lives(tmp_path):
