@@ -77,6 +77,13 @@ def test_stopped_at_any_question_it_goes_on_bit_for_bit(folders, whole, tmp_path
     assert equal(weights(resumed), whole[0]) and retold == whole[1] and files(tmp_path, 4) == whole[2]
 
 
+def test_a_checkpoint_that_lies_there_is_not_written_again(folders, tmp_path):
+    run, hooks = make_run(folders, train_section(**{**SHORT, "checkpoint_every": 1})), Recorder()
+    with pytest.raises(Stopped) as stopped:
+        train(run, held_out(folders), Keeper(tmp_path, IDENTITY), hooks, lambda: bool(hooks.saves))
+    assert stopped.value.step == 1 and hooks.saves == [1]
+
+
 def test_nothing_asks_after_the_last_validation(folders, tmp_path):
     assert advance(folders, tmp_path, after(ASKS))[1].step == 4
 

@@ -86,7 +86,7 @@ def test_the_best_checkpoint_stays_and_its_weights_are_published(folders, tmp_pa
     assert not equal(weights(run), weights(cut))
     assert restore_published(run, Keeper(tmp_path, {}), told) == best and equal(weights(run), weights(cut))
     shutil.rmtree(state.checkpoint_path(tmp_path, best))
-    with pytest.raises(ValueError, match=r"was the best by validation, but .* set train.publish to last, or delete"):
+    with pytest.raises(ValueError, match=r"was the best by validation, but .* train.publish to last and go on with"):
         restore_published(run, Keeper(tmp_path, {}), told)
 
 
@@ -129,3 +129,8 @@ def test_a_split_without_analogies_cannot_stop_a_run(folders, tmp_path):
         run = make_run(folders, train_section(**changes))
         with pytest.raises(ValueError, match=f"{key} is unseen, but the splits .* are seen; take one of them, or null"):
             train(run, [seen], Keeper(tmp_path, {}), Recorder())
+
+
+def test_what_is_no_number_is_never_the_best():
+    assert best_step(rows([0.1, float("nan"), 0.3, 0.2]), "unseen") == 30
+    assert best_step(rows([0.1, float("nan")]), "unseen") is None
