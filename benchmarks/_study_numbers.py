@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
-from lorweb.evaluation.aggregate import CONFIDENCE
+from lorweb.evaluation.aggregate import expanded_tail
 from lorweb.evaluation.results import CELLS, Measured
 from lorweb.records import stable_id
 
@@ -77,7 +76,7 @@ def _interval(values_ST: NDArray[np.float64], bootstrap: int, name: str) -> tupl
     if tasks < 2:
         return float(values_ST.mean()), float(values_ST.mean())
     generator = np.random.default_rng(int(stable_id("study", name), 16))
-    tail = norm.cdf(math.sqrt(tasks / (tasks - 1)) * t.ppf((1.0 - CONFIDENCE) / 2.0, tasks - 1))
+    tail = expanded_tail(tasks)
     rows, columns = (generator.integers(0, n, size=(bootstrap, n)) for n in (seeds, tasks))
     means = values_ST[rows[:, :, None], columns[:, None, :]].mean((1, 2))
     low, high = np.quantile(means, [tail, 1.0 - tail])

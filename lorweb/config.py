@@ -17,7 +17,7 @@ from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.evaluation.entries import ModelName
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
-from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding
+from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
 
 
@@ -226,9 +226,8 @@ class Train(Section):
 
     @property
     def forward_rows(self) -> int:
-        """Most analogies that one forward takes: what `accumulate` leaves of a worker's part of a batch."""
-        mine = -(-self.batch_size // self.workers)
-        return -(-mine // self.accumulate)
+        """Most analogies that one forward takes."""
+        return forward_rows(self.batch_size, self.workers, self.accumulate)
 
 
 class Evaluate(Section):

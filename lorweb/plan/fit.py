@@ -98,11 +98,12 @@ def _candidates(setting: Setting) -> Iterator[Setting]:
 def _accumulated(setting: Setting) -> Iterator[Setting]:
     """The setting with its own micro-batches, and with every smaller size of them."""
     yield setting
-    rows, seen = -(-setting.batch_size // setting.workers), setting.rows
+    smallest = setting
     for count in range(setting.accumulate + 1, setting.batch_size // setting.workers + 1):
-        if -(-rows // count) < seen:
-            seen = -(-rows // count)
-            yield replace(setting, accumulate=count)
+        candidate = replace(setting, accumulate=count)
+        if candidate.rows < smallest.rows:
+            smallest = candidate
+            yield candidate
 
 
 def _sensible(before: Setting, after: Setting) -> bool:

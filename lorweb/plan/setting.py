@@ -6,10 +6,8 @@ from typing import Final, Literal
 import torch
 
 from lorweb.config import Train
+from lorweb.training.entries import BaseWeights, OptimizerName, Sharding, forward_rows
 
-Optimizer = Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbytes", "prodigy"]
-BaseWeights = Literal["full", "int8", "nf4"]
-Sharding = Literal["none", "zero1", "zero2"]
 RMS_IN_FLOAT32: Final = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 12)
 
 
@@ -24,7 +22,7 @@ class Setting:
 
     cuda: bool
     precision: Literal["float32", "bfloat16"]
-    optimizer: Optimizer
+    optimizer: OptimizerName
     batch_size: int  # over all workers
     workers: int
     accumulate: int
@@ -39,8 +37,7 @@ class Setting:
     @property
     def rows(self) -> int:
         """Most analogies that one worker takes through the model at once."""
-        mine = -(-self.batch_size // self.workers)
-        return -(-mine // self.accumulate)
+        return forward_rows(self.batch_size, self.workers, self.accumulate)
 
     @property
     def autocast(self) -> bool:

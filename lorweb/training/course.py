@@ -14,7 +14,7 @@ from lorweb.training.step import Run
 from lorweb.training.stopping import published_step
 from lorweb.training.tensors import moments, pack, unpack
 from lorweb.training.validation import ValidationSet
-from lorweb.training.writer import Retention, Writer, unshared
+from lorweb.training.writer import Retention, Writer
 
 if TYPE_CHECKING:
     from lorweb.training.loop import History, Hooks
@@ -81,8 +81,6 @@ class Course:
 
     def _snapshot(self, history: "History", gathered: Mapping[str, Tensor] | None) -> state.Snapshot:
         tensors = pack(self.run.variant.parameters, self.run.optimizer, self.run.ema, gathered)
-        if self.run.config.async_checkpoints:
-            unshared(tensors)
         curves = {f"history/{name}": torch.tensor(rows, dtype=torch.float64) for name, rows in history.curves.items()}
         measured = {"validation": list(history.validation), "health": list(history.health)}
         facts = {**self.keeper.facts, **measured, **({"resumed": history.resumed} if history.resumed else {})}

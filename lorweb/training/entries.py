@@ -8,6 +8,7 @@ from lorweb.sections import Positive, Section, Share
 
 Sharding = Literal["none", "zero1", "zero2"]
 """What of the state of training each worker keeps a share of: nothing; moments; moments and gradients."""
+OptimizerName = Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbytes", "prodigy"]
 BaseWeights = Literal["full", "int8", "nf4"]
 """What the weights of the frozen blocks are kept in while training."""
 
@@ -45,7 +46,7 @@ class Prodigy(Section):
 
 
 class Optimizer(Section):
-    name: Literal["adamw", "adamw_fused", "adamw_8bit", "adamw_8bit_bitsandbytes", "prodigy"]
+    name: OptimizerName
     learning_rate: Annotated[float, Field(gt=0)]
     router_multiplier: Annotated[float, Field(gt=0)]
     betas: tuple[Share, Share]
@@ -70,3 +71,9 @@ class Optimizer(Section):
                 "it to 1.0, or take another optimiser"
             )
         return self
+
+
+def forward_rows(batch_size: int, workers: int, accumulate: int) -> int:
+    """Most analogies that one forward takes: what `accumulate` leaves of the largest part of a batch."""
+    mine = -(-batch_size // workers)
+    return -(-mine // accumulate)

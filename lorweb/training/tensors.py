@@ -30,16 +30,16 @@ def pack(
 ) -> dict[str, Tensor]:
     """Trained values, their average and the optimiser's state as one flat dict of CPU tensors.
 
-    No two of them share memory; with the parameters they may (of a model on the CPU: see `writer.unshared`).
+    All of them are copies: files take no shared memory, and the next step may run while they are written.
     `gathered`: the moments, where several workers keep them; None: the optimiser has all of them.
     """
-    tensors = {f"model/{name}": parameter.detach().cpu().contiguous() for name, parameter in parameters.items()}
+    tensors = {f"model/{name}": _copy(parameter) for name, parameter in parameters.items()}
     if ema is not None:
-        tensors |= {f"ema/{name}": value.cpu().contiguous() for name, value in ema.values.items()}
+        tensors |= {f"ema/{name}": _copy(value) for name, value in ema.values.items()}
     tensors |= moments(whole_pieces(parameters), optimizer) if gathered is None else gathered
     for index, group in enumerate(optimizer.param_groups):
         tensors |= {f"group/{index}/{key}": _number(group[key]) for key in _LEARNT if key in group}
-    return _unshared(tensors)
+    return tensors
 
 
 def moments(pieces: list[Piece], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def moments(pieces: list[Piece], optimizer: torch.optim.Optimizer) -> dict[str, 
     for piece in pieces:
         for slot, value in optimizer.state.get(piece.values, {}).items():
             tensors |= {f"optimizer/{piece.name}/{slot}{part}": tensor for part, tensor in _parts(value).items()}
-    return _unshared(tensors)
+    return tensors
 
 
 def unpack(
@@ -117,18 +117,12 @@ def _parts(value: Any) -> dict[str, Tensor]:
     if not isinstance(value, Tensor):
         return {":number": _number(value)}
     if hasattr(value, "__tensor_flatten__"):
-        return {f":{name}": torch.as_tensor(getattr(value, name)).cpu().contiguous() for name in _QUANTISED}
-    return {"": value.detach().cpu().contiguous()}
+        return {f":{name}": _copy(torch.as_tensor(getattr(value, name))) for name in _QUANTISED}
+    return {"": _copy(value)}
 
 
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Files take no shared memory, and bitsandbytes gives all parameters one table of its 8-bit codes."""
-    seen: set[int] = set()
-    for name, value in tensors.items():
-        if value.data_ptr() in seen:
-            tensors[name] = value.clone()
-        seen.add(value.data_ptr())
-    return tensors
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def _number(value: float) -> Tensor:

@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import torch
-
 from lorweb.training.state import Snapshot, save_checkpoint
 
 
@@ -20,18 +18,11 @@ class Retention:
     best: int | None
 
 
-def unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The same dict, every tensor in memory of its own; one after another, so that the old ones can go meanwhile."""
-    for name, tensor in tensors.items():
-        tensors[name] = tensor.clone()
-    return tensors
-
-
 class Writer:
     """Saves snapshots into one folder. At most one is being written; the next one waits for it.
 
     With `background` a thread writes and `save` returns at once, so snapshots must share no memory with what the next
-    step changes: see `unshared`. Use as a context manager: leaving it waits, so that no checkpoint is given up half-way
+    step changes. Use as a context manager: leaving it waits, so that no checkpoint is given up half-way
     because the training failed meanwhile.
     """
 

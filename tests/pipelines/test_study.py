@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lorweb.config import parse_params
 from lorweb.data.shards import read_table
-from lorweb.evaluation.aggregate import interval
+from lorweb.evaluation.aggregate import expanded_tail, interval
 from lorweb.evaluation.workers import decode_quadrant
 from lorweb.kontext.grid import Size
 from lorweb.records import ANALOGY, PAIR, TRAIN_PAIR
@@ -153,10 +153,14 @@ def test_every_setting_of_the_file_fits_the_projects_parameters(encoded, tmp_pat
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=3, max_size=20))
 def test_one_seed_gives_the_interval_of_the_evaluation(values):
+    """Both lie where many other resamples have that share of their means; means of few or equal values lie in steps."""
     made = module("_study_numbers").spread(np.array([values]), 4000, "x")
-    low, high = interval(np.array(values), 4000, np.random.default_rng(0))
-    wide = 0.1 * (high - low) + 1e-9
-    assert made.low == pytest.approx(low, abs=wide) and made.high == pytest.approx(high, abs=wide)
+    n, tail = len(values), expanded_tail(len(values))
+    means = np.random.default_rng(1).choice(values, (20_000, n)).mean(1)
+    for low, high in ((made.low, made.high), interval(np.array(values), 4000, np.random.default_rng(0))):
+        for bound, level in ((low, tail), (high, 1 - tail)):
+            least, most = np.quantile(means, np.clip([level - 0.0125, level + 0.0125], 0, 1))  # 5 standard errors
+            assert least - 1e-9 <= bound <= most + 1e-9
 
 
 def test_seeds_that_differ_widen_the_interval_and_tasks_are_not_counted_twice():

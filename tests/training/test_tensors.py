@@ -49,3 +49,8 @@ def test_what_is_packed_shares_no_memory(folders, tmp_path):
     tensors = pack(run.variant.parameters, run.optimizer)
     save_file(tensors, tmp_path / "shared.safetensors")  # refuses tensors that share memory
     assert sum(key.endswith("/table") for key in tensors) > 10
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    shared += 1
+    for parameter in run.variant.parameters.values():
+        parameter.data += 1
+    assert all(torch.equal(tensors[name], before[name]) for name in before), "the next step changed a snapshot"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lorweb.training.state import Snapshot, checkpoint_path, load_checkpoint, newest_whole
-from lorweb.training.writer import Retention, Writer, unshared
+from lorweb.training.writer import Retention, Writer
 from tests.harm import full_disk, kill_while
 
 KEEP = Retention(10, None)
@@ -27,7 +27,7 @@ def test_what_changes_after_the_call_is_not_in_the_checkpoint(tmp_path):
     weight = torch.zeros(1 << 22)
     with Writer(tmp_path, background=True) as writer:
         for step in range(1, 4):
-            writer.save(snapshot(step, unshared({"w": weight})), KEEP)
+            writer.save(snapshot(step, {"w": weight.clone()}), KEEP)
             weight += 1
     assert [float(stored(tmp_path, step).max()) for step in (1, 2, 3)] == [0, 1, 2]
     assert all(stored(tmp_path, step).min() == stored(tmp_path, step).max() for step in (1, 2, 3))
