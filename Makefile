@@ -24,9 +24,9 @@ profile: setup  ## make profile P=smoke|paper|default: write params.yaml from pr
 test: setup  ## the fast tier, without Ray, on all cores (about 2 min on two)
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(FAST)"
 
-test-all: test  ## everything but the long fault campaigns: the fast tier, the slow one, then what starts Ray in one process
+test-all: test  ## everything but the long fault campaigns: the fast tier, the slow one, then what starts Ray
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "slow and not ray and not soak and not gpu"
-	pytest -q -m "ray and not soak and not gpu"
+	pytest -q -n 2 --dist loadfile -m "ray and not soak and not gpu"
 
 soak: setup  ## the fault campaign of the data stages and of training: random kills, the same bytes (about 45 min)
 	python -m tests.soak.campaign --report docs/soak.md

@@ -166,7 +166,7 @@ class Train(Section):
     timesteps: Literal["uniform", "logit_normal"]
     weighting: Literal["plain", "bell", "logit_normal"]
     workers: Positive
-    gpus_per_worker: Annotated[float, Field(ge=0)]
+    gpus_per_worker: Annotated[int, Field(ge=0, le=1)]
     sharding: Sharding
     shard_base: bool
     base_weights: BaseWeights

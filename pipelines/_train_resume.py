@@ -18,6 +18,8 @@ from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 RUN_FILE: Final = "mlflow_run.json"
 # Weights and moments of one side mean nothing to the other where these differ.
 _FIXED: Final = ("train.basis.", "train.optimizer.name", "base", "encoder", "query_mode", "variant")
+# Losses of held-out analogies cannot be compared over these: the best step so far is none.
+_OTHER_MEASURE: Final = ("data.", "seed ", "train.validation_analogies ", "train.guidance ", "train.caption_dropout ")
 _MANY: Final = 5  # differences in a passing remark
 
 
@@ -91,7 +93,10 @@ def adopt(plan: TrainPlan, source: Path, allow_mismatch: bool) -> list[str]:
         found = differences(state.identity, identity)
         _check(path, state.step, found, plan, allow_mismatch)
         facts = _facts(state.facts, state.step, found)
-        said += _adopt_best(plan, path, identity, facts)  # first: with the newest, the variant stands
+        if "validation" in facts:
+            said.append(f"{name} has no best step yet: earlier validation was on other data or settings")
+        else:
+            said += _adopt_best(plan, path, identity, facts)  # first: with the newest, the variant stands
         adopt_checkpoint(path, variant_folder(plan, name), identity, facts)
         how = f"under other settings: {'; '.join(found)}" if found else "under the same settings"
         said.append(f"{name} goes on from {path}, {how}")
@@ -142,7 +147,8 @@ def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, A
     if not found:
         return {}
     past = {"step": step, "run_id": (facts.get("mlflow") or {}).get("run_id"), "differences": found}
-    return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past]}
+    measured_anew = {"validation": []} if any(said.startswith(_OTHER_MEASURE) for said in found) else {}
+    return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past], **measured_anew}
 
 
 def _newest(plan: TrainPlan, name: str) -> Path | None:

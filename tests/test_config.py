@@ -62,6 +62,7 @@ def test_a_missing_key_is_named(raw: dict[str, Any]) -> None:
         (("train", "caption_dropout"), 1.5, "train.caption_dropout is 1.5"),
         (("encode", "quadrant"), 70, "encode.quadrant is 70"),
         (("seed",), -1, "seed is -1"),
+        (("train", "gpus_per_worker"), 0.5, "train.gpus_per_worker is 0.5"),
     ],
 )
 def test_a_value_out_of_range_is_a_sentence(

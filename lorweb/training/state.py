@@ -177,8 +177,9 @@ def _write_state(folder: Path, snapshot: Snapshot) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Oldest first; the zero-padded step number makes names sort like steps."""
-    return sorted(path for path in folder.glob(f"{_PREFIX}*") if path.is_dir())
+    """Oldest first; the zero-padded step number makes names sort like steps. A copy under another name is none."""
+    found = (path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal())
+    return sorted(path for path in found if path.is_dir())
 
 
 def _fault(path: Path) -> str | None:

@@ -96,3 +96,15 @@ def test_an_average_cannot_begin_or_end_amid_a_training(plan):
     train_one(old, "lorweb")
     with pytest.raises(StageFailed, match=r"train\.ema was null and is 0\.9; begin anew"):
         adopt(plan(steps=2, checkpoint_every=2, validate_every=2, ema=0.9), Path(old.work), allow_mismatch=True)
+
+
+@pytest.mark.filterwarnings("ignore:MLflow did not take")
+def test_losses_on_other_held_out_data_name_no_best_step(plan, tmp_path):
+    old = plan(**BEST, steps=3)
+    train_one(old, "lorweb")
+    source = shutil.copytree(old.work, tmp_path / "source")
+    new = plan(**BEST, steps=4, validation_analogies=2)
+    said = adopt(new, source, allow_mismatch=True)
+    assert "no best step yet" in said[0] and "goes on from" in said[1]
+    history = train_one(new, "lorweb")
+    assert [row["step"] for row in history.validation if row["split"] == "unseen"] == [4]

@@ -67,6 +67,14 @@ def test_an_empty_folder_has_none(tmp_path):
     assert newest_whole(tmp_path / "absent") == (None, [])
 
 
+def test_a_copy_under_another_name_is_no_checkpoint(tmp_path):
+    save(tmp_path, 5)
+    shutil.copytree(checkpoint_path(tmp_path, 5), tmp_path / "step-00000005.bak")
+    save(tmp_path, 10, keep=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000005.bak", "step-00000010"]
+    assert newest_whole(tmp_path) == (checkpoint_path(tmp_path, 10), [])
+
+
 def truncate(path):
     os.truncate(path / "tensors.safetensors", 10)
 
