@@ -14,7 +14,9 @@ from lorweb.evaluation.results import Measured
 from lorweb.evaluation.workers import ANSWER
 from pipelines._answer_items import Answers, by_analogy
 from pipelines._answers import Plan
+from pipelines._results import Results
 from pipelines._rows import Item, RowJob, run_rows
+from pipelines._stage import StageFailed
 
 
 def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dict[str, Any]:
@@ -38,7 +40,7 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
         max_error_rate=cfg.max_unanswered,
     )
     answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
-    results = run_rows(job, judge_items(plan, cfg, answers), plan.execute)
+    results = _asked(job, judge_items(plan, cfg, answers), plan)
     write_shards(results.tables(), folder / "judged", JUDGED)
     judged = results.index(JUDGED.names)
     return {
@@ -47,6 +49,19 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
         "grades": graded(judged, measured, plan.cfg.bootstrap, plan.seed),
         "preferences": preferences(judged, measured, plan.cfg.bootstrap, plan.seed),
     }
+
+
+def _asked(job: RowJob, items: list[Item], plan: Plan) -> Results:
+    try:
+        return run_rows(job, items, plan.execute)
+    except StageFailed as error:
+        _, refused, reasons = str(error).partition("\n")
+        if not refused:
+            raise
+        raise StageFailed(
+            "the judge leaves more questions without a reply than evaluate.judge.max_unanswered = "
+            f"{job.max_error_rate} allows; see to it and run the stage again, which asks only these:\n{reasons}"
+        ) from error
 
 
 def judge_items(plan: Plan, cfg: AnswerJudge, answers: Answers) -> list[Item]:

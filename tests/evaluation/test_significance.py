@@ -21,20 +21,21 @@ DRAWS = {  # how means of tasks are spread: (draw n of them, their true mean)
 @pytest.mark.parametrize(
     ("kind", "n", "least"),
     [
-        *[("normal", n, 0.93) for n in (5, 10, 20, 40)],
+        ("normal", 5, 0.91),
+        *[("normal", n, 0.93) for n in (10, 20, 40)],
         ("skewed", 5, 0.88),
-        *[("skewed", n, 0.90) for n in (10, 20, 40)],
-        ("very skewed", 20, 0.88),
-        ("very skewed", 40, 0.89),
+        *[("skewed", n, 0.91) for n in (10, 20, 40)],
+        ("very skewed", 5, 0.85),
+        *[("very skewed", n, 0.90) for n in (10, 20, 40)],
     ],
 )
 def test_a_95_percent_interval_covers_the_truth(kind, n, least):
-    """Of 1500 simulated sets of tasks. Normal means: as stated; skewed ones: somewhat less, which the guide says."""
+    """Of 1500 simulated sets. Normal means: nearly so; few and skewed ones: less. The guide gives the numbers."""
     draw, truth = DRAWS[kind]
     generator = np.random.default_rng(n)
     hits = 0
     for _ in range(1500):
-        low, high = interval(draw(generator, n), 300, generator)
+        low, high = interval(draw(generator, n), 1000, generator)
         hits += low <= truth <= high
     assert least <= hits / 1500 <= 0.975
 
