@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from lorweb.data.manifest import read_manifest
-from lorweb.data.shards import RowReader, read_index
-from lorweb.evaluation.metrics import METRICS
+from lorweb.data.shards import RowReader
 from lorweb.evaluation.pictures import INSET, PictureRow, png_bytes, sheet
 from lorweb.evaluation.report import Heat, Metric, ReportData, read_curve, write_report
 from lorweb.evaluation.results import CELLS, HEADLINE, Measured
-from lorweb.evaluation.workers import ANSWER, decode_quadrant, read_mix
+from lorweb.evaluation.workers import ANSWER, decode_quadrant, first_answers, read_mix
 from lorweb.records import PAIR, stable_id
 
 if TYPE_CHECKING:
@@ -38,6 +37,13 @@ GLOSSARY: Final[dict[str, tuple[str, bool | None]]] = {
         "directional similarity and is not that number",
         False,
     ),
+    "lpips_to_truth": ("LPIPS of b′ and the true b′ with the weights that were given; 0 is equal", True),
+    "lpips_to_source": ("LPIPS of b′ and b: how much was changed (the paper's LPIPS)", None),
+    "clip_direction": ("cosine of the changes b → b′ and a → a′ in CLIP's image embedding", False),
+    "siglip2_direction": ("cosine of the changes b → b′ and a → a′ in SigLIP's image embedding", False),
+    "dino_direction": ("cosine of the changes b → b′ and a → a′ in DINO's features", False),
+    "judge_accuracy": ("a vision language model's grade of the edit, 1 to 10", False),
+    "judge_preservation": ("a vision language model's grade of what was to stay, 1 to 10", False),
     "perceptual_to_source": ("distance of b′ to b in the measure of perceptual_to_truth: how much was changed", None),
 }
 
@@ -55,6 +61,7 @@ class Inputs:
 def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
     """reports/index.html, and reports/pictures/<cell>.png for each cell that has pictures."""
     pictures = choose_pictures(inputs)
+    measured = {name for models in shown["metrics"].values() for found in models.values() for name in found}
     for cell, rows in pictures.items():
         path = inputs.reports / "pictures" / f"{cell}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +70,7 @@ def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
         partial.replace(path)
     data = ReportData(
         headline=HEADLINE,
-        glossary=[Metric(name, *GLOSSARY[name]) for name in GLOSSARY if name in METRICS],
+        glossary=[Metric(name, *GLOSSARY[name]) for name in GLOSSARY if name in measured],
         pictures=pictures,
         heat=mean_mix(inputs),
         curves=training_curves(Path("metrics")),
@@ -102,9 +109,7 @@ class _Gallery:
         self.analogies = {row["id"]: row for row in inputs.plan.analogies}
         self.pairs = RowReader(inputs.plan.sources.pairs, PAIR, ["before", "after"])
         self.answers = RowReader(inputs.answers, ANSWER, ["image"])
-        self.places = {
-            (r["analogy"], r["model"]): r["at"] for r in read_index(inputs.answers, ANSWER, ["analogy", "model"])
-        }
+        self.places = {(r["analogy"], r["model"]): r["at"] for r in first_answers(inputs.answers)}
 
     def row(self, m: Measured) -> PictureRow:
         """All images of one analogy at quadrant size."""
@@ -119,7 +124,7 @@ class _Gallery:
 
 def mean_mix(inputs: Inputs) -> Heat | None:
     """Coefficients of `lorweb` over the test analogies, mean per layer and mean per task; None where there are none."""
-    places = [row for row in read_index(inputs.answers, ANSWER, ["analogy", "model"]) if row["model"] == "lorweb"]
+    places = [row for row in first_answers(inputs.answers) if row["model"] == "lorweb"]
     if not places:
         return None
     task = {m.analogy: m.task for m in inputs.measured}
@@ -157,6 +162,8 @@ def facts(inputs: Inputs) -> dict[str, str]:
         "quadrant": f"{plan.sources.quadrant} px",
         "steps and guidance": f"{plan.settings.steps}, {plan.settings.guidance}",
         "prompt": "given to every model" if plan.settings.prompt else "none, except where the model's name says so",
+        "noises per analogy": plan.cfg.seeds,
+        **{f"{part} backbone": f"{found.name} {found.revision}" for part, found in plan.backbones.items()},
         "evaluation set": plan.set_sha256,
         **{f"weights of {name}": digest for name, digest in sorted(plan.weights.items())},
     }
