@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lorweb.evaluation.glossary import described
-from lorweb.evaluation.model_card_facts import CardData, base_name, front_matter
+from lorweb.evaluation.model_card_facts import CardData, base_name, encoder_name, front_matter
 from lorweb.evaluation.report import ReportData
 from lorweb.evaluation.report_views import HEALTH, models_in, show, verdicts
 from lorweb.evaluation.results import CELLS
@@ -67,7 +67,7 @@ def _what(card: CardData) -> str:
     asks = (
         "with what each layer sees"
         if basis["query_source"] == "internal"
-        else f"with {meta.encoder}, query mode {basis['query_mode']}"
+        else f"with {encoder_name(meta.encoder)}, query mode {basis['query_mode']}"
     )
     return (
         f"Given a, a' and b it draws b' so that a : a' :: b : b'. {basis['n_loras']} LoRAs of rank {basis['rank']} in "
@@ -144,19 +144,19 @@ def _health(data: ReportData) -> str:
     return _table(["what", "value", "meaning"], [[name, f"{totals[name]:.4g}", told] for name, told in HEALTH.items()])
 
 
-def _lineage(card: CardData) -> list[list[Any]]:
+def _lineage(card: CardData) -> list[list[str]]:
     meta = card.metadata
     data = meta.extra.get("data", {})
     rows = [
         ["weights (sha256)", card.weights_sha256],
         ["base", f"{base_name(meta.base)} {meta.base_revision}"],
-        ["encoder", f"{meta.encoder} {meta.encoder_revision}"],
-        ["catalogue of edits (sha256)", meta.extra.get("catalogue_sha256", "")],
-        *([f"data/{name}", digest] for name, digest in sorted(data.items())),
+        ["encoder", f"{encoder_name(meta.encoder)} {meta.encoder_revision}"],
+        ["catalogue of edits (sha256)", str(meta.extra.get("catalogue_sha256", ""))],
+        *([f"data/{name}", str(digest)] for name, digest in sorted(data.items())),
         ["evaluation set (sha256)", card.set_sha256],
-        ["steps, seed", f"{meta.extra.get('steps', '')}, {meta.extra.get('seed', '')}"],
+        *([name, str(meta.extra.get(name, ""))] for name in ("steps", "seed")),
     ]
-    return [row for row in rows if str(row[1]).strip(" ,")]
+    return [row for row in rows if row[1].strip()]
 
 
 def _common(values: Any) -> list[list[Any]]:

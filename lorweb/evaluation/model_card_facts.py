@@ -88,3 +88,9 @@ def base_name(base: str) -> str:
         if base in BASE_LICENCES or (base.count("/") == 1 and base[0] not in "/.~")
         else base.rstrip("/").split("/")[-1]
     )
+
+
+def encoder_name(encoder: str) -> str:
+    """The encoder without the folder that its weights lie in: `clip:/here/vit` is `clip:vit`."""
+    kind, colon, where = encoder.partition(":")
+    return f"{kind}:{base_name(where)}" if colon and where else encoder

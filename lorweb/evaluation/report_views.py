@@ -107,7 +107,7 @@ def bar_groups(tasks: Sequence[Mapping[str, Any]], headline: Metric) -> list[dic
         def percent(value: float, low: float = low, high: float = high) -> str:
             return f"{100 * (value - low) / (high - low or 1.0):.1f}"
 
-        bars = [
+        bars: list[dict[str, Any]] = [
             {
                 "task": str(row["task"]),
                 "value": found[0],
