@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_US
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 FAST := not ray and not slow and not soak and not gpu
 
-.PHONY: run setup profile test test-all soak options style bench demo pretrain clean help
+.PHONY: run setup profile test test-all soak options style bench demo browser pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -46,6 +46,9 @@ bench: setup  ## the benchmarks
 
 demo: setup  ## a web page on http://127.0.0.1:7860 with the champion (after make run)
 	lorweb demo
+
+browser:  ## Chromium for the tests that look at pages (Debian's package; needs root or sudo)
+	./browser.sh
 
 pretrain: setup  ## make the committed tiny base again (hours; not part of the pipeline)
 	python -m lorweb.tiny.pretrain corpus --workers 2

@@ -2,52 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Final
 
 WIDTH: Final = 720  # user units; the page scales the drawing to its own width
-ROW: Final = 18
-LABEL: Final = 210
 
 
 def page_style() -> str:
     """The style sheet of every page that we write: light and dark, laptop and phone, and the classes of the charts."""
     return Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class TaskBar:
-    """One task: our value as a bar, other models as marks on it."""
-
-    task: str
-    value: float
-    marks: Mapping[str, float]  # model -> value
-
-
-def task_bars(bars: Sequence[TaskBar], title: str) -> str:
-    """Horizontal bars, best (smallest) first; the axis starts at zero."""
-    if not bars:
-        return ""
-    ordered = sorted(bars, key=lambda bar: (bar.value, bar.task))
-    top = max(max([bar.value, *bar.marks.values()]) for bar in ordered) or 1.0
-    scale, height = (WIDTH - LABEL - 60) / top, ROW * len(ordered) + 4
-    parts = []
-    for y, bar in enumerate(ordered):
-        middle = y * ROW + ROW / 2 + 2
-        parts.append(
-            f'<text class="label" x="{LABEL - 6}" y="{middle + 4}" text-anchor="end">{escape(bar.task)}</text>'
-        )
-        parts.append(f'<rect class="bar" x="{LABEL}" y="{middle - 6}" width="{bar.value * scale:.1f}" height="12"/>')
-        for model, value in bar.marks.items():
-            x = LABEL + value * scale
-            parts.append(
-                f'<line class="mark {escape(model)}" x1="{x:.1f}" x2="{x:.1f}" y1="{middle - 8}" y2="{middle + 8}">'
-                f"<title>{escape(model)} {value:.4f}</title></line>"
-            )
-        parts.append(f'<text class="value" x="{WIDTH - 4}" y="{middle + 4}" text-anchor="end">{bar.value:.3f}</text>')
-    return _svg(height, title, parts)
 
 
 def line_chart(series: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:

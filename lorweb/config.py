@@ -230,12 +230,21 @@ class Train(Section):
         return forward_rows(self.batch_size, self.workers, self.accumulate)
 
 
+class Atoms(Section):
+    """The report's gallery of single LoRAs: the `count` most used, each at all strengths, on `queries` images b."""
+
+    count: Positive
+    strengths: Annotated[tuple[Annotated[float, Field(ge=-10.0, le=10.0)], ...], Field(min_length=1)]
+    queries: Positive
+
+
 class Evaluate(Compared):
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     prompt: bool
     bootstrap: Positive
     pictures_per_cell: Positive
+    atoms: Atoms | None
     pool: Pool
 
 

@@ -1,51 +1,32 @@
-"""What the evaluate stage shows: pictures, mixes, curves and counts from files, as one page and as sheets."""
+"""What the evaluate stage shows: the page, sheets of pictures, the model card, and the mean mixes of training tasks."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import RowReader
-from lorweb.evaluation.pictures import INSET, PictureRow, png_bytes, sheet
-from lorweb.evaluation.report import Heat, Metric, ReportData, read_curve, write_report
+from lorweb.evaluation.failures import failures, losses
+from lorweb.evaluation.glossary import described, worse_by
+from lorweb.evaluation.models import CANDIDATE
+from lorweb.evaluation.pictures import PictureRow, pictured, png_bytes, sheet
+from lorweb.evaluation.report import FailureData, MixData, ReportData, read_curve, write_report
 from lorweb.evaluation.results import CELLS, HEADLINE, Measured
-from lorweb.evaluation.workers import ANSWER, decode_quadrant, first_answers, read_mix
+from lorweb.evaluation.workers import ANSWER, decode_quadrant, first_answers
 from lorweb.records import PAIR, stable_id
+from pipelines._atoms import draw_gallery
+from pipelines._card import write_card
+from pipelines._mixes import Mixes, read_mixes
 
 if TYPE_CHECKING:
     from pipelines._answers import Plan
 
 EXTREMES: Final = 6  # rows of the best and of the worst answers
+FAILURES: Final = 10  # rows of pictures; the page lists all of them in numbers
 SHEET_SIDE: Final = 128  # px
-GLOSSARY: Final[dict[str, tuple[str, bool | None]]] = {
-    "perceptual_to_truth": (
-        "distance of b′ to the true b′ in the form of LPIPS but without its weights: differences of normalised "
-        "activations of the OpenNSFW network, which no filter threshold, query or loss was fitted with; 0 is equal",
-        True,
-    ),
-    "ssim_to_truth": ("structural similarity of b′ and the true b′; 1 is equal", False),
-    "color_to_truth": ("CIEDE2000 difference of colours averaged over an 8 × 8 grid; 1 is just visible", True),
-    "mse_to_truth": ("mean squared difference of pixel values between 0 and 1", True),
-    "psnr_to_truth": ("the same in dB", False),
-    "feature_direction": (
-        "cosine of the change b → b′ and the change a → a′ in features of the OpenNSFW network; stands in for CLIP's "
-        "directional similarity and is not that number",
-        False,
-    ),
-    "lpips_to_truth": ("LPIPS of b′ and the true b′ with the weights that were given; 0 is equal", True),
-    "lpips_to_source": ("LPIPS of b′ and b: how much was changed (the paper's LPIPS)", None),
-    "clip_direction": ("cosine of the changes b → b′ and a → a′ in CLIP's image embedding", False),
-    "siglip2_direction": ("cosine of the changes b → b′ and a → a′ in SigLIP's image embedding", False),
-    "dino_direction": ("cosine of the changes b → b′ and a → a′ in DINO's features", False),
-    "judge_accuracy": ("a vision language model's grade of the edit, 1 to 10", False),
-    "judge_preservation": ("a vision language model's grade of what was to stay, 1 to 10", False),
-    "perceptual_to_source": ("distance of b′ to b in the measure of perceptual_to_truth: how much was changed", None),
-}
+TASK_MIXES: Final = "task_mixes.safetensors"
 
 
 @dataclass(frozen=True)
@@ -59,38 +40,49 @@ class Inputs:
 
 
 def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
-    """reports/index.html, and reports/pictures/<cell>.png for each cell that has pictures."""
-    pictures = choose_pictures(inputs)
-    measured = {name for models in shown["metrics"].values() for found in models.values() for name in found}
-    for cell, rows in pictures.items():
+    """index.html, model_card.md, task_mixes.safetensors and pictures/<cell>.png, all below `inputs.reports`.
+
+    `shown`: "metrics", "paired" and "tasks", as reports/ has them. Only the atom gallery is drawn here.
+    """
+    plan = inputs.plan
+    gallery = _Gallery(inputs)
+    chosen = {cell: [gallery.row(m) for m in found] for cell, found in choose(inputs).items() if found}
+    for cell, rows in chosen.items():
         path = inputs.reports / "pictures" / f"{cell}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
         partial.write_bytes(png_bytes(sheet(rows, SHEET_SIDE)))
         partial.replace(path)
+    lost = failures(inputs.measured, described(HEADLINE))
+    mixes = read_mixes(plan)
+    if mixes is not None:
+        mixes.train.save(inputs.reports / TASK_MIXES, plan.weights[CANDIDATE])
     data = ReportData(
         headline=HEADLINE,
-        glossary=[Metric(name, *GLOSSARY[name]) for name in GLOSSARY if name in measured],
-        pictures=pictures,
-        heat=mean_mix(inputs),
+        **{name: shown[name] for name in ("metrics", "paired", "tasks")},
+        pictures=chosen,
+        failures=FailureData(
+            lost, losses(inputs.measured, lost), [gallery.row(failure.measured) for failure in lost[:FAILURES]]
+        ),
+        mixes=mixes and mix_data(mixes),
+        atoms=draw_gallery(plan, plan.cfg.atoms, mixes.use_N) if mixes and plan.cfg.atoms else None,
         curves=training_curves(Path("metrics")),
         stages=stage_counts(Path("metrics")),
         facts=facts(inputs),
-        **shown,
     )
     write_report(data, inputs.reports / "index.html")
+    write_card(inputs.reports / "model_card.md", plan, data)
 
 
-def choose_pictures(inputs: Inputs) -> dict[str, list[PictureRow]]:
+def choose(inputs: Inputs) -> dict[str, list[Measured]]:
     """Per main cell one analogy of each of a few tasks, by hash; also the best and the worst answers of `lorweb`."""
     chosen = {
         cell: pick([m for m in inputs.measured if cell in m.cells], inputs.plan.cfg.pictures_per_cell) for cell in CELLS
     }
     judged = [m for m in inputs.measured if "lorweb" in m.scores and not m.subject_seen]
-    ranked = sorted(judged, key=lambda m: (m.scores["lorweb"][HEADLINE], m.analogy))
-    chosen |= {"best": ranked[:EXTREMES], "worst": ranked[: -EXTREMES - 1 : -1]}
-    gallery = _Gallery(inputs)
-    return {cell: [gallery.row(m) for m in found] for cell, found in chosen.items() if found}
+    headline = described(HEADLINE)
+    ranked = sorted(judged, key=lambda m: (worse_by(m.scores["lorweb"][HEADLINE], 0.0, headline), m.analogy))
+    return chosen | {"best": ranked[:EXTREMES], "worst": ranked[: -EXTREMES - 1 : -1]}
 
 
 def pick(measured: Iterable[Measured], count: int) -> list[Measured]:
@@ -117,27 +109,15 @@ class _Gallery:
         exemplar, query = (self.pairs(self.plan.pairs[analogy[name]]["at"]) for name in ("exemplar", "query"))
         sides = {"a": exemplar["before"], "a2": exemplar["after"], "b": query["before"], "truth": query["after"]}
         images = {name: png_bytes(decode_quadrant(png, self.plan.sources.size())) for name, png in sides.items()}
-        images |= {model: self.answers(self.places[m.analogy, model])["image"] for model in m.scores if model in INSET}
-        scores = {model: values[HEADLINE] for model, values in m.scores.items() if model in INSET}
+        models = [model for model in m.scores if pictured(model)]
+        images |= {model: self.answers(self.places[m.analogy, model])["image"] for model in models}
+        scores = {model: m.scores[model][HEADLINE] for model in models}
         return PictureRow(m.task, str(analogy["instruction"]), m.cells[0], images, scores)
 
 
-def mean_mix(inputs: Inputs) -> Heat | None:
-    """Coefficients of `lorweb` over the test analogies, mean per layer and mean per task; None where there are none."""
-    places = [row for row in first_answers(inputs.answers) if row["model"] == "lorweb"]
-    if not places:
-        return None
-    task = {m.analogy: m.task for m in inputs.measured}
-    reader = RowReader(inputs.answers, ANSWER, ["mix"])
-    by_task: dict[str, list[Any]] = defaultdict(list)
-    for row in places:
-        blob = reader(row["at"])["mix"]
-        if blob is None:  # internal queries have no coefficients of the analogy
-            return None
-        by_task[task[row["analogy"]]].append(read_mix(blob).double().numpy())
-    means = {name: np.mean(found, axis=0) for name, found in sorted(by_task.items())}
-    stacked = np.stack(list(means.values()))
-    return Heat(stacked.mean(axis=0), stacked.mean(axis=1), list(means))
+def mix_data(mixes: Mixes) -> MixData:
+    """What the page shows of them."""
+    return MixData(mixes.test, mixes.near, mixes.health, frozenset(mixes.train.tasks))
 
 
 def training_curves(folder: Path) -> dict[str, dict[str, list[tuple[float, float]]]]:

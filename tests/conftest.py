@@ -3,9 +3,14 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from tests.browser import chromium, say_skipped
+
+__all__ = ["chromium"]  # a fixture
 
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -32,6 +37,10 @@ def pytest_configure() -> None:
         from tests.options_record import record_workers
 
         record_workers()
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    say_skipped(terminalreporter)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
-"""Rows a | a' | b | outputs | truth: as data addresses for the report, and as PNG sheets for the README."""
+"""Rows a | a' | b | outputs | truth: what the report shows, and PNG sheets for the README."""
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +48,9 @@ INSET: Final = (
     "base",
     "truth",
 )
-"""Columns of a picture row, in order; those that a row lacks are left out."""
+"""Columns of a sheet, in order; those that a row lacks are left out."""
+GIVEN: Final = ("a", "a2", "b")
+UNDRAWN: Final = ("copy", "codec_copy", "codec_truth")  # models that draw nothing
 GAP: Final = 4  # px between images of a sheet
 HEADER: Final = 18  # px
 CAPTION: Final = 14  # px under each row
@@ -67,12 +68,16 @@ class PictureRow:
 
     @property
     def columns(self) -> list[str]:
-        return [name for name in INSET if name in self.images]
+        """What there is, in order: what is given, the models in the order of LABELS, unknown ones, the truth."""
+        known = [name for name in LABELS if name not in (*GIVEN, "truth")]
+        models = [*known, *sorted(set(self.images) - set(LABELS))]
+        return [name for name in (*GIVEN, *models, "truth") if name in self.images]
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as an address that needs no network."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def pictured(model: str) -> bool:
+    """Whether the report shows what a model answered: all that is drawn; of the exemplar tests our shuffled one."""
+    tested = model.endswith(("_shuffled", "_identity")) and model != "lorweb_shuffled"
+    return model not in UNDRAWN and not tested
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -107,12 +112,21 @@ def sheet(rows: Sequence[PictureRow], side: int) -> Image.Image:
 
 def heat_image(values_RC: NDArray[np.float64], cell: int) -> tuple[Image.Image, float, float]:
     """A matrix as an image, `cell` px per entry, dark to light; and the values of both ends of the ramp."""
+    pixels = ramp(values_RC)
+    return (
+        Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1)),
+        float(values_RC.min()),
+        float(values_RC.max()),
+    )
+
+
+def ramp(values_RC: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Colours [R, C, 3] from dark (the least value) to light (the largest); all dark where they are equal."""
     low, high = float(values_RC.min()), float(values_RC.max())
     scaled = (values_RC - low) / (high - low) if high > low else np.zeros_like(values_RC)
     stops = np.array([[24, 20, 60], [60, 70, 140], [50, 140, 140], [120, 195, 100], [250, 230, 60]], dtype=np.float64)
     channels = [np.interp(scaled, np.linspace(0, 1, len(stops)), stops[:, c]) for c in range(3)]
-    pixels = np.stack(channels, axis=-1).round().astype(np.uint8)
-    return Image.fromarray(pixels.repeat(cell, axis=0).repeat(cell, axis=1)), low, high
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def _open(png: bytes, side: int) -> Image.Image:

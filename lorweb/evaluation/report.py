@@ -7,34 +7,39 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lorweb.charts import TaskBar, line_chart, page_style, task_bars
+from lorweb.basis.health import Health
+from lorweb.charts import line_chart, page_style
+from lorweb.evaluation import report_views as views
+from lorweb.evaluation.atoms import AtomGallery
+from lorweb.evaluation.failures import Failure, Losses
 from lorweb.evaluation.gate import Metrics
-from lorweb.evaluation.pictures import LABELS, PictureRow, data_uri, heat_image, png_bytes
+from lorweb.evaluation.glossary import described, metrics_in
+from lorweb.evaluation.neighbours import TaskMixes
+from lorweb.evaluation.pictures import GIVEN, LABELS, PictureRow
 from lorweb.evaluation.results import CELLS
+from lorweb.evaluation.thumbnails import drawing, thumbnail
 
-HEAT_CELL: Final = 12  # px
-MAX_HEAT_TASKS: Final = 60
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a metric is to be read."""
-
-    name: str
-    meaning: str
-    lower_is_better: bool | None  # None: neither direction is better by itself
+STYLE: Final = "report.css"  # on top of the style of all our pages
+TEMPLATE: Final = "report.html"
 
 
 @dataclass(frozen=True)
-class Heat:
-    """Mean coefficients of test analogies: layers x atoms, and tasks x atoms (over all layers)."""
+class MixData:
+    """What the router mixes on the test analogies, and the training tasks (with cosines) that each task is near to."""
 
-    layers_LN: NDArray[np.float64]
-    tasks_TN: NDArray[np.float64]
-    tasks: Sequence[str]
+    test: TaskMixes
+    near: Mapping[str, Sequence[tuple[str, float]]]
+    health: Health
+    trained: frozenset[str]  # tasks that were trained
+
+
+@dataclass(frozen=True)
+class FailureData:
+    """Where our model loses, worst first; pictures of the first few."""
+
+    found: Sequence[Failure]
+    losses: Sequence[Losses]
+    pictures: Sequence[PictureRow]
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,11 @@ class ReportData:
     headline: str  # name of the metric that bars, captions and gate use
     metrics: Metrics
     paired: Mapping[str, Mapping[str, Mapping[str, Any]]]  # {difference: {cell: {mean, low, high, n}}} of the headline
-    glossary: Sequence[Metric]
     tasks: Sequence[Mapping[str, Any]]  # rows of reports/per_task.csv
     pictures: Mapping[str, Sequence[PictureRow]]  # by cell, plus "best" and "worst"
-    heat: Heat | None = None
+    failures: FailureData | None = None
+    mixes: MixData | None = None
+    atoms: AtomGallery | None = None
     curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]] = field(default_factory=dict)
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # metrics/<stage>.json
     facts: Mapping[str, str] = field(default_factory=dict)  # base, encoder, settings, hashes
@@ -55,18 +61,29 @@ class ReportData:
 
 def render(data: ReportData) -> str:
     """The page as text; the same data gives the same text."""
+    metrics = metrics_in(data.metrics)
+    headline = described(data.headline)
     page: str = _template().render(
-        style=page_style(),
+        style=page_style() + Path(__file__).with_name(STYLE).read_text(encoding="utf-8"),
         data=data,
-        cells=[(cell, CELLS.get(cell, cell.replace("_", ": ", 1))) for cell in data.metrics],
-        models=_models(data.metrics),
+        cells=[(cell, CELLS.get(cell, cell.replace("_", " "))) for cell in data.metrics],
+        main_cells=[cell for cell in data.metrics if cell in CELLS],
+        models=views.models_in(data.metrics),
         labels=LABELS,
-        metric_names=[metric.name for metric in data.glossary],
-        bars=[(title, svg) for title, svg in _bars(data) if svg],
-        heat=_heat(data.heat) if data.heat is not None else None,
+        given=GIVEN,
+        metrics=metrics,
+        headline=headline,
+        best=views.best_models(data.metrics, metrics),
+        verdicts=views.verdicts(data.metrics, data.paired, headline),
+        bars=views.bar_groups(data.tasks, headline),
+        layers=views.layer_map(data.mixes.test) if data.mixes else None,
+        mix_rows=views.mix_rows(data.mixes.test, data.mixes.near, data.mixes.trained) if data.mixes else [],
+        health=views.health_rows(data.mixes.health) if data.mixes else None,
         curves=[(name, svg) for name, series in data.curves.items() if (svg := line_chart(series, name))],
-        funnel=_funnel(data.stages),
-        uri=data_uri,
+        funnel=views.funnel(data.stages),
+        show=views.show,
+        thumb=thumbnail,
+        drawing=drawing,
     )
     return page
 
@@ -115,53 +132,4 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html")
-
-
-def _models(metrics: Metrics) -> list[str]:
-    found = {model for cell in metrics.values() for model in cell}
-    return [model for model in LABELS if model in found] + sorted(found - set(LABELS))
-
-
-def _bars(data: ReportData) -> list[tuple[str, str]]:
-    """One chart for trained tasks, one for each kind of held-out tasks."""
-    marks = [name for name in ("single_lora", "copy") if any(f"{data.headline}.{name}" in row for row in data.tasks)]
-    charts = []
-    for holdout in ("none", "value", "composition", "edit"):
-        rows = [row for row in data.tasks if row["holdout"] == holdout and data.headline in row]
-        bars = [
-            TaskBar(str(row["task"]), float(row[data.headline]), {m: float(row[f"{data.headline}.{m}"]) for m in marks})
-            for row in rows
-        ]
-        title = "trained tasks" if holdout == "none" else f"held out: {holdout}"
-        charts.append((f"{title} ({len(bars)})", task_bars(bars, f"{data.headline} per task, {title}")))
-    return charts
-
-
-def _heat(heat: Heat) -> dict[str, Any]:
-    layers, low, high = heat_image(heat.layers_LN, HEAT_CELL)
-    tasks, task_low, task_high = heat_image(heat.tasks_TN[:MAX_HEAT_TASKS], HEAT_CELL)
-    return {
-        "layers": data_uri(png_bytes(layers)),
-        "tasks": data_uri(png_bytes(tasks)),
-        "shape": heat.layers_LN.shape,
-        "range": (low, high),
-        "task_range": (task_low, task_high),
-        "task_names": list(heat.tasks[:MAX_HEAT_TASKS]),
-        "left_out": max(0, len(heat.tasks) - MAX_HEAT_TASKS),
-    }
-
-
-def _funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of the data stages in pipeline order; stages without counts are left out."""
-    order = ("collect", "generate", "filter", "assemble", "encode")
-    return [
-        {
-            "stage": stage,
-            "rows_in": stages[stage]["rows_in"],
-            "kept": stages[stage].get("kept", stages[stage].get("train_pairs", "")),
-            "rejected": dict(sorted(stages[stage].get("rejected", {}).items())),
-        }
-        for stage in order
-        if "rows_in" in stages.get(stage, {})
-    ]
+    return environment.get_template(TEMPLATE)

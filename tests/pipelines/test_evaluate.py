@@ -10,6 +10,7 @@ import pytest
 
 from lorweb.data.shards import read_table
 from lorweb.evaluation.measuring import SCORED
+from lorweb.evaluation.neighbours import read_task_mixes
 from lorweb.evaluation.results import CELLS, HEADLINE
 from lorweb.evaluation.workers import ANSWER
 from pipelines import evaluate
@@ -130,7 +131,7 @@ def test_metrics_have_the_documented_form():
 
 def test_the_page_needs_nothing_from_outside():
     page = Path("reports/index.html").read_text()
-    assert page.count("data:image/png;base64,") > 20
+    assert page.count("data:image/webp;base64,") > 40
     assert not re.findall(r"(?:src|href)=[\"'](?!data:|#)", page)
     assert not re.findall(r"https?://|url\(|@import", page)
     for words in (
@@ -139,9 +140,27 @@ def test_the_page_needs_nothing_from_outside():
         "unseen_composition",
         "single LoRA",
         "stands in for CLIP",
+        "Each LoRA alone",
+        "Health of the basis",
+        "lost to any",
+        "nearest trained tasks",
     ):
         assert words in page
     assert sorted(path.name for path in Path("reports/pictures").iterdir())[0] == "best.png"
+
+
+def test_card_and_task_mixes_are_of_the_candidate():
+    from huggingface_hub import ModelCard
+
+    weights = read_json("reports/paired.json")["weights"]["candidate"]
+    card = ModelCard.load("reports/model_card.md")
+    metrics = read_json("reports/metrics.json")
+    found = {(result.dataset_config, result.metric_type): result.metric_value for result in card.data.eval_results}
+    assert found["unseen", HEADLINE] == pytest.approx(metrics["unseen"]["lorweb"][HEADLINE]["mean"], rel=1e-5)
+    assert card.data.license == "other" and "| CC0-1.0 | 2 |" in card.text and weights in card.text
+    assert str(Path.cwd()) not in str(card)
+    mixes = read_task_mixes(Path("reports/task_mixes.safetensors"), weights)
+    assert mixes.tasks == ("negative",) and mixes.mixes_TLN.shape[2] == 3
 
 
 def test_a_second_run_draws_nothing_and_writes_the_same_bytes(monkeypatch):

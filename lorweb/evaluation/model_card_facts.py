@@ -1,0 +1,96 @@
+"""What the model card is written from, and its front matter in the form that hubs read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lorweb.evaluation.glossary import metrics_in
+from lorweb.evaluation.report import ReportData
+from lorweb.evaluation.report_views import OURS
+from lorweb.kontext.metadata import ModelMetadata
+
+SUMMED_UP: Final = ("seen", "unseen")  # cells whose numbers go into the front matter
+DIGITS: Final = 6  # of numbers in the front matter
+BASE_LICENCES: Final[dict[str, tuple[str, str | None, str | None]]] = {  # licence, its name, its page
+    "tiny": ("apache-2.0", None, None),
+    "black-forest-labs/FLUX.1-Kontext-dev": (
+        "other",
+        "flux-1-dev-non-commercial-license",
+        "https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev/blob/main/LICENSE.md",
+    ),
+}
+OTHER_BASE: Final = ("other", "that-of-the-base-model", None)
+
+
+@dataclass(frozen=True)
+class TrainingPair:
+    """One pair that training drew from, as the card counts it."""
+
+    task: str
+    edit_type: str
+    category: str
+    licence: str
+    editor: str
+
+
+@dataclass(frozen=True)
+class CardData:
+    """What the card is written from, besides the page's own numbers."""
+
+    metadata: ModelMetadata
+    basis: Mapping[str, Any]  # its configuration
+    pairs: Sequence[TrainingPair]
+    set_sha256: str
+    weights_sha256: str
+
+
+def front_matter(card: CardData, data: ReportData) -> str:
+    """YAML without its fences, in the form of huggingface_hub.ModelCardData."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    licence, licence_name, licence_link = BASE_LICENCES.get(card.metadata.base, OTHER_BASE)
+    known = metrics_in(data.metrics)
+    results = [
+        EvalResult(
+            task_type="image-to-image",
+            dataset_type="visual-analogies",
+            dataset_name="held-out visual analogies",
+            dataset_config=cell,
+            dataset_split="test",
+            dataset_revision=card.set_sha256,
+            metric_type=metric.name,
+            metric_value=float(f"{data.metrics[cell][OURS][metric.name]['mean']:.{DIGITS}g}"),
+        )
+        for cell in SUMMED_UP
+        for metric in known
+        if metric.name in data.metrics.get(cell, {}).get(OURS, {})
+    ]
+    found = ModelCardData(
+        base_model=base_name(card.metadata.base),
+        eval_results=results or None,
+        library_name="lorweb",
+        license=licence,
+        license_name=licence_name,
+        license_link=licence_link,
+        metrics=[metric.name for metric in known],
+        model_name="lorweb",
+        pipeline_tag="image-to-image",
+        tags=["visual-analogies", "image-editing", "lora"],
+        base_model_relation="adapter",
+    )
+    return str(found.to_yaml()).strip()
+
+
+def base_name(base: str) -> str:
+    """A hub id or a packaged name as it is; of a local folder only its own name."""
+    return (
+        base
+        if base in BASE_LICENCES or (base.count("/") == 1 and base[0] not in "/.~")
+        else base.rstrip("/").split("/")[-1]
+    )
+
+
+def encoder_name(encoder: str) -> str:
+    """The encoder without the folder that its weights lie in: `clip:/here/vit` is `clip:vit`."""
+    kind, colon, where = encoder.partition(":")
+    return f"{kind}:{base_name(where)}" if colon and where else encoder
