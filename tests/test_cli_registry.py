@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lorweb.serving.registry import Registry
 from tests.cli_cases import run
-from tests.serving.conftest import fresh_database, root  # noqa: F401  fixtures
+from tests.serving.conftest import fresh_database, root, scratch  # noqa: F401  fixtures
 from tests.serving.test_registry import candidate
 
 
@@ -19,6 +20,17 @@ def desk(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     for text in ("one", "two"):
         Registry("lorweb", root).submit(candidate(root, text))
     return root
+
+
+@pytest.fixture(scope="module")
+def crowded(fresh_database) -> Iterator[Path]:  # noqa: F811
+    """The same, made once, for what changes nothing."""
+    folder = scratch()
+    shutil.copy2(fresh_database, folder / "mlflow.db")
+    for text in ("one", "two"):
+        Registry("lorweb", folder).submit(candidate(folder, text))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_by_hand_and_back(desk, capsys):
@@ -67,7 +79,7 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
     [
         (("promote", "7", "--reason", "x"), 1, "lorweb has no version 7; there are [1, 2]"),
         (("promote", "1"), 2, "--reason"),
-        (("promote", "first", "--reason", "x"), 2, "first"),
+        (("promote", "first", "--reason", "x"), 2, "not a valid int"),
         (("rollback",), 1, "has no previous champion to roll back to"),
         (("show",), 1, "no version of lorweb is champion; see `lorweb registry list`"),
         (("show", "champoin"), 1, "unknown alias 'champoin'; did you mean 'champion'?"),
@@ -76,7 +88,8 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
         (("lst",), 2, "lst"),
     ],
 )
-def test_what_cannot_be_done_is_said(desk, capsys, words, code, message):
+def test_what_cannot_be_done_is_said(crowded, monkeypatch, capsys, words, code, message):
+    monkeypatch.chdir(crowded)
     found, out, err = run(capsys, "registry", *words)
     assert found == code and message in err and not out
 
