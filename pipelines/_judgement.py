@@ -158,7 +158,7 @@ def measure_again(plan: Plan, folder: Path) -> tuple[Evidence, dict[str, Any]]:
 def judge(candidate: Candidate, rival: Rival, gate: Gate, plan: Plan) -> Decision:
     """The gate's answer, with what only this gate asks for."""
     if not rival.comparable:
-        by_hand = "compare by hand, and promote with `lorweb registry promote VERSION`"
+        by_hand = "compare by hand, and promote with `lorweb registry promote VERSION --reason TEXT`"
         return Decision(False, [f"{rival.how}; {by_hand}"])
     intervals = intervals_of(candidate, rival, gate, plan) if gate.margin_at == "low" else {}
     health, fault = measured_health() if gate.health is not None else ({}, "")

@@ -137,7 +137,7 @@ def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdic
         "evaluation_set_sha256": candidate.set_sha256,
     }
     files = {DECISION_FILE: decision, EVIDENCE_FILE: {**proof, **facts, "answers": candidate.answers}}
-    tags = {"decision": verdict.decision, "by": by, "reasons": reasons[:LONGEST]}
+    tags = {"decision": verdict.decision, "by": by, "reasons": reasons[:LONGEST], "champion": str(seen.champion)}
     run = registry.record(version, f"promote: {verdict.decision}", files, tags)
     for name, value in (("decision", verdict.decision), ("decision_reasons", reasons[:LONGEST]), ("decision_run", run)):
         registry.tag(version, name, value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lorweb.serving.orphans import owner_tags
 from lorweb.serving.tracking import fault_of, open_client, patiently, tracking_uri
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
         model.mkdir()
         for path in files:
             shutil.copy2(path, model / path.name)
-        mlflow.set_tags({**submission.tags, **tags})
+        note = {"mlflow.note.content": submission.description} if submission.description else {}
+        mlflow.set_tags({**submission.tags, **tags, **owner_tags(), **note})
         for batch in _batches(submission.params):
             mlflow.log_params(batch)
         for place, path in submission.files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.serving.history import VOID, Move
+from lorweb.serving.orphans import owner_tags
 from lorweb.serving.tracking import experiment_id
 
 DECISION_FILE: Final = "decision.json"
@@ -23,7 +24,7 @@ class Decisions:
 
     def record(self, number: int, title: str, files: Mapping[str, Mapping[str, Any]], tags: Mapping[str, str]) -> str:
         """Keep JSON files about version `number` in a run of their own; returns its id."""
-        facts = {**tags, "registered_model": self.model, "version": str(number)}
+        facts = {**tags, **owner_tags(), "registered_model": self.model, "version": str(number)}
         run = self.client.create_run(experiment_id(self.client, self.root), run_name=title, tags=facts)
         for name, content in files.items():
             self.client.log_dict(run.info.run_id, dict(content), name)
@@ -73,12 +74,12 @@ def moved_event(move: Move) -> dict[str, Any]:
 
 
 def refused_event(run: Any) -> dict[str, Any]:
-    """A refused candidate as the history shows it: `to` is the version that did not become champion."""
+    """A refused candidate as the history shows it: `from` was and stayed champion, `to` did not become it."""
     tags = run.data.tags
     return {
         "at": _when(run.info.start_time),
         "what": "refused",
-        "from": None,
+        "from": int(tags["champion"]) if tags.get("champion", "").isdigit() else None,
         "to": int(tags["version"]),
         "by": tags.get("by", ""),
         "why": tags.get("reasons", ""),

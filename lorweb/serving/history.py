@@ -56,7 +56,7 @@ class Move:
     @property
     def abandoned(self) -> bool:
         """The process that made it is known to be gone: it was on this machine."""
-        return self.host == socket.gethostname() and not _lives(self.pid)
+        return self.host == socket.gethostname() and not lives(self.pid)
 
     @property
     def own(self) -> bool:
@@ -148,6 +148,17 @@ def current_user() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
+def lives(pid: int) -> bool:
+    """Whether a process of this machine is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def _move(version: Any) -> Move:
     tags = dict(version.tags)
     kind: Any = tags["kind"]
@@ -168,13 +179,3 @@ def _sentence(kind: Kind, before: State, after: State, why: Why) -> str:
     words = {"promote": "promoted", "rollback": "rolled back", "outside": "moved outside of lorweb"}
     reason = f": {why.reason[:LONGEST]}" if why.reason else ""
     return f"{words[kind]} from version {before.champion} to {after.champion} by {why.by}{reason}"
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

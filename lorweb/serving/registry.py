@@ -25,6 +25,7 @@ from lorweb.serving.history import (
     ensure_model,
     replay,
 )
+from lorweb.serving.orphans import close_orphans
 from lorweb.serving.settle import ROLLED_BACK, Aliases
 from lorweb.serving.tracking import PatientClient, experiment_id, open_client, patiently, tracking_uri
 from lorweb.serving.versions import Version, read_versions
@@ -82,6 +83,7 @@ class Registry:
             FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
         """
         content = content_hash(submission.folder)
+        close_orphans(self.client, experiment_id(self.client, self.root))
         version = self.by_content(content) or self._register(submission, content)
         if submission.description and not version.description:
             self.client.update_model_version(self.name, str(version.number), submission.description)

@@ -19,15 +19,36 @@ pytestmark = pytest.mark.slow
 MODELS = ("lorweb", "lorweb_shuffled", "base", "copy")
 
 
-@pytest.fixture
-def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An evaluated project with an empty registry, as the working directory."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def scratch() -> Path:
     shared = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="lorweb-promote-", dir=shared if shared.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix="lorweb-promote-", dir=shared if shared.is_dir() else None))
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> Iterator[Path]:
+    """An evaluated project, made once."""
+    root = scratch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        make_project(root, MODELS)
+        evaluate.main(in_process)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def parts(evaluated: Path) -> Path:
+    return evaluated / "parts"
+
+
+@pytest.fixture
+def project(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it with an empty registry, as the working directory."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = scratch()
+    shutil.copytree(evaluated, root, dirs_exist_ok=True)
     monkeypatch.chdir(root)
-    make_project(root, MODELS)
-    evaluate.main(in_process)
     yield root
     os.chdir("/")
     shutil.rmtree(root, ignore_errors=True)
@@ -47,7 +68,7 @@ def perfect() -> None:
     Path("reports/metrics.json").write_text(json.dumps(metrics))
 
 
-def test_the_life_of_a_candidate(project, capsys, monkeypatch):
+def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     refused = run()
     assert refused["decision"] == "refused" and refused["champion"] is None and refused["version"] == 1
     assert "exemplar gap" in " ".join(refused["reasons"])
@@ -67,7 +88,7 @@ def test_the_life_of_a_candidate(project, capsys, monkeypatch):
     again = run()
     assert again["decision"] == "unchanged" and [v.number for v in Registry("lorweb").versions()] == [1]
 
-    other = save_model(project / "parts", project / "models" / "candidate", seed=8)
+    other = save_model(parts, project / "models" / "candidate", seed=8)
     with pytest.raises(SystemExit, match="reports/ was made with other weights than models/candidate"):
         promote.main(in_process)
     evaluate.main(in_process)
@@ -87,11 +108,11 @@ def test_the_life_of_a_candidate(project, capsys, monkeypatch):
     assert rolled["decision"] == "refused" and "rolled back by hand" in rolled["reasons"][0]
 
 
-def test_a_champion_that_was_measured_otherwise_is_measured_again(project, monkeypatch):
+def test_a_champion_that_was_measured_otherwise_is_measured_again(project, parts, monkeypatch):
     perfect()
     assert run()["decision"] == "promoted"
-    save_model(project / "parts", project / "models" / "candidate", seed=8)
-    write_params(project, project / "parts", MODELS)
+    save_model(parts, project / "models" / "candidate", seed=8)
+    write_params(project, parts, MODELS)
     text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")
     (project / "params.yaml").write_text(text)
     evaluate.main(in_process)
@@ -126,15 +147,16 @@ def test_a_candidate_carries_its_reports_parameters_and_licences(project):
     assert [event["what"] for event in registry.events()] == ["refused"]
 
 
-def test_the_champion_is_paired_with_analogy_by_analogy(project):
+def test_the_champion_is_paired_with_analogy_by_analogy(project, parts):
     """The low end of an interval over the very answers that were measured, against a hand-made mean of them."""
     lenient = {"min_exemplar_gap": 0.0, "min_gain_over_copy": 0.0, "max_task_regression": 100.0}
-    write_params(project, project / "parts", MODELS, margin_at="low", **lenient)
+    bounds = {"min_entropy": 1.0, "min_variation": 0.0, "min_update_variation": 0.0, "max_dead_atoms": 1.0}
+    write_params(project, parts, MODELS, margin_at="low", health=bounds, **lenient)
     run()
     registry = Registry("lorweb")
     registry.promote(registry.by_number(1), Why("me", "as a start"))
     before = registry.evidence(registry.by_number(1))["answers"]
-    save_model(project / "parts", project / "models" / "candidate", seed=8)
+    save_model(parts, project / "models" / "candidate", seed=8)
     evaluate.main(in_process)
     found = run()
     after = registry.evidence(registry.by_number(2))["answers"]
@@ -146,15 +168,16 @@ def test_the_champion_is_paired_with_analogy_by_analogy(project):
     ]
     assert len(gains) == 4 and margin["value"] < sum(gains) / len(gains), "two tasks of two analogies"
     assert "over 4 analogies" in margin["sentence"]
+    health = {c["name"]: c for c in found["checks"] if c["name"] in ("entropy", "variation", "dead_atoms")}
+    assert 0 < health["entropy"]["value"] < 1 and not health["entropy"]["passed"] and health["dead_atoms"]["passed"]
+    assert found["decision"] == "refused"
 
 
-def test_a_champion_of_another_base_is_refused_with_both_sets(project):
+def test_a_champion_of_another_base_is_refused_with_both_sets(project, parts):
     perfect()
     first = run()
     assert first["decision"] == "promoted"
-    other = json.loads((project / "data/analogies/_manifest.json").read_text())
-    assert other
-    folder = save_model(project / "parts", project / "models" / "candidate", seed=8)
+    folder = save_model(parts, project / "models" / "candidate", seed=8)
     facts = json.loads((folder / "metadata.json").read_text())
     (folder / "metadata.json").write_text(json.dumps(facts | {"latents": "grid"}))
     text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")

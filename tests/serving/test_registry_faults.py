@@ -1,5 +1,6 @@
 """What is wrong with a registry is said in a sentence: locked, read-only, of another MLflow, files gone or damaged."""
 
+import http.server
 import shutil
 import sqlite3
 import threading
@@ -101,3 +102,30 @@ def test_files_that_were_changed_or_are_gone_are_named(registry, root):
 def test_a_decision_whose_run_is_gone_is_none(registry):
     assert registry.decisions.read("0" * 32, "decision.json") is None
     assert registry.decisions.read("", "decision.json") is None
+
+
+class Alive(http.server.BaseHTTPRequestHandler):
+    """Answers the look for a sign of life, as a server does before it dies."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_dies_later_is_a_sentence(tmp_path, monkeypatch):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Alive)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    registry = Registry("lorweb", tmp_path)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    with pytest.raises(
+        ValueError, match=r"http://127.0.0.1:\d+ no longer answers; start it, then run the same command"
+    ):
+        registry.versions()
