@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.serving.orphans import owner_tags
@@ -29,7 +29,7 @@ class Submission:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]  # lineage, licences
     params: Mapping[str, str] = field(default_factory=dict)  # of the pipeline, flat
-    files: Mapping[str, Path] = field(default_factory=dict)  # {folder in the run: file}, beside the model
+    files: Mapping[str, Path] = field(default_factory=dict)  # {place in the run, of the same name: file}
     description: str = ""  # Markdown, of the version
     evaluation_set: str = ""  # sha256 of what the metrics were measured on
 
@@ -61,7 +61,7 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
         for batch in _batches(submission.params):
             mlflow.log_params(batch)
         for place, path in submission.files.items():
-            mlflow.log_artifact(str(path), place)
+            mlflow.log_artifact(str(path), PurePosixPath(place).parent.as_posix())
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served.py")),

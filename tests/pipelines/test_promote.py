@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry, Why
 from pipelines import evaluate, promote
 from pipelines._rows import Runner, in_process
@@ -173,21 +174,22 @@ def test_the_champion_is_paired_with_analogy_by_analogy(project, parts):
     assert found["decision"] == "refused"
 
 
-def test_a_champion_of_another_base_is_refused_with_both_sets(project, parts):
-    perfect()
-    first = run()
-    assert first["decision"] == "promoted"
-    folder = save_model(parts, project / "models" / "candidate", seed=8)
+def test_a_champion_of_another_encoding_is_refused_with_both_sets(project):
+    folder = shutil.copytree(project / "models" / "candidate", project / "other")
     facts = json.loads((folder / "metadata.json").read_text())
     (folder / "metadata.json").write_text(json.dumps(facts | {"latents": "grid"}))
-    text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")
-    (project / "params.yaml").write_text(text)
-    evaluate.main(in_process)
+    registry = Registry("lorweb", create=True)
+    champion = registry.submit(Submission(folder, {}, {}))
+    registry.record(
+        champion, "judged", {"evidence.json": {"cells": {}, "tasks": {}, "protocol": {"set": "f" * 64}}}, {}
+    )
+    registry.promote(champion, Why("me", "as a start"))
     refused = run()
     (reason,) = refused["reasons"]
+    assert refused["decision"] == "refused" and registry.by_alias("champion").number == 1
     assert "differs in latents and cannot be measured on this evaluation set" in reason
-    assert f"the candidate was measured on evaluation set {refused['evaluation_set_sha256']}, the champion on" in reason
-    assert reason.count(first["evaluation_set_sha256"]) == 2, "the set is the same, the settings are not"
+    sets = f"evaluation set {refused['evaluation_set_sha256']}, the champion on {'f' * 64}"
+    assert sets in reason and refused["compared"]["rival_set_sha256"] == "f" * 64
 
 
 def test_reports_of_other_settings_are_refused(project):

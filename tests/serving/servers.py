@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = 120.0  # s until a server answers
+PATIENCE = 240.0  # s until a server answers, on a busy machine
 
 
 def free_port() -> int:
@@ -97,7 +97,7 @@ def postgres() -> Iterator[str]:
         )  # fmt: skip
         try:
             _until_it_accepts(port, server)
-            yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
         finally:
             server.send_signal(signal.SIGINT)  # a fast shutdown: what is connected is cut off
             server.wait(30)

@@ -111,7 +111,7 @@ def test_the_run_of_a_candidate_has_what_mlflow_shows(root):
     whole = replace(
         made,
         params={f"p{number}": "1" for number in range(230)},
-        files={"report": report},
+        files={"report/index.html": report},
         description="| cell | value |",
         evaluation_set="ab" * 32,
     )
