@@ -28,7 +28,7 @@ test-all: test  ## everything but the long fault campaigns: the fast tier, the s
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "slow and not ray and not soak and not gpu"
 	pytest -q -n 2 --dist loadfile -m "ray and not soak and not gpu"
 
-soak: setup  ## the fault campaign of the data stages and of training: random kills, the same bytes (about 45 min)
+soak: setup  ## the fault campaign of data stages, training and registry: random kills, nothing wrong (about 50 min)
 	python -m tests.soak.campaign --report docs/soak.md
 
 options: setup  ## docs/options.md anew: all tests, writing down which options they ran

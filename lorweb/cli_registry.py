@@ -1,40 +1,185 @@
 """`lorweb registry`: the MLflow registry by alias. Thin, like `lorweb.cli`, which adds it."""
 
-from typing import Annotated, Any
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lorweb.serving.registry import Registry, Version
+
 app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
 Name = Annotated[str, typer.Option(help="Name of the registered model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Reason = Annotated[str, typer.Option(help="Why; it stays in the history.")]
+By = Annotated[str | None, typer.Option(help="Who does it; by default the user of this machine.")]
 
 
 @app.command("list")
-def list_versions(name: Name = "lorweb") -> None:
+def list_versions(name: Name = "lorweb", as_json: Json = False) -> None:
     """Versions with their aliases. Example: lorweb registry list"""
     versions = _registry(name).versions()
+    if as_json:
+        _print_json([_facts(version) for version in versions])
+        return
     if not versions:
         raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
-    for version in versions:
-        extra = "rolled back" if "rolled_back" in version.tags else ""
-        words = (str(version.number), version.content[:12], ", ".join(version.aliases), extra)
-        typer.echo("  ".join(word for word in words if word))
-
-
-@app.command("promote")
-def promote_version(version: Annotated[int, typer.Argument(min=1)], name: Name = "lorweb") -> None:
-    """Make a version the champion by hand, past the gate. Example: lorweb registry promote 3"""
-    registry = _registry(name)
-    registry.promote(registry.by_number(version))
-    typer.echo(f"{name} version {version} is the champion")
+    rows = [(str(v.number), v.content[:12], ", ".join(v.aliases), _when(v.created), _state(v)) for v in versions]
+    _print_table(("version", "content", "aliases", "made", "decision"), rows)
 
 
 @app.command()
-def rollback(name: Name = "lorweb") -> None:
-    """Swap champion and previous. Example: lorweb registry rollback"""
-    typer.echo(f"{name} version {_registry(name).rollback().number} is the champion again")
+def show(
+    which: Annotated[str, typer.Argument(help="A version's number, or an alias.")] = "champion",
+    name: Name = "lorweb",
+    as_json: Json = False,
+) -> None:
+    """One version: tags, the last decision with its reasons, and whether its files are whole.
+
+    Example: lorweb registry show champion
+    """
+    registry = _registry(name)
+    version = _version(registry, which)
+    fault = _fault(registry, version)
+    decision = registry.decisions.read(version.tags.get("decision_run", ""), "decision.json")
+    facts = {**_facts(version), "tags": version.tags, "files": fault or "whole", "decision": decision}
+    if as_json:
+        _print_json(facts)
+    else:
+        rows = [(key, _text(facts[key])) for key in ("version", "aliases", "made", "content", "run", "files")]
+        rows += sorted(
+            (key, value) for key, value in version.tags.items() if not key.startswith(("mlflow.", "dvc_outs"))
+        )
+        rows += [("reason", reason) for reason in (decision or {}).get("reasons", [])]
+        _print_table(("what", "value"), rows)
+    if fault:
+        raise ValueError(fault)
 
 
-def _registry(name: str) -> Any:
+@app.command("promote")
+def promote_version(
+    version: Annotated[int, typer.Argument(min=1)],
+    reason: Reason,
+    name: Name = "lorweb",
+    by: By = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion by hand, past the gate; its files are checked first.
+
+    Example: lorweb registry promote 3 --reason "looks better on faces"
+    """
+    registry = _registry(name)
+    wanted = registry.by_number(version)
+    registry.folder(wanted)
+    registry.promote(wanted, _why(reason, by))
+    _moved(registry, f"{name} version {version} is the champion", as_json)
+
+
+@app.command()
+def rollback(name: Name = "lorweb", reason: Reason = "", by: By = None, as_json: Json = False) -> None:
+    """Swap champion and previous. Example: lorweb registry rollback --reason "banding on skies" """
+    registry = _registry(name)
+    _moved(registry, f"{name} version {registry.rollback(_why(reason, by)).number} is the champion again", as_json)
+
+
+@app.command()
+def history(name: Name = "lorweb", as_json: Json = False) -> None:
+    """Every move of the champion and every refusal: when, from, to, who, why. Example: lorweb registry history"""
+    events = _registry(name).events()
+    if as_json:
+        _print_json(events)
+        return
+    if not events:
+        raise ValueError(f"nothing was decided about {name} yet; run `make run` or `dvc repro promote`")
+    columns = ("at", "what", "from", "to", "by", "why")
+    _print_table(columns, [tuple(_text(event[column]) for column in columns) for event in events])
+
+
+def _registry(name: str) -> "Registry":
     from lorweb.serving.registry import Registry
 
     return Registry(name)
+
+
+def _version(registry: "Registry", which: str) -> "Version":
+    from lorweb.config_errors import unknown_name
+    from lorweb.serving.versions import ALIASES
+
+    if which.isdigit():
+        return registry.by_number(int(which))
+    if which not in ALIASES:
+        raise ValueError(unknown_name("alias", which, ALIASES))
+    found = registry.by_alias(which)
+    if found is None:
+        raise ValueError(f"no version of {registry.name} is {which}; see `lorweb registry list`")
+    return found
+
+
+def _why(reason: str, by: str | None) -> Any:
+    from lorweb.serving.history import Why, current_user
+
+    return Why(by or current_user(), reason)
+
+
+def _fault(registry: "Registry", version: "Version") -> str:
+    """What is wrong with the files of a version; "" if nothing is."""
+    try:
+        registry.folder(version)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _moved(registry: "Registry", sentence: str, as_json: bool) -> None:
+    if as_json:
+        state = registry.aliases.read()
+        _print_json({"model": registry.name, "champion": state.champion, "previous": state.previous})
+    else:
+        typer.echo(sentence)
+
+
+def _facts(version: "Version") -> dict[str, Any]:
+    return {
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "content": version.content,
+        "run": version.run_id,
+        "made": _when(version.created),
+        "state": _state(version),
+    }
+
+
+def _state(version: "Version") -> str:
+    return "rolled back" if "rolled_back" in version.tags else version.tags.get("decision", "")
+
+
+def _when(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+
+
+def _print_json(found: Any) -> None:
+    typer.echo(json.dumps(found, indent=1, sort_keys=True))
+
+
+def _print_table(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
+    """A table on a terminal; elsewhere a line for each row, what is empty left out."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            typer.echo("  ".join(cell for cell in row if cell))
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table)

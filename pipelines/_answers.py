@@ -168,6 +168,16 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
     return [_measured(plan, analogy, scores[analogy["id"]]) for analogy in plan.analogies]
 
 
+def measured_before(plan: Plan, folder: Path) -> list[Measured]:
+    """What `draw_and_measure` has left in `folder`; nothing if it was never there, or is of other analogies."""
+    if not (folder / "scores").is_dir():
+        return []
+    scores = {row["id"]: load_scores(row["scores"]) for row in read_index(folder / "scores", SCORED, ["id", "scores"])}
+    if set(scores) != {analogy["id"] for analogy in plan.analogies}:
+        return []
+    return [_measured(plan, analogy, scores[analogy["id"]]) for analogy in plan.analogies]
+
+
 def _measured(plan: Plan, analogy: Mapping[str, Any], scores: Mapping[str, float]) -> Measured:
     facts = {name: analogy[name] for name in ("task", "edit_type", "holdout", "subject_seen")}
     category = plan.pairs[analogy["query"]]["category"]

@@ -1,121 +1,68 @@
 """The gate against the champion; the alias moves only on a pass -> models/promoted.json. Safe to run twice."""
 
-import csv
 import json
-import shutil
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import Gate, load_params
-from lorweb.data.manifest import file_sha256
-from lorweb.evaluation.gate import Decision, Evidence, decide
-from lorweb.evaluation.models import CANDIDATE
-from lorweb.evaluation.results import evidence, per_task, rows_of, summarise
+from lorweb.evaluation.gate import Decision
 from lorweb.records import stable_id
-from lorweb.serving.artifacts import Submission
-from lorweb.serving.registry import ROLLED_BACK, Registry, Version
-from pipelines._answers import Plan, draw_and_measure, make_plan
+from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE
+from lorweb.serving.history import LONGEST, VOID, current_user
+from lorweb.serving.registry import ROLLED_BACK, Overtaken, Registry, State, Version, Why
+from lorweb.serving.tracking import fault_of, tracking_uri
+from pipelines._answers import Plan, make_plan
+from pipelines._judgement import Candidate, Rival, find_rival, judge, read_candidate
 from pipelines._lineage import lineage
 from pipelines._rows import Execute
-from pipelines._stage import WORK, StageFailed, stage, write_text
+from pipelines._stage import StageFailed, stage, write_text
+from pipelines._submission import submission
 from pipelines.summary import print_summary
 
 OUT: Final = Path("models/promoted.json")
-CANDIDATE_FOLDER: Final = Path("models/candidate")
-REPORTS: Final = Path("reports")
 DECIDED: Final = (
     "decision_key"  # tag: what the version was last judged by, so that an equal judgement is not recorded twice
 )
-SAME_MODEL: Final = ("base_revision", "encoder", "encoder_revision", "quadrant", "latents")
+JUDGEMENTS: Final = 3  # against champions that other processes replace meanwhile
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """models/candidate with the numbers that were measured of it."""
+class Verdict:
+    """What was decided, and how it came about."""
 
-    metadata: dict[str, Any]
-    evidence: Evidence
-    protocol: dict[str, Any]  # what another result must share to be compared
-    set_sha256: str
-
-
-def read_candidate() -> Candidate:
-    """The candidate and its reports.
-
-    Raises:
-        FileNotFoundError: the train or evaluate stage has not run.
-        ValueError: the reports are of other weights.
-    """
-    for path in (CANDIDATE_FOLDER / "metadata.json", REPORTS / "paired.json"):
-        if not path.is_file():
-            raise FileNotFoundError(f"no {path}; run `dvc repro evaluate` first")
-    facts = json.loads((REPORTS / "paired.json").read_text(encoding="utf-8"))
-    if facts["weights"].get(CANDIDATE) != file_sha256(CANDIDATE_FOLDER / "basis.safetensors"):
-        raise ValueError("reports/ was made with other weights than models/candidate; run `dvc repro evaluate` first")
-    metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
-    with (REPORTS / "per_task.csv").open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    metadata = json.loads((CANDIDATE_FOLDER / "metadata.json").read_text(encoding="utf-8"))
-    return Candidate(metadata, evidence(metrics, table), facts["protocol"], facts["evaluation_set_sha256"])
-
-
-def judge(registry: Registry, version: Version, candidate: Candidate, gate: Gate, plan: Plan) -> Decision:
-    """The gate's answer. A champion that was measured otherwise is measured again, on the present set."""
-    champion = registry.by_alias("champion")
-    if champion is None:
-        return decide(candidate.evidence, None, gate)
-    known = registry.evidence(champion)
-    if known is not None and known["protocol"] == candidate.protocol:
-        rival = Evidence(known["cells"], known["tasks"])
-        return decide(candidate.evidence, rival, gate)
-    folder = registry.folder(champion)
-    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    usual = {"latents": "quadrant"}  # of files that do not say it
-    ours, theirs = usual | candidate.metadata, usual | metadata
-    odd = [name for name in SAME_MODEL if theirs.get(name) != ours.get(name)]
-    if odd:
-        return Decision(
-            False,
-            [
-                f"the champion, version {champion.number}, differs in {', '.join(odd)} and cannot be measured on this "
-                f"evaluation set; compare by hand, and promote with `lorweb registry promote {version.number}`"
-            ],
-        )
-    return decide(candidate.evidence, measure_again(plan, folder), gate)
-
-
-def measure_again(plan: Plan, folder: Path) -> Evidence:
-    """Evidence of another model on the present evaluation set; finished rows are kept in .work/promote."""
-    weights = folder / "basis.safetensors"
-    other = replace(
-        plan,
-        cfg=plan.cfg.model_copy(update={"models": ("lorweb",)}),
-        sources=replace(plan.sources, weights={CANDIDATE: folder.resolve()}),
-        weights={CANDIDATE: file_sha256(weights)},
-        work="promote",
-    )
-    answers = WORK / "promote" / "champion"
-    shutil.rmtree(answers, ignore_errors=True)
-    answers.mkdir(parents=True)
-    measured = draw_and_measure(other, answers)
-    metrics = summarise(rows_of(measured), plan.cfg.bootstrap, plan.seed)
-    return evidence(metrics, per_task(measured))
+    decision: str  # promoted, refused or unchanged
+    reasons: list[str]
+    rival: Rival | None = None
+    checks: tuple[dict[str, Any], ...] = ()
 
 
 def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) -> dict[str, Any]:
-    """Register the candidate, judge it, move the aliases on a pass; returns the record of `models/promoted.json`."""
-    registry.recover()
+    """Register the candidate, judge it, move the aliases on a pass; returns the record of `models/promoted.json`.
+
+    Raises:
+        Overtaken: other processes have replaced the champion again and again while this one judged.
+    """
+    registry.settle()
     tags = lineage(Path(), candidate.metadata)
-    submission = Submission(CANDIDATE_FOLDER, flat_metrics(candidate.evidence), tags)
-    version = registry.submit(submission)
-    decision, reasons = decide_on(registry, version, candidate, gate, plan)
-    if decision != "unchanged":
-        record(registry, version, candidate, decision, reasons, gate)
+    version = registry.submit(submission(candidate, tags, gate.metric))
+    for attempt in range(1, JUDGEMENTS + 1):
+        seen = registry.settle()
+        version = registry.by_number(version.number)
+        try:
+            verdict = decide_on(registry, version, candidate, gate, plan)
+            if verdict.decision != "unchanged":
+                record(registry, version, (candidate, verdict, gate), seen)
+            break
+        except Overtaken:
+            if attempt == JUDGEMENTS:
+                raise
     champion, previous = registry.by_alias("champion"), registry.by_alias("previous")
     return {
-        "decision": decision,
-        "reasons": reasons,
+        "decision": verdict.decision,
+        "reasons": verdict.reasons,
+        "compared": _compared(verdict.rival),
+        "checks": list(verdict.checks),
         "model": registry.name,
         "version": version.number,
         "champion": champion.number if champion else None,
@@ -126,46 +73,77 @@ def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) ->
     }
 
 
-def decide_on(
-    registry: Registry, version: Version, candidate: Candidate, gate: Gate, plan: Plan
-) -> tuple[str, list[str]]:
-    """(promoted, refused or unchanged; reasons)."""
+def decide_on(registry: Registry, version: Version, candidate: Candidate, gate: Gate, plan: Plan) -> Verdict:
+    """Promoted, refused, or unchanged where there is nothing to decide."""
     if "champion" in version.aliases:
-        known = registry.evidence(version) or {}
         same = (
             f"version {version.number} is the champion already; the candidate has the same bytes. It was promoted with:"
         )
-        return "unchanged", [same, *known.get("reasons", [])]
+        return Verdict("unchanged", [same, *_why(registry, version)])
     if ROLLED_BACK in version.tags:
-        hint = f"`lorweb registry promote {version.number}` brings it back"
-        return "refused", [f"version {version.number} was rolled back by hand and is not promoted by itself; {hint}"]
-    found = judge(registry, version, candidate, gate, plan)
-    return ("promoted" if found.promoted else "refused"), found.reasons
+        hint = f"`lorweb registry promote {version.number} --reason TEXT` brings it back"
+        return Verdict(
+            "refused", [f"version {version.number} was rolled back by hand and is not promoted by itself; {hint}"]
+        )
+    rival = find_rival(registry, registry.by_alias("champion"), candidate, gate, plan)
+    found = judge(candidate, rival, gate, plan)
+    return Verdict("promoted" if found.promoted else "refused", _reasons(found, rival), rival, tuple(found.listed()))
 
 
-def record(
-    registry: Registry, version: Version, candidate: Candidate, decision: str, reasons: list[str], gate: Gate
-) -> None:
-    """Keep the decision as a run, then move the aliases if it is a pass. An equal refusal is not recorded again."""
+def _why(registry: Registry, version: Version) -> list[str]:
+    """What the champion was promoted with: the gate's reasons, or what the person said who did it."""
+    known = registry.evidence(version) or {}
+    if known.get("decision") == "promoted":
+        return list(known["reasons"])
+    moves = [move for move in registry.moves() if move.after.champion == version.number and move.settled != VOID]
+    return [f"moved by {moves[-1].why.by or 'somebody'}: {moves[-1].why.reason or 'no reason given'}"] if moves else []
+
+
+def _reasons(found: Decision, rival: Rival) -> list[str]:
+    """The gate's, after a word on a champion that had to be measured again."""
+    again = rival.comparable and rival.how.endswith("measured again on the candidate's")
+    return [rival.how, *found.reasons] if again else found.reasons
+
+
+def _compared(rival: Rival | None) -> dict[str, Any] | None:
+    return None if rival is None else {"with": rival.name, "how": rival.how, "rival_set_sha256": rival.set_sha256}
+
+
+def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdict, Gate], seen: State) -> None:
+    """Keep the decision as a run, then move the aliases if it is a pass. An equal refusal is not recorded again.
+
+    Raises:
+        Overtaken: the champion is not the one any more that was there when it was decided.
+    """
+    candidate, verdict, gate = judged
     proof = {"cells": candidate.evidence.cells, "tasks": candidate.evidence.tasks, "protocol": candidate.protocol}
-    key = stable_id(decision, json.dumps([reasons, gate.model_dump(mode="json"), proof], sort_keys=True))
-    if decision == "refused" and version.tags.get(DECIDED) == key:
+    key = stable_id(
+        verdict.decision, json.dumps([verdict.reasons, gate.model_dump(mode="json"), proof], sort_keys=True)
+    )
+    if verdict.decision == "refused" and version.tags.get(DECIDED) == key:
         return
-    facts = {**proof, "decision": decision, "reasons": reasons}
-    run = registry.record_evidence(version, f"promote: {decision}", facts, {"decision": decision})
-    if decision == "promoted":
-        registry.promote(version, run)
-    registry.tag(version, DECIDED, key)
-
-
-def flat_metrics(found: Evidence) -> dict[str, float]:
-    """Means as MLflow metrics, `<cell>/<model>/<metric>`."""
-    return {
-        f"{cell}/{model}/{metric}": float(value["mean"])
-        for cell, models in found.cells.items()
-        for model, metrics in models.items()
-        for metric, value in metrics.items()
+    by = f"{current_user()} (promote)"
+    reasons = " | ".join(verdict.reasons)
+    facts = {"decision": verdict.decision, "reasons": verdict.reasons}
+    decision = {
+        **facts,
+        "by": by,
+        "model": registry.name,
+        "version": version.number,
+        "from": asdict(seen),
+        "gate": gate.model_dump(mode="json"),
+        "compared": _compared(verdict.rival),
+        "checks": list(verdict.checks),
+        "evaluation_set_sha256": candidate.set_sha256,
     }
+    files = {DECISION_FILE: decision, EVIDENCE_FILE: {**proof, **facts, "answers": candidate.answers}}
+    tags = {"decision": verdict.decision, "by": by, "reasons": reasons[:LONGEST], "champion": str(seen.champion)}
+    run = registry.record(version, f"promote: {verdict.decision}", files, tags)
+    for name, value in (("decision", verdict.decision), ("decision_reasons", reasons[:LONGEST]), ("decision_run", run)):
+        registry.tag(version, name, value)
+    if verdict.decision == "promoted":
+        registry.promote(version, Why(by, reasons, run), seen)
+    registry.tag(version, DECIDED, key)
 
 
 def main(execute: Execute | None = None) -> None:
@@ -178,11 +156,11 @@ def main(execute: Execute | None = None) -> None:
         plan = replace(
             make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant), execute=execute
         )
-        candidate = read_candidate()
+        candidate = read_candidate(plan)
         try:
             found = promote(Registry(cfg.model, create=True), candidate, cfg.gate, plan)
         except MlflowException as error:
-            first = str(error).strip().splitlines()[0]
+            first = fault_of(str(error), tracking_uri()) or str(error).strip().splitlines()[0]
             raise StageFailed(
                 f"the model registry refused: {first}; see MLFLOW_TRACKING_URI, then run it again"
             ) from error

@@ -103,6 +103,8 @@ def _decision(console: "Console", record: dict[str, Any] | None) -> None:
     console.print(f"\n[bold {colour}]{record['decision'].upper()}[/]: {record['model']} version {record['version']}")
     for reason in record["reasons"]:
         console.print(f"  - {reason}", markup=False, highlight=False)
+    if compared := record.get("compared"):
+        console.print(f"  compared with the {compared['with']}: {compared['how']}", markup=False, highlight=False)
     console.print(f"  champion: version {record['champion']}, previous: version {record['previous']}")
 
 

@@ -1,18 +1,24 @@
-"""The files of a registered model: into MLflow as models from code, and back as a local folder."""
+"""The files of a registered model: into MLflow as models from code, and back as a local folder, checked by content."""
 
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
 
-from lorweb.serving.tracking import open_client
+from lorweb.serving.orphans import owner_tags
+from lorweb.serving.tracking import fault_of, open_client, patiently, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow.data.dataset import Dataset
 
 WEIGHTS: Final = "basis.safetensors"
+CONTENT: Final = "content_sha256"  # tag of a version and of its run
 # not lorweb itself: a package of that name on an index would not be this one
 REQUIREMENTS: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "pillow", "pandas")
+BATCH: Final = 100  # parameters of one request, as MLflow's database takes them
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,18 @@ class Submission:
 
     folder: Path
     metrics: Mapping[str, float]
-    tags: Mapping[str, str]  # lineage
+    tags: Mapping[str, str]  # lineage, licences
+    params: Mapping[str, str] = field(default_factory=dict)  # of the pipeline, flat
+    files: Mapping[str, Path] = field(default_factory=dict)  # {place in the run, of the same name: file}
+    description: str = ""  # Markdown, of the version
+    evaluation_set: str = ""  # sha256 of what the metrics were measured on
 
 
 def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) -> str:
     """Log a candidate in a run of its own, as models from code (no pickle); returns the model's URI.
+
+    Parameters, reports and metrics are those of the run; the metrics are linked to the model and to the evaluation set,
+    so that MLflow's pages of models and of data sets show them.
 
     Raises:
         FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
@@ -43,8 +56,12 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
         model.mkdir()
         for path in files:
             shutil.copy2(path, model / path.name)
-        mlflow.set_tags({**submission.tags, **tags})
-        mlflow.log_metrics(dict(submission.metrics))
+        note = {"mlflow.note.content": submission.description} if submission.description else {}
+        mlflow.set_tags({**submission.tags, **tags, **owner_tags(), **note})
+        for batch in _batches(submission.params):
+            mlflow.log_params(batch)
+        for place, path in submission.files.items():
+            mlflow.log_artifact(str(path), PurePosixPath(place).parent.as_posix())
         logged = mlflow.pyfunc.log_model(
             name="model",
             python_model=str(Path(__file__).with_name("served.py")),
@@ -53,7 +70,27 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
             input_example=example(),
             pip_requirements=list(REQUIREMENTS),
         )
+        dataset = _dataset(submission.evaluation_set)
+        if dataset is not None:
+            mlflow.log_input(dataset, context="evaluation")
+        mlflow.log_metrics(dict(submission.metrics), model_id=logged.model_id, dataset=dataset)
     return str(logged.model_uri)
+
+
+def _batches(params: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    items = list(params.items())
+    yield from (dict(items[at : at + BATCH]) for at in range(0, len(items), BATCH))
+
+
+def _dataset(sha256: str) -> "Dataset | None":
+    """The evaluation set as MLflow knows data sets: by name and digest, without its images."""
+    if not sha256:
+        return None
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
+
+    source = CodeDatasetSource(tags={"made_by": "pipelines.assemble"})
+    return MetaDataset(source, name="test analogies", digest=sha256[:36])
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -81,16 +118,18 @@ def resolve(uri: str, root: Path = Path()) -> Path:
     """`models:/NAME@ALIAS` or `models:/NAME/VERSION` -> a local folder with basis.safetensors and metadata.json.
 
     Raises:
-        ValueError: no registry here, no such model, alias or version.
+        ValueError: no registry here, no such model, alias or version, its files are gone, or they are not those that
+            were registered.
     """
-    open_client(root)
+    client = open_client(root)
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri))
+        fixed, registered = _version_of(client, uri)
+        folder = Path(patiently(tracking_uri(root), mlflow.artifacts.download_artifacts, artifact_uri=fixed))
     except (MlflowException, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+        first = fault_of(str(error), tracking_uri(root)) or str(error).strip().splitlines()[0]
         raise ValueError(
             f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. "
             "Without a promoted model, run `make run` first"
@@ -98,4 +137,27 @@ def resolve(uri: str, root: Path = Path()) -> Path:
     found = sorted(folder.rglob(WEIGHTS))
     if not found:
         raise ValueError(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
+    _check_content(uri, found[0].parent, registered)
     return found[0].parent
+
+
+def _version_of(client: Any, uri: str) -> tuple[str, str]:
+    """(the URI of the version that an alias stands on now, the content hash it was registered with); "" without one."""
+    name, _, version = uri.removeprefix("models:/").partition("/")
+    name, _, alias = name.partition("@")
+    if not alias and not version.isdigit():
+        return uri, ""
+    found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+    return f"models:/{name}/{found.version}", str(found.tags.get(CONTENT, ""))
+
+
+def _check_content(uri: str, folder: Path, registered: str) -> None:
+    try:
+        found = content_hash(folder)
+    except FileNotFoundError as error:
+        raise ValueError(f"{uri} is damaged: {error}") from error
+    if registered and found != registered:
+        raise ValueError(
+            f"{uri} is damaged: its files have the content hash {found[:16]}, but were registered with "
+            f"{registered[:16]}; restore them from a copy, or `lorweb registry rollback` to the version before"
+        )

@@ -1,38 +1,41 @@
-"""The model registry: versions by content, and three aliases that survive a crash between two moves.
+"""The model registry: versions by content, and three aliases that several processes may move, and die while at it.
 
     candidate   the version made last        champion   the version that is served        previous   the champion before
 
-A move of `champion` first writes its intent (`pending` on the registered model), then moves the aliases, then deletes
-the intent. Every step may be repeated, so `recover` finishes whatever a killed process had begun, and a reader always
-finds one whole champion.
+Moves of `champion` and `previous` go through a history that the database orders (`lorweb.serving.history`); the aliases
+follow it (`lorweb.serving.settle`, which says how processes can meet). Every step may be repeated.
 """
 
-import json
-import tempfile
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.serving.artifacts import Submission, content_hash, log_model, resolve
-from lorweb.serving.tracking import experiment_id, open_client
+from lorweb.serving.artifacts import CONTENT, Submission, content_hash, log_model, resolve
+from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, moved_event, refused_event
+from lorweb.serving.history import (
+    VOID,
+    History,
+    Kind,
+    Move,
+    State,
+    Why,
+    current_user,
+    ensure_model,
+    replay,
+)
+from lorweb.serving.orphans import close_orphans
+from lorweb.serving.settle import ROLLED_BACK, Aliases
+from lorweb.serving.tracking import PatientClient, experiment_id, open_client, patiently, tracking_uri
+from lorweb.serving.versions import Version, read_versions
 
-ALIASES: Final = ("candidate", "champion", "previous")
-PENDING: Final = "pending"
-CONTENT: Final = "content_sha256"
-ROLLED_BACK: Final = "rolled_back"
+__all__ = ["ROLLED_BACK", "Overtaken", "Registry", "State", "Version", "Why"]
 EVIDENCE: Final = "evidence_run"  # run whose evidence.json holds what a version was judged by
 
 
-@dataclass(frozen=True)
-class Version:
-    """One version of the registered model."""
-
-    number: int
-    content: str
-    aliases: tuple[str, ...]
-    run_id: str
-    tags: dict[str, str] = field(default_factory=dict)
+class Overtaken(ValueError):
+    """Another process has moved the champion meanwhile; nothing was moved by this one."""
 
 
 class Registry:
@@ -40,30 +43,21 @@ class Registry:
 
     def __init__(self, name: str, root: Path = Path(), create: bool = False) -> None:
         self.name, self.root = name, root
-        self.client = open_client(root, create)
+        self.client: Any = PatientClient(open_client(root, create), tracking_uri(root))
+        self.history = History(self.client, name)
+        self.aliases = Aliases(self.client, name, self.history)
+        self.decisions = Decisions(self.client, name, root)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first; empty if the model was never registered."""
-        aliases = self._aliases()
-        found = self.client.search_model_versions(f"name='{self.name}'")
-        versions = [
-            Version(
-                int(v.version),
-                v.tags.get(CONTENT, ""),
-                tuple(a for a in ALIASES if aliases.get(a) == int(v.version)),
-                v.run_id or "",
-                dict(v.tags),
-            )
-            for v in found
-        ]
-        return sorted(versions, key=lambda version: version.number)
+        return read_versions(self.client, self.name, self.aliases.all())
 
     def by_alias(self, alias: str) -> Version | None:
         """The version that an alias names, or None."""
         return next((v for v in self.versions() if alias in v.aliases), None)
 
     def by_content(self, content: str) -> Version | None:
-        """The version with these bytes, or None."""
+        """The oldest version with these bytes, or None."""
         return next((v for v in self.versions() if v.content == content), None)
 
     def by_number(self, number: int) -> Version:
@@ -79,17 +73,8 @@ class Registry:
         return resolve(f"models:/{self.name}/{version.number}", self.root)
 
     def evidence(self, version: Version) -> dict[str, Any] | None:
-        """What the version was judged by when it was promoted (`record_evidence`), or None."""
-        if EVIDENCE not in version.tags:
-            return None
-        import mlflow
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = mlflow.artifacts.download_artifacts(
-                run_id=version.tags[EVIDENCE], artifact_path="evidence.json", dst_path=folder
-            )
-            content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-        return content
+        """What the version was judged by last, or None; see `record`."""
+        return self.decisions.read(version.tags[EVIDENCE], EVIDENCE_FILE) if EVIDENCE in version.tags else None
 
     def submit(self, submission: Submission) -> Version:
         """Register a candidate and point the alias `candidate` at it; known bytes get no new version.
@@ -98,96 +83,118 @@ class Registry:
             FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
         """
         content = content_hash(submission.folder)
+        close_orphans(self.client, experiment_id(self.client, self.root))
         version = self.by_content(content) or self._register(submission, content)
-        self._set_alias("candidate", version.number)
+        if submission.description and not version.description:
+            self.client.update_model_version(self.name, str(version.number), submission.description)
+        self.client.set_registered_model_alias(self.name, "candidate", str(version.number))
         return self.by_number(version.number)
 
-    def record_evidence(
-        self, version: Version, run_name: str, evidence: Mapping[str, Any], tags: Mapping[str, str]
+    def record(
+        self, version: Version, title: str, files: Mapping[str, Mapping[str, Any]], tags: Mapping[str, str]
     ) -> str:
-        """Keep a decision and its numbers in a run of their own; returns its id. Runs are the registry's history."""
-        run = self.client.create_run(
-            experiment_id(self.client, self.root), run_name=run_name, tags={**tags, "version": str(version.number)}
-        )
-        self.client.log_dict(run.info.run_id, dict(evidence), "evidence.json")
-        self.client.set_terminated(run.info.run_id)
-        return str(run.info.run_id)
+        """Keep a decision on a version as JSON files of a run; returns its id. Evidence stays with the version."""
+        run = self.decisions.record(version.number, title, files, tags)
+        if EVIDENCE_FILE in files:
+            self.tag(version, EVIDENCE, run)
+        return run
 
     def tag(self, version: Version, key: str, value: str) -> None:
         """Set one tag of a version."""
         self.client.set_model_version_tag(self.name, str(version.number), key, value)
 
-    def promote(self, version: Version, evidence_run: str | None = None) -> None:
-        """Make a version the champion and the champion before it `previous`. Repeating it changes nothing."""
-        self.recover()
-        if evidence_run:
-            self.tag(version, EVIDENCE, evidence_run)
-        if ROLLED_BACK in version.tags:
-            self.client.delete_model_version_tag(self.name, str(version.number), ROLLED_BACK)
-        champion = self.by_alias("champion")
-        if champion is None or champion.number != version.number:
-            self._move(champion.number if champion else None, version.number)
+    def promote(self, version: Version, why: Why | None = None, seen: State | None = None) -> bool:
+        """Make a version the champion and the champion before it `previous`; false if it was the champion already.
 
-    def rollback(self) -> Version:
+        Args:
+            seen: what `settle` gave when the decision was made; the champion must still be that one.
+
+        Raises:
+            Overtaken: it is not, or another process came first.
+        """
+        now = self.settle()
+        if seen is not None and now.champion != seen.champion:
+            raise Overtaken(_overtaken(self.name, seen, now))
+        if now.champion == version.number:
+            if ROLLED_BACK in self.by_number(version.number).tags:
+                self.client.delete_model_version_tag(self.name, str(version.number), ROLLED_BACK)
+            return False
+        self._move("promote", now, State(version.number, now.champion), why or Why(current_user(), ""))
+        return True
+
+    def rollback(self, why: Why | None = None) -> Version:
         """Swap champion and previous; the version that goes is marked, so that it is not promoted again by itself.
 
         Raises:
             ValueError: there is no champion or no previous version.
+            Overtaken: another process came first.
         """
-        self.recover()
-        champion, previous = self.by_alias("champion"), self.by_alias("previous")
-        if champion is None or previous is None or champion.number == previous.number:
+        now = self.settle()
+        if now.champion is None or now.previous is None or now.champion == now.previous:
             raise ValueError(f"{self.name} has no previous champion to roll back to; see `lorweb registry list`")
-        self.tag(champion, ROLLED_BACK, "true")
-        if ROLLED_BACK in previous.tags:
-            self.client.delete_model_version_tag(self.name, str(previous.number), ROLLED_BACK)
-        self._move(champion.number, previous.number)
-        return self.by_number(previous.number)
+        version = self.by_number(now.previous)
+        self._move("rollback", now, State(now.previous, now.champion), why or Why(current_user(), ""))
+        return self.by_number(version.number)
+
+    def settle(self) -> State:
+        """Finish what other processes have begun; returns where `champion` and `previous` stand then."""
+        return self.aliases.settle(self._moved_outside)
 
     def recover(self) -> bool:
         """Finish a move that a killed process had begun; true if there was one."""
-        intent = self._model_tags().get(PENDING)
-        if intent is None:
-            return False
-        move = json.loads(intent)
-        self._carry_out(move["from"], move["to"])
-        return True
+        begun = any(not move.settled for move in self.history.moves())
+        self.settle()
+        return begun
 
-    def _move(self, old: int | None, new: int) -> None:
-        self.client.set_registered_model_tag(self.name, PENDING, json.dumps({"from": old, "to": new}))
-        self._carry_out(old, new)
+    def moves(self) -> list[Move]:
+        """The history, oldest first; moves that do not count are marked as void, finished or not."""
+        moves = self.history.moves()
+        counted = replay(moves)[1] if moves else []
+        return [move if move in counted else replace(move, settled=VOID) for move in moves]
 
-    def _carry_out(self, old: int | None, new: int) -> None:
-        if old is not None:
-            self._set_alias("previous", old)
-        self._set_alias("champion", new)
-        self.client.delete_registered_model_tag(self.name, PENDING)
+    def events(self) -> list[dict[str, Any]]:
+        """Moves and refusals in the order of time: at, what, from, to, by, why, run. Moves keep the history's order."""
+        moves = self.moves()
+        times = itertools.accumulate((move.at for move in moves), max)  # clocks of several machines may disagree
+        found = [(at, moved_event(move)) for at, move in zip(times, moves, strict=True)]
+        found += [(run.info.start_time, refused_event(run)) for run in self.decisions.refusals()]
+        return [event for _, event in sorted(found, key=lambda entry: entry[0])]
 
-    def _set_alias(self, alias: str, number: int) -> None:
-        self.client.set_registered_model_alias(self.name, alias, str(number))
+    def _move(self, kind: Kind, before: State, after: State, why: Why) -> None:
+        move = self.history.append(kind, before, after, why if why.run else self._noted(kind, before, after, why))
+        now = self.settle()
+        if not any(found.number == move.number and found.settled != VOID for found in self.moves()):
+            raise Overtaken(_overtaken(self.name, before, now))
+
+    def _moved_outside(self, before: State, after: State) -> None:
+        why = Why("", "an alias was moved in MLflow itself, or by a process that died")
+        self.history.append("outside", before, after, self._noted("outside", before, after, why))
+
+    def _noted(self, kind: Kind, before: State, after: State, why: Why) -> Why:
+        """A move that no run has decided gets one that says who and why."""
+        number = after.champion or before.champion or 0
+        facts = {"decision": kind, "model": self.name, "from": before.champion, "to": after.champion}
+        files = {DECISION_FILE: {**facts, "by": why.by, "reasons": [why.reason] if why.reason else []}}
+        run = self.decisions.record(number, f"{kind}: version {number}", files, {"decision": kind, "by": why.by})
+        return replace(why, run=run)
 
     def _register(self, submission: Submission, content: str) -> Version:
         import mlflow
 
-        uri = log_model(submission, {CONTENT: content}, experiment_id(self.client, self.root))
+        uri = tracking_uri(self.root)
+        ensure_model(self.client, self.name, "Visual analogies with a learned basis of LoRAs; `lorweb registry list`.")
+        source = patiently(uri, log_model, submission, {CONTENT: content}, experiment_id(self.client, self.root))
         tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
-        version = mlflow.register_model(uri, self.name, tags=tags)
-        return self.by_number(int(version.version))
+        made = patiently(uri, mlflow.register_model, source, self.name, tags=tags)
+        first = self.by_content(content)
+        if first is not None and first.number < int(made.version):  # another process has registered the same meanwhile
+            self.client.delete_model_version(self.name, made.version)
+            return first
+        return self.by_number(int(made.version))
 
-    def _aliases(self) -> dict[str, int]:
-        model = self._model()
-        return {alias: int(number) for alias, number in model.aliases.items()} if model is not None else {}
 
-    def _model_tags(self) -> dict[str, str]:
-        model = self._model()
-        return dict(model.tags) if model is not None else {}
-
-    def _model(self) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return self.client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return None
-            raise
+def _overtaken(name: str, seen: State, now: State) -> str:
+    return (
+        f"the champion of {name} was version {seen.champion} when this was decided and is version {now.champion} now: "
+        "another process has moved it, and nothing was moved by this one; run the same command again"
+    )

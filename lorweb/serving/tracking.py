@@ -1,13 +1,87 @@
 """Where MLflow lives: one rule for the address, a database that is made on first use, and a server that must answer."""
 
+import itertools
 import os
+import random
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 EXPERIMENT: Final = "lorweb"
 TIMEOUT: Final = 5.0  # s, for a server's sign of life
+WAIT: Final = 30.0  # s after which a call that finds the database locked is not made again; MLflow waits 20 by itself
+PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # s before the next try, the last one for all further ones
+BUSY: Final = (
+    "database is locked",
+    "database table is locked",
+    "deadlock detected",
+    "could not serialize access",
+    "Model Version creation error",  # MLflow's own three tries to take the next number
+)
+
+
+class PatientClient:
+    """An MlflowClient whose calls are made again where they find the database locked by another process.
+
+    A call that fails so has changed nothing. Faults of the database itself come as a ValueError that says what to do;
+    any other MlflowException passes.
+    """
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client, self._uri = client, uri
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        return partial(patiently, self._uri, found) if callable(found) else found
+
+
+def patiently(uri: str, call: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """`call(...)`, again and again for up to `WAIT` seconds while the database is locked.
+
+    Raises:
+        ValueError: it stays locked, cannot be written, or is of another version of MLflow; says what to do.
+    """
+    from mlflow.exceptions import MlflowException
+
+    begun = time.monotonic()
+    for attempt in itertools.count():
+        try:
+            return call(*arguments, **named)
+        except MlflowException as error:
+            text = str(error)
+            if any(words in text for words in BUSY) and time.monotonic() - begun < WAIT:
+                time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)] * random.uniform(0.5, 1.0))
+                continue
+            sentence = fault_of(text, uri)
+            if sentence is None:
+                raise
+            raise ValueError(sentence) from error
+    raise AssertionError("unreachable")
+
+
+def fault_of(text: str, uri: str) -> str | None:
+    """A sentence on what is wrong with the database or the server, from what MLflow says; None if it is neither."""
+    if any(words in text for words in BUSY):
+        return (
+            f"the model registry at {uri} stayed locked by another process for {WAIT:.0f} s; wait for that "
+            "process or end it, then run the same command again (several writers at a time want a server with "
+            "Postgres: docs/registry.md)"
+        )
+    if "readonly database" in text or "read-only transaction" in text:
+        return f"the model registry at {uri} can only be read; make it writable, or set MLFLOW_TRACKING_URI to another"
+    if "out-of-date database schema" in text or "Can't locate revision" in text:
+        return (
+            f"the database of {uri} was made by another version of MLflow than this one; copy it away, then run "
+            f"`mlflow db upgrade {uri}` (of a server: with the address of its database), or install the MLflow that "
+            "made it"
+        )
+    if "API request to" in text and "failed with exception" in text:
+        return f"the MLflow server at {uri} no longer answers; start it, then run the same command again"
+    return None
 
 
 def tracking_uri(root: Path = Path()) -> str:
@@ -19,11 +93,13 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     """An MlflowClient at `tracking_uri(root)`, which also becomes MLflow's own address in this process.
 
     Raises:
-        ValueError: the server does not answer, or there is no database and `create` is false; says what to do.
+        ValueError: the server does not answer, there is no database and `create` is false, or it cannot be used; says
+            what to do.
     """
     uri = tracking_uri(root)
     check_reachable(uri, create)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # half a minute; by default it is four
     import mlflow
 
     _quiet()
@@ -32,17 +108,25 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     mlflow.set_registry_uri(uri)
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return mlflow.MlflowClient(uri, uri)
+    return patiently(uri, mlflow.MlflowClient, uri, uri)
 
 
 def experiment_id(client: Any, root: Path = Path()) -> str:
     """The experiment `lorweb`, made on first use; beside an SQLite database its artifacts lie in `mlartifacts/`."""
+    from mlflow.exceptions import MlflowException
+
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
     local = tracking_uri(root).startswith("sqlite:")
     location = (root.resolve() / "mlartifacts").as_uri() if local else None
-    return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+    except MlflowException:  # another process has made it meanwhile
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            raise
+        return str(found.experiment_id)
 
 
 def check_reachable(uri: str, create: bool) -> None:
@@ -75,3 +159,6 @@ def _quiet() -> None:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # its traceback of what is said or tried again

@@ -4,16 +4,19 @@ import math
 
 import pytest
 
-from lorweb.config import Gate
-from lorweb.evaluation.gate import Decision, Evidence, decide
+from lorweb.config import Gate, Healthy
+from lorweb.evaluation.gate import Decision, Evidence, Further, decide
 
 GATE = Gate(
     metric="distance",
     cells=("seen", "unseen"),
+    margin_at="mean",
     min_margin=0.01,
     min_exemplar_gap=0.02,
     min_gain_over_copy=0.03,
     max_task_regression=0.1,
+    max_regressed_tasks=0.0,
+    health=None,
 )
 GOOD = {"lorweb": 0.10, "lorweb_shuffled": 0.20, "base": 0.18, "copy": 0.20}
 
@@ -87,3 +90,72 @@ def test_a_cell_or_model_that_was_not_measured_refuses():
     assert "unseen_edit: no finite distance was measured for candidate, base model" in refusals(
         decide(evidence(), None, gate)
     )
+
+
+def test_a_share_of_the_tasks_may_get_worse_if_the_gate_says_so():
+    champion = evidence({"lorweb": 0.15}, {"sepia": 0.1, "flip": 0.1, "grey": 0.1})
+    found = evidence(tasks={"sepia": 0.05, "flip": 0.25, "grey": 0.1})
+    text = refusals(decide(found, champion, GATE))
+    assert "1 of 3 tasks (33.3%) are above it, allowed are 0.0%" in text
+    assert decide(found, champion, GATE.model_copy(update={"max_regressed_tasks": 0.34})).promoted
+    assert not decide(found, champion, GATE.model_copy(update={"max_regressed_tasks": 0.33})).promoted
+
+
+def intervals(low: float, **lows: float) -> dict:
+    names = ("base", "lorweb_shuffled", "copy", "champion")
+    cell = {name: {"mean": 0.5, "low": lows.get(name, low), "high": 0.9, "n": 40} for name in names}
+    return {"seen": cell, "unseen": cell}
+
+
+def test_the_low_end_of_the_interval_must_reach_the_threshold_too():
+    gate = GATE.model_copy(update={"margin_at": "low"})
+    good = decide(evidence(), None, gate, Further(intervals(0.04)))
+    assert good.promoted and len(good.checks) == 12 and len(good.reasons) == 12
+    for name, needed, what in (
+        ("base", 0.01, "margin"),
+        ("lorweb_shuffled", 0.02, "exemplar gap"),
+        ("copy", 0.03, "gain"),
+    ):
+        decision = decide(evidence(), None, gate, Further(intervals(0.04, **{name: needed - 0.001})))
+        text = refusals(decision)
+        assert len(decision.reasons) == 2 and f"95 % interval of the {what}" in text
+        assert f"its low end falls short of the needed {needed:.4f}" in text
+    champion = evidence({"lorweb": 0.15})
+    assert decide(evidence(), champion, gate, Further(intervals(0.04, base=-1.0))).promoted
+    assert "interval of the margin is -0.0100 to +0.9000 over 40 analogies" in refusals(
+        decide(evidence(), champion, gate, Further(intervals(0.04, champion=-0.01)))
+    )
+
+
+def test_an_interval_that_was_not_measured_refuses():
+    gate = GATE.model_copy(update={"margin_at": "low"})
+    text = refusals(decide(evidence(), None, gate))
+    assert "no interval of the margin was measured, which margin_at: low asks for" in text
+    assert decide(evidence(), None, GATE).promoted, "the mean asks for none"
+
+
+HEALTHY = {"entropy": 0.5, "variation": 0.3, "update_variation": 0.2, "dead_atoms": 0.1}
+
+
+def test_a_basis_that_is_not_healthy_is_refused():
+    bounds = Healthy(min_entropy=0.4, min_variation=0.3, min_update_variation=0.1, max_dead_atoms=0.1)
+    gate = GATE.model_copy(update={"health": bounds})
+    assert decide(evidence(), None, gate, Further(health=HEALTHY)).promoted
+    for name, value in (("entropy", 0.39), ("variation", 0.29), ("update_variation", 0.09), ("dead_atoms", 0.11)):
+        decision = decide(evidence(), None, gate, Further(health=HEALTHY | {name: value}))
+        assert len(decision.reasons) == 1 and f"health: {name} is {value}" in refusals(decision)
+    unknown = decide(evidence(), None, gate, Further(no_health="its queries are internal"))
+    assert "the health of the basis is not known, which gate.health asks for: its queries are internal" in refusals(
+        unknown
+    )
+
+
+def test_every_check_is_listed_with_its_numbers():
+    listed = decide(evidence({"copy": 0.12}), None, GATE).listed()
+    assert [check["name"] for check in listed if check["cell"] == "seen"] == [
+        "margin",
+        "exemplar gap",
+        "gain over copying b",
+    ]
+    assert [check["passed"] for check in listed] == [True, True, False] * 2
+    assert listed[2]["value"] == pytest.approx(0.02) and listed[2]["needed"] == 0.03

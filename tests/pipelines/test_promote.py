@@ -9,25 +9,47 @@ from pathlib import Path
 
 import pytest
 
-from lorweb.serving.registry import Registry
+from lorweb.serving.artifacts import Submission
+from lorweb.serving.registry import Registry, Why
 from pipelines import evaluate, promote
 from pipelines._rows import Runner, in_process
 from tests.model_tiny import save_model
-from tests.pipelines.evaluated import make_project, read_json, write_params
+from tests.pipelines.evaluated import TASKS, make_project, read_json, write_params
 
 pytestmark = pytest.mark.slow
 MODELS = ("lorweb", "lorweb_shuffled", "base", "copy")
 
 
-@pytest.fixture
-def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An evaluated project with an empty registry, as the working directory."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def scratch() -> Path:
     shared = Path("/dev/shm")
-    root = Path(tempfile.mkdtemp(prefix="lorweb-promote-", dir=shared if shared.is_dir() else None))
+    return Path(tempfile.mkdtemp(prefix="lorweb-promote-", dir=shared if shared.is_dir() else None))
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> Iterator[Path]:
+    """An evaluated project, made once."""
+    root = scratch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        make_project(root, MODELS)
+        evaluate.main(in_process)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def parts(evaluated: Path) -> Path:
+    return evaluated / "parts"
+
+
+@pytest.fixture
+def project(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it with an empty registry, as the working directory."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = scratch()
+    shutil.copytree(evaluated, root, dirs_exist_ok=True)
     monkeypatch.chdir(root)
-    make_project(root, MODELS)
-    evaluate.main(in_process)
     yield root
     os.chdir("/")
     shutil.rmtree(root, ignore_errors=True)
@@ -47,7 +69,7 @@ def perfect() -> None:
     Path("reports/metrics.json").write_text(json.dumps(metrics))
 
 
-def test_the_life_of_a_candidate(project, capsys, monkeypatch):
+def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     refused = run()
     assert refused["decision"] == "refused" and refused["champion"] is None and refused["version"] == 1
     assert "exemplar gap" in " ".join(refused["reasons"])
@@ -60,32 +82,38 @@ def test_the_life_of_a_candidate(project, capsys, monkeypatch):
     perfect()
     promoted = run()
     assert promoted["decision"] == "promoted" and promoted["champion"] == promoted["version"] == 1
+    assert promoted["compared"]["with"] == "base model" and len(promoted["checks"]) == 6
+    assert all(check["passed"] and check["value"] >= check["needed"] for check in promoted["checks"])
     assert set(promoted["lineage"]) >= {"lineage_key", "git_commit", "params_sha256", "base_revision", "mlflow_run_id"}
     assert len(promoted["evaluation_set_sha256"]) == 64
     again = run()
     assert again["decision"] == "unchanged" and [v.number for v in Registry("lorweb").versions()] == [1]
 
-    other = save_model(project / "parts", project / "models" / "candidate", seed=8)
+    other = save_model(parts, project / "models" / "candidate", seed=8)
     with pytest.raises(SystemExit, match="reports/ was made with other weights than models/candidate"):
         promote.main(in_process)
     evaluate.main(in_process)
     second = run()
     assert second["decision"] == "refused" and second["version"] == 2 and second["champion"] == 1
     assert any("of the champion 0.0500" in reason for reason in second["reasons"])
+    assert second["compared"]["how"].startswith(
+        f"measured on the same evaluation set, {second['evaluation_set_sha256']}"
+    )
     assert other.is_dir()
 
     registry = Registry("lorweb")
-    registry.promote(registry.by_number(2))
+    registry.promote(registry.by_number(2), Why("me", "it looks better"))
+    assert run()["reasons"][1:] == ["moved by me: it looks better"]
     registry.rollback()
     rolled = run()
     assert rolled["decision"] == "refused" and "rolled back by hand" in rolled["reasons"][0]
 
 
-def test_a_champion_that_was_measured_otherwise_is_measured_again(project, monkeypatch):
+def test_a_champion_that_was_measured_otherwise_is_measured_again(project, parts, monkeypatch):
     perfect()
     assert run()["decision"] == "promoted"
-    save_model(project / "parts", project / "models" / "candidate", seed=8)
-    write_params(project, project / "parts", MODELS)
+    save_model(parts, project / "models" / "candidate", seed=8)
+    write_params(project, parts, MODELS)
     text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")
     (project / "params.yaml").write_text(text)
     evaluate.main(in_process)
@@ -97,3 +125,77 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(project, monke
     reasons = " ".join(run()["reasons"])
     assert "promote" in drawn, "the champion was not measured on the new settings"
     assert "of the champion 0.0500" not in reasons
+    assert "(they differ in num_inference_steps); the champion was measured again on the candidate's" in reasons
+
+
+def test_a_candidate_carries_its_reports_parameters_and_licences(project):
+    run()
+    registry = Registry("lorweb")
+    version = registry.by_number(1)
+    assert json.loads(version.tags["licences"]) == {"CC0-1.0": 2} and "unknown; see" in version.tags["base_licence"]
+    assert version.tags["lineage_key"] and "| seen | " in version.description
+    kept = registry.client.get_run(version.run_id)
+    assert kept.data.params["evaluate.num_inference_steps"] == "2"
+    folder = Path("mlartifacts") / version.run_id / "artifacts"
+    for name in ("index.html", "metrics.json", "paired.json", "per_task.csv"):
+        assert (folder / "report" / name).read_bytes() == (Path("reports") / name).read_bytes()
+    assert (folder / "config/params.yaml").read_bytes() == Path("params.yaml").read_bytes()
+    decision = registry.decisions.read(version.tags["decision_run"], "decision.json")
+    assert decision["decision"] == version.tags["decision"] == "refused"
+    assert decision["reasons"] and decision["gate"]["metric"] == "mse_to_truth" and decision["from"]["champion"] is None
+    evidence = registry.evidence(version)
+    assert len(evidence["answers"]) == 10 and {a["task"] for a in evidence["answers"].values()} == set(TASKS)
+    assert [event["what"] for event in registry.events()] == ["refused"]
+
+
+def test_the_champion_is_paired_with_analogy_by_analogy(project, parts):
+    """The low end of an interval over the very answers that were measured, against a hand-made mean of them."""
+    lenient = {"min_exemplar_gap": 0.0, "min_gain_over_copy": 0.0, "max_task_regression": 100.0}
+    bounds = {"min_entropy": 1.0, "min_variation": 0.0, "min_update_variation": 0.0, "max_dead_atoms": 1.0}
+    write_params(project, parts, MODELS, margin_at="low", health=bounds, **lenient)
+    run()
+    registry = Registry("lorweb")
+    registry.promote(registry.by_number(1), Why("me", "as a start"))
+    before = registry.evidence(registry.by_number(1))["answers"]
+    save_model(parts, project / "models" / "candidate", seed=8)
+    evaluate.main(in_process)
+    found = run()
+    after = registry.evidence(registry.by_number(2))["answers"]
+    (margin,) = (c for c in found["checks"] if c["cell"] == "seen" and c["name"] == "margin, low end")
+    gains = [
+        before[name]["metrics"]["mse_to_truth"] - after[name]["metrics"]["mse_to_truth"]
+        for name in after
+        if "seen" in after[name]["cells"]
+    ]
+    assert len(gains) == 4 and margin["value"] < sum(gains) / len(gains), "two tasks of two analogies"
+    assert "over 4 analogies" in margin["sentence"]
+    health = {c["name"]: c for c in found["checks"] if c["name"] in ("entropy", "variation", "dead_atoms")}
+    assert 0 < health["entropy"]["value"] < 1 and not health["entropy"]["passed"] and health["dead_atoms"]["passed"]
+    assert found["decision"] == "refused"
+
+
+def test_a_champion_of_another_encoding_is_refused_with_both_sets(project):
+    folder = shutil.copytree(project / "models" / "candidate", project / "other")
+    facts = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps(facts | {"latents": "grid"}))
+    registry = Registry("lorweb", create=True)
+    champion = registry.submit(Submission(folder, {}, {}))
+    registry.record(
+        champion, "judged", {"evidence.json": {"cells": {}, "tasks": {}, "protocol": {"set": "f" * 64}}}, {}
+    )
+    registry.promote(champion, Why("me", "as a start"))
+    refused = run()
+    (reason,) = refused["reasons"]
+    assert refused["decision"] == "refused" and registry.by_alias("champion").number == 1
+    assert "differs in latents and cannot be measured on this evaluation set" in reason
+    sets = f"evaluation set {refused['evaluation_set_sha256']}, the champion on {'f' * 64}"
+    assert sets in reason and refused["compared"]["rival_set_sha256"] == "f" * 64
+
+
+def test_reports_of_other_settings_are_refused(project):
+    text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")
+    (project / "params.yaml").write_text(text)
+    with pytest.raises(
+        SystemExit, match=r"measured otherwise .* \(num_inference_steps 2 there, 3 now\); run `dvc repro"
+    ):
+        promote.main(in_process)

@@ -1,18 +1,13 @@
 """Versions by content, aliases that survive a killed process, rollback, resolving: on a real SQLite registry."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lorweb.serving.artifacts import Submission, content_hash, resolve
-from lorweb.serving.registry import PENDING, ROLLED_BACK, Registry
-
-REPO = Path(__file__).parents[2]
+from lorweb.serving.registry import ROLLED_BACK, Registry, Why
 
 
 def candidate(root: Path, text: str) -> Submission:
@@ -69,44 +64,6 @@ def test_rollback_swaps_and_marks_and_a_promotion_by_hand_unmarks(root):
     assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from lorweb.serving.registry import Registry
-registry, calls, at = Registry("lorweb", Path(sys.argv[1])), 0, int(sys.argv[2])
-steps = ("set_registered_model_tag", "set_registered_model_alias", "delete_registered_model_tag")
-def counted(real):
-    def call(*args, **kwargs):
-        global calls
-        if calls == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        calls += 1
-        return real(*args, **kwargs)
-    return call
-for name in steps:
-    setattr(registry.client, name, counted(getattr(registry.client, name)))
-registry.promote(registry.by_number(2))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("at", "moved"), [(0, False), (1, True), (2, True), (3, True)])
-def test_a_process_killed_between_two_moves_leaves_what_the_next_run_repairs(root, at, moved):
-    registry = Registry("lorweb", root)
-    one, _ = (registry.submit(candidate(root, text)) for text in ("one", "two"))
-    registry.promote(one)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], cwd=REPO, env=os.environ, check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert registry.by_alias("champion").number in (1, 2), "a reader finds a whole champion at any moment"
-    assert registry.recover() is moved
-    expected = (2, 1) if moved else (1, None)
-    previous = registry.by_alias("previous")
-    assert (registry.by_alias("champion").number, previous.number if previous else None) == expected
-    assert PENDING not in registry.client.get_registered_model("lorweb").tags
-    registry.promote(registry.by_number(2))
-    assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
-
-
 def test_an_alias_resolves_to_a_folder_with_the_model(root):
     registry = Registry("lorweb", root)
     registry.promote(registry.submit(candidate(root, "one")))
@@ -139,6 +96,35 @@ def test_evidence_comes_back_as_it_was_recorded(root):
     version = registry.submit(candidate(root, "one"))
     assert registry.evidence(version) is None
     facts = {"cells": {"seen": {}}, "tasks": {}}
-    run = registry.record_evidence(version, "promote: promoted", facts, {"decision": "promoted"})
-    registry.promote(version, run)
+    run = registry.record(version, "promote: promoted", {"evidence.json": facts}, {"decision": "promoted"})
+    registry.promote(version, Why("me", "it is good", run))
     assert registry.evidence(registry.by_number(1)) == facts
+    assert registry.events()[0] | {"at": ""} == {
+        "at": "", "what": "promote", "from": None, "to": 1, "by": "me", "why": "it is good", "run": run
+    }  # fmt: skip
+
+
+def test_the_run_of_a_candidate_has_what_mlflow_shows(root):
+    report = root / "index.html"
+    report.write_text("<p>numbers</p>")
+    made = candidate(root, "one")
+    whole = replace(
+        made,
+        params={f"p{number}": "1" for number in range(230)},
+        files={"report/index.html": report},
+        description="| cell | value |",
+        evaluation_set="ab" * 32,
+    )
+    registry = Registry("lorweb", root)
+    version = registry.submit(whole)
+    assert version.description == "| cell | value |"
+    run = registry.client.get_run(version.run_id)
+    assert len(run.data.params) == 230, "more than one request takes"
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("test analogies", "ab" * 18)
+    (logged,) = registry.client.search_logged_models([run.info.experiment_id])
+    assert [(m.key, m.value, m.dataset_name) for m in logged.metrics] == [
+        ("seen/lorweb/perceptual_to_truth", 0.1, "test analogies")
+    ]
+    assert (root / "mlartifacts" / version.run_id / "artifacts/report/index.html").read_text() == "<p>numbers</p>"
+    assert registry.submit(whole).number == 1

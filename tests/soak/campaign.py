@@ -1,11 +1,12 @@
-"""The fault campaign of the data stages and of training: random kills, and the same bytes in the end. `make soak`.
+"""The fault campaign of data stages, training and registry: random kills, and nothing wrong in the end. `make soak`.
 
 python -m tests.soak.campaign [--stages collect generate ...] [--kills 20] [--seed 0] [--report docs/soak.md]
 
 Each stage of a small project runs undisturbed once. Then it runs again from nothing, over and over, while at random
 moments a random process dies by SIGKILL: the driver, an actor in its work, or a worker of Ray. A dead driver is started
 again. When the stage has ended, its output must be that of the undisturbed run, byte for byte, with every row worked
-into exactly one file of the journal. Training has rounds of its own kind (train_campaign).
+into exactly one file of the journal. Training and the registry have rounds of their own kind (train_campaign,
+registry_campaign).
 """
 
 import argparse
@@ -25,12 +26,12 @@ from typing import Any
 from pipelines._results import read_batch
 from pipelines._stage import start_ray
 from tests.pipelines.projects import ROOT, contents, write_params
-from tests.soak import train_campaign
+from tests.soak import registry_campaign, train_campaign
 from tests.soak.deaths import PATIENCE, Death, Told, disturbed, drawn_deaths, journal_files, start
 
 OUTS = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
 BEFORE = {"encode": ["assemble"]}  # stages without rows, to run before
-TRAIN = "train"
+TRAIN, REGISTRY = "train", "registry"
 POOL = {"actors": 2, "cpus": 0.5, "gpus": 0, "batch_size": 2}
 PROJECT: dict[str, Any] = {
     "collect": {"readers": [{"reader": "photos", "crops": 6}, {"reader": "dicebear", "styles": ["thumbs", "clay"],
@@ -100,7 +101,9 @@ def campaign(stage: str, project: Path, address: str, kills: int, deaths: Deaths
     return told
 
 
-def report(found: dict[str, Told], given: argparse.Namespace) -> str:
+def report(
+    found: dict[str, Told], registry: dict[str, registry_campaign.RegistryTold], given: argparse.Namespace
+) -> str:
     """The report as Markdown."""
     lines = [
         "# Fault campaign",
@@ -121,6 +124,7 @@ def report(found: dict[str, Told], given: argparse.Namespace) -> str:
         ways = f"{told.amid} | {told.rounds} | {told.starts} | {told.seconds:.0f}"
         lines.append(f"| `{stage}` | {told.rows} | {total} | {kinds} | {ways} | {faults} |")
     lines += train_campaign.report(found[TRAIN]) if TRAIN in found else []
+    lines += registry_campaign.report(registry) if registry else []
     return "\n".join(lines) + "\n"
 
 
@@ -144,16 +148,17 @@ def say(stage: str, told: Told) -> None:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--stages", nargs="+", default=[*OUTS, TRAIN], choices=[*OUTS, TRAIN])
+    options.add_argument("--stages", nargs="+", default=[*OUTS, TRAIN, REGISTRY], choices=[*OUTS, TRAIN, REGISTRY])
     options.add_argument("--kills", type=int, default=20, help="processes that die, for each stage")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--report", type=Path, help="Markdown file to write")
     given = options.parse_args()
     found: dict[str, Told] = {}
+    registry: dict[str, registry_campaign.RegistryTold] = {}
     with tempfile.TemporaryDirectory() as place:
         project = Path(place) / "calm"
         run = prepared(project)
-        last = max((list(OUTS).index(stage) for stage in given.stages if stage != TRAIN), default=-1)
+        last = max((list(OUTS).index(stage) for stage in given.stages if stage in OUTS), default=-1)
         for stage in list(OUTS)[: last + 1]:
             for name in [*BEFORE.get(stage, []), stage]:
                 run(name)
@@ -168,11 +173,13 @@ def main() -> None:
                 deaths = partial(train_campaign.drawn_deaths, random.Random(f"{given.seed} {TRAIN}"))
                 found[TRAIN] = train_campaign.campaign(calm, address, given.kills, deaths)
             say(TRAIN, found[TRAIN])
-    text = report(found, given)
+        if REGISTRY in given.stages:
+            registry = registry_campaign.campaigns(Path(place), given.kills, given.seed)
+    text = report(found, registry, given)
     print(text)
     if given.report:
         given.report.write_text(text, encoding="utf-8")
-    if any(told.faults for told in found.values()):
+    if any(told.faults for told in (*found.values(), *registry.values())):
         sys.exit(1)
 
 

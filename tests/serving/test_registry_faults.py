@@ -1,0 +1,131 @@
+"""What is wrong with a registry is said in a sentence: locked, read-only, of another MLflow, files gone or damaged."""
+
+import http.server
+import shutil
+import sqlite3
+import threading
+import time
+
+import pytest
+
+from lorweb.serving import tracking
+from lorweb.serving.artifacts import resolve
+from lorweb.serving.registry import Registry, State
+from tests.serving.test_registry import candidate
+
+
+@pytest.fixture
+def registry(root) -> Registry:
+    found = Registry("lorweb", root)
+    for text in ("one", "two"):
+        found.submit(candidate(root, text))
+    found.promote(found.by_number(1))
+    return found
+
+
+def test_a_database_that_is_locked_for_a_while_is_waited_for(registry, root):
+    other = sqlite3.connect(root / "mlflow.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    timer = threading.Timer(2.0, lambda: other.execute("COMMIT"))
+    timer.start()
+    begun = time.monotonic()
+    registry.promote(registry.by_number(2))
+    assert time.monotonic() - begun > 1.5 and registry.aliases.read() == State(2, 1)
+    timer.join()
+    other.close()
+
+
+@pytest.mark.slow
+def test_a_database_that_stays_locked_is_a_sentence(registry, root, monkeypatch):
+    monkeypatch.setattr(tracking, "WAIT", 0.0)  # MLflow's own 20 s are waited all the same
+    other = sqlite3.connect(root / "mlflow.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ValueError, match=r"mlflow.db stayed locked by another process .* run the same command again"):
+        registry.promote(registry.by_number(2))
+    other.execute("COMMIT")
+    other.close()
+    assert registry.settle() == State(1, None)
+
+
+def test_a_lock_is_tried_again_without_end_of_patience_and_no_other_fault_is(monkeypatch):
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setattr(tracking, "PAUSES", (0.0,))
+    calls = []
+
+    def fails(text: str, times: int) -> str:
+        calls.append(text)
+        if len(calls) <= times:
+            raise MlflowException(text)
+        return "answered"
+
+    assert tracking.patiently("x", fails, "(sqlite3.OperationalError) database is locked", 4) == "answered"
+    assert len(calls) == 5
+    calls.clear()
+    with pytest.raises(MlflowException, match="no such thing"):
+        tracking.patiently("x", fails, "no such thing", 4)
+    assert len(calls) == 1
+
+
+def test_what_sqlite_says_of_a_read_only_database_is_understood(root):
+    other = sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError) as raised:
+        other.execute("DELETE FROM alembic_version")
+    other.close()
+    assert "can only be read" in (tracking.fault_of(str(raised.value), "sqlite:///mlflow.db") or "")
+
+
+def test_a_database_of_another_mlflow_is_named_with_the_command_that_upgrades_it(root):
+    with sqlite3.connect(root / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")  # a revision of long ago
+    with pytest.raises(ValueError, match=r"another version of MLflow than this one; copy it away, then run `mlflow db"):
+        Registry("lorweb", root).versions()
+
+
+def test_files_that_were_changed_or_are_gone_are_named(registry, root):
+    uri = "models:/lorweb@champion"
+    (weights,) = (path for path in root.rglob("mlartifacts/**/basis.safetensors") if path.read_bytes() == b"one")
+    weights.write_bytes(b"One")
+    with pytest.raises(ValueError, match=r"is damaged: its files have the content hash .* `lorweb registry rollback`"):
+        resolve(uri, root)
+    (weights.parent / "metadata.json").unlink()
+    with pytest.raises(ValueError, match=r"is damaged: .* has no metadata.json"):
+        resolve(uri, root)
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"holds no basis.safetensors"):
+        resolve(uri, root)
+    shutil.rmtree(root / "mlartifacts")
+    with pytest.raises(ValueError, match=r"models:/lorweb@champion cannot be had"):
+        resolve(uri, root)
+
+
+def test_a_decision_whose_run_is_gone_is_none(registry):
+    assert registry.decisions.read("0" * 32, "decision.json") is None
+    assert registry.decisions.read("", "decision.json") is None
+
+
+class Alive(http.server.BaseHTTPRequestHandler):
+    """Answers the look for a sign of life, as a server does before it dies."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_that_dies_later_is_a_sentence(tmp_path, monkeypatch):
+    server = http.server.HTTPServer(("127.0.0.1", 0), Alive)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    registry = Registry("lorweb", tmp_path)
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    with pytest.raises(
+        ValueError, match=r"http://127.0.0.1:\d+ no longer answers; start it, then run the same command"
+    ):
+        registry.versions()

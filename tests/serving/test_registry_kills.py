@@ -1,0 +1,86 @@
+"""A process that dies at a certain step of a promotion or a registration, and what the next one makes of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorweb.serving.registry import Registry, State
+from tests.serving.test_registry import candidate
+
+REPO = Path(__file__).parents[2]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lorweb.serving.registry import Registry
+registry, calls, at = Registry("lorweb", Path(sys.argv[1])), 0, int(sys.argv[2])
+steps = ("create_run", "create_registered_model", "create_model_version", "set_registered_model_alias",
+         "set_model_version_tag")
+def counted(real):
+    def call(*args, **kwargs):
+        global calls
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls += 1
+        return real(*args, **kwargs)
+    return call
+for name in steps:
+    setattr(registry.client, name, counted(getattr(registry.client, name)))
+registry.promote(registry.by_number(2))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "moved"), [(0, False), (2, False), (3, True), (4, True), (5, True)])
+def test_a_process_killed_between_two_steps_leaves_what_the_next_run_repairs(root, at, moved):
+    registry = Registry("lorweb", root)
+    one, _ = (registry.submit(candidate(root, text)) for text in ("one", "two"))
+    registry.promote(one)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(at)], cwd=REPO, env=os.environ, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert registry.by_alias("champion").number in (1, 2), "a reader finds a whole champion at any moment"
+    assert registry.recover() is moved
+    expected = State(2, 1) if moved else State(1, None)
+    assert registry.aliases.read() == expected
+    assert [move.settled for move in registry.moves()] == ["done"] * (1 + moved)
+    registry.promote(registry.by_number(2))
+    assert registry.aliases.read() == State(2, 1)
+
+
+KILLED_REGISTERING = """
+import os, signal, sys
+from pathlib import Path
+import mlflow
+from lorweb.serving.registry import Registry
+from tests.serving.test_registry import candidate
+root = Path(sys.argv[1])
+registry = Registry("lorweb", root)
+die = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "logging":
+    mlflow.log_metrics = die
+elif sys.argv[2] == "registering":
+    mlflow.register_model = die
+else:
+    registry.client.set_registered_model_alias = die
+registry.submit(candidate(root, "one"))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "there"), [("logging", 0), ("registering", 0), ("pointing", 1)])
+def test_a_process_killed_while_it_registers_leaves_no_half_version_and_no_open_run(root, at, there):
+    words = [sys.executable, "-c", KILLED_REGISTERING, str(root), at]
+    assert subprocess.run(words, cwd=REPO, env=os.environ, check=False).returncode == -signal.SIGKILL
+    registry = Registry("lorweb", root)
+    assert len(registry.versions()) == there and registry.by_alias("candidate") is None
+    version = registry.submit(candidate(root, "one"))
+    assert (version.number, version.aliases) == (1, ("candidate",)) and len(registry.versions()) == 1
+    registry.promote(version)
+    assert (registry.folder(version) / "basis.safetensors").read_bytes() == b"one"
+    status = [run.info.status for run in registry.client.search_runs(["1"])]
+    assert "RUNNING" not in status and ("KILLED" in status) == (at == "logging")
