@@ -31,13 +31,14 @@ SETTINGS = BasisConfig(
 class Live:
     """A base with a random basis, one analogy, and what it makes."""
 
-    def __init__(self, base: str, side: int) -> None:
+    def __init__(self, base: str, side: int, size: float) -> None:
+        """`size` of the update, beside the weights."""
         self.base, self.side = load_base(base, torch.float32, "cpu"), side
         add_basis(self.base.transformer, SETTINGS, seed=0)
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             for layer in basis_layers(self.base.transformer).values():
-                layer.B.copy_(torch.randn(layer.B.shape, generator=generator) * 10 * layer.weight.std())
+                layer.B.copy_(torch.randn(layer.B.shape, generator=generator) * size * layer.weight.std())
         rule = CanvasRule(Size(side, side), latents="grid")
         self.pipe = AnalogyPipeline(self.base, PixelEncoder(), SETTINGS, rule)
         self.images = [drawn_image(seed, side, side) for seed in (1, 2, 3)]
@@ -78,7 +79,7 @@ def stock(live: Live, folder: Path, lora: Path | None, picture: bool) -> np.ndar
 
 @pytest.mark.slow
 def test_with_a_stock_vae_latents_and_picture_are_those_of_the_analogy(tmp_path: Path) -> None:
-    live = Live(str(save_tiny_kontext(tmp_path / "kontext")), 32)
+    live = Live(str(save_tiny_kontext(tmp_path / "kontext")), 32, size=40)
     lora = tmp_path / "lora.safetensors"
     live.pipe.bake(live.mix).save(lora)
     latents = stock(live, tmp_path / "baked", lora, picture=True)
@@ -93,7 +94,7 @@ def test_with_a_stock_vae_latents_and_picture_are_those_of_the_analogy(tmp_path:
 @pytest.mark.slow
 def test_on_the_packaged_base_latents_are_those_of_the_analogy(tmp_path: Path) -> None:
     """Its codec is our own class, which the other process has not: it is given latents, and returns them."""
-    live = Live("tiny", 64)
+    live = Live("tiny", 64, size=10)
     lora = tmp_path / "lora.safetensors"
     live.pipe.bake(live.mix).save(lora)
     latents = stock(live, tmp_path / "baked", lora, picture=False)
