@@ -19,7 +19,7 @@ from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
 from tests.serving.conftest import scratch
 from tests.serving.requests_cases import BAD, record
-from tests.serving.servers import Answered, app_of, ask, healthy, mlflow_serve, post
+from tests.serving.scoring import Answered, app_of, ask, healthy, mlflow_serve, post
 
 
 @pytest.fixture(scope="module")
