@@ -70,6 +70,7 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     ] = "diffusers",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     model: Model = CHAMPION,
+    log: Annotated[bool, typer.Option("--log", help="Also log it to MLflow, in its diffusers flavour.")] = False,
 ) -> None:
     """Fold one analogy into a plain LoRA, and report what a smaller rank loses.
 
@@ -88,6 +89,8 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     style, precision = known_format(lora_format), known_dtype(dtype)
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     check_weights_file(out)
+    if log and style != "diffusers":
+        raise ValueError("--log wants --format diffusers: MLflow's flavour reads no other keys")
     basis = model_file(model)
     found = coefficients(basis, source)
     with _progress_bar("bake") as progress:
@@ -96,6 +99,10 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     worst = max(baked.errors, key=lambda name: baked.errors[name])
     typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype}")
     typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
+    if log:
+        from lorweb.serving.baked import log_baked
+
+        typer.echo(f"logged as {log_baked(out, model)}")
 
 
 @contextmanager

@@ -1,85 +1,159 @@
-"""The served model: rows of three images in, one image out, within limits. No MLflow in here except the signature."""
+"""The served model: rows of three images in, one image out. No MLflow in here except the signature.
+
+Requests may come from many threads at once. One thread of the service's own draws, row by row, since the basis sits in
+the transformer; rows of several requests take turns, so that a small request does not wait for all of a large one.
+"""
 
 import base64
-import binascii
 import io
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-MAX_ROWS: Final = 64  # analogies of one request
-MAX_BYTES: Final = 20_000_000  # of one encoded image
-MAX_PIXELS: Final = 16_777_216  # of one decoded image: 4096 x 4096
-MAX_PROMPT: Final = 2_000  # characters
-MAX_STEPS: Final = 200
-IMAGES: Final = ("a", "a2", "b")
-OPTIONS: Final = ("prompt", "seed", "strength", "steps")
-FORMATS: Final = ("PNG", "JPEG", "WEBP")
+from lorweb.serving.images import BadRequest, decode_image
+from lorweb.serving.rows import IMAGES, OPTIONS, Options, Row, read_rows
+
+if TYPE_CHECKING:
+    from lorweb.kontext.request import AnalogyOutput
+
+ANSWERS: Final = ("image", "settings")
+__all__ = ["ANSWERS", "AnalogyService", "BadRequest", "decode_image", "encode_image", "example", "signature"]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What a row may set besides its images; `steps` None takes the model's own."""
+@dataclass
+class Patience:
+    """How long a request waits; the work on it stops at the next denoising step when nobody waits any more."""
 
-    prompt: str = ""
-    seed: int = 0
-    strength: float = 1.0
-    steps: int | None = None
+    seconds: float | None
+    until: float | None
+    gone: bool = False
+
+    @classmethod
+    def of(cls, seconds: float | None) -> "Patience":
+        """From now on; None waits without end."""
+        return cls(seconds, None if seconds is None else time.monotonic() + seconds)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, 0 at the end."""
+        return None if self.until is None else max(0.0, self.until - time.monotonic())
+
+    def check(self, *_: int) -> None:
+        """A callback of the pipeline. Raises TimeoutError when the time is over or the caller is gone."""
+        if self.gone or self.left == 0.0:
+            raise TimeoutError(
+                f"the request was not done within {self.seconds or 0:g} s; send fewer rows or steps, or serve with a "
+                "longer --timeout"
+            )
 
 
 class AnalogyService:
-    """`predict` for one loaded pipeline."""
+    """`predict` for one loaded pipeline, from any number of threads."""
 
     def __init__(self, folder: Path) -> None:
         """Load the model folder. Raises as `AnalogyPipeline.from_pretrained` does."""
+        from lorweb.data.manifest import file_sha256
         from lorweb.kontext.pipeline import AnalogyPipeline
 
         self.pipe = AnalogyPipeline.from_pretrained(folder)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.basis_sha256 = file_sha256(folder / "basis.safetensors")
+        # one thread for all: torch keeps a team of helpers, and the C library a heap, for every thread that computes
+        self._turns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lorweb")
 
-    def predict(self, rows: Any) -> Any:
+    def predict(self, rows: Any, seconds: float | None = None) -> Any:
         """DataFrame with columns a, a2, b (PNG, JPEG or WebP: bytes, or base64 text) and optionally prompt, seed,
-        strength, steps -> DataFrame with column image (base64 PNG), in the order and with the index of the rows.
+        strength, steps, guidance -> DataFrame, in the order and with the index of the rows, with columns image (base64
+        PNG that says in its text chunk `lorweb` how to make it again) and settings (the same facts as JSON text).
 
-        Every row is checked before the first one is computed.
+        Every row is checked before the first one is computed. `seconds` is how long the caller waits.
 
         Raises:
-            ValueError: unknown or missing column, too many rows, an image that is no image or beyond the limits, or an
-                option out of range; names the row.
+            BadRequest (a ValueError): unknown or missing column, too many rows, an image that is no image or beyond the
+                limits, or an option out of range; names the row.
+            TimeoutError: it took longer than `seconds`.
         """
         import pandas as pd
 
-        _check_columns(list(rows.columns), len(rows))
-        records = rows.to_dict("records")
-        asked = [(_images(record, i), _options(record, i)) for i, record in enumerate(records)]
-        return pd.DataFrame({"image": [self._answer(*row) for row in asked]}, index=rows.index)
+        patience = Patience.of(seconds)
+        asked = read_rows(rows)
+        for row in asked:
+            self._check_images(row)
+        answers = [self._in_turn(self._answer, row, patience) for row in asked]
+        return pd.DataFrame(answers, columns=list(ANSWERS), index=rows.index)
 
-    def _answer(self, images: dict[str, Image.Image], options: Options) -> str:
-        out = self.pipe(
+    def _check_images(self, row: Row) -> None:
+        from lorweb.kontext.canvas import Exemplar
+
+        images = row.decoded()
+        try:
+            Exemplar.of(images["a"], images["a2"], self.pipe.rule)
+        except ValueError as error:
+            raise BadRequest(f"{row.name}: {error}") from error
+
+    def _in_turn(
+        self, work: Callable[[Row, Patience], tuple[str, str]], row: Row, patience: Patience
+    ) -> tuple[str, str]:
+        future = self._turns.submit(work, row, patience)
+        try:
+            return future.result(patience.left)
+        except TimeoutError:
+            patience.gone = True
+            patience.check()
+            raise
+        finally:
+            patience.gone = patience.gone or not future.done()  # an interrupted caller leaves no work behind
+            future.cancel()
+
+    def _answer(self, row: Row, patience: Patience) -> tuple[str, str]:
+        patience.check()
+        images, options = row.decoded(), row.options
+        output = self.pipe(
             images["a"],
             images["a2"],
             images["b"],
             prompt=options.prompt,
             num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
             seed=options.seed,
             strength=options.strength,
+            callback=patience.check,
         )
-        return encode_image(out.images[0])
+        facts = json.dumps(self._facts(options, output), sort_keys=True)
+        return encode_image(output.images[0], facts), facts
+
+    def _facts(self, options: Options, output: "AnalogyOutput") -> dict[str, Any]:
+        """As `lorweb apply` writes them into its pictures."""
+        from lorweb.basis.mixes import mix_hash
+
+        return {
+            **asdict(options),
+            "steps": options.steps or self.pipe.steps,
+            "guidance": self.pipe.guidance if options.guidance is None else options.guidance,
+            "mixes": [],
+            "basis_sha256": self.basis_sha256,
+            "mix": None if output.mix_BLN is None else mix_hash(output.mix_BLN[0]),
+        }
 
 
 def signature() -> Any:
-    """The MLflow signature of `predict`; images may be of any type: text (REST) and bytes (Python) are both taken."""
+    """The MLflow signature of `predict`.
+
+    Types are left to `predict`, which says what is wrong with a value: MLflow would cast 1.5 steps to 1 without a word,
+    refuse rows of which some leave an option out, and take images as text or as bytes, not both.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    kinds = {"prompt": "string", "seed": "long", "strength": "double", "steps": "long"}
-    columns = [ColSpec(AnyType(), name) for name in IMAGES] + [
-        ColSpec(kinds[name], name, required=False) for name in OPTIONS
-    ]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("string", "image")]))
+    columns = [ColSpec(AnyType(), name) for name in IMAGES]
+    columns += [ColSpec(AnyType(), name, required=False) for name in OPTIONS]
+    return ModelSignature(inputs=Schema(columns), outputs=Schema([ColSpec("string", name) for name in ANSWERS]))
 
 
 def example() -> Any:
@@ -91,98 +165,12 @@ def example() -> Any:
     return pd.DataFrame([{**images, "prompt": "", "seed": 0, "strength": 1.0}])
 
 
-def encode_image(image: Image.Image) -> str:
-    """RGB image -> base64 text of its PNG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def encode_image(image: Image.Image, facts: str | None = None) -> str:
+    """RGB image -> base64 text of its PNG; `facts` (JSON text) go into its text chunk `lorweb`."""
+    from PIL.PngImagePlugin import PngInfo
 
-
-def decode_image(value: object, name: str) -> Image.Image:
-    """Encoded bytes or base64 text -> RGB image; size limits hold before anything is decoded.
-
-    Raises:
-        ValueError: not text or bytes, not base64, not an image of the accepted formats, too big, or truncated.
-    """
-    if isinstance(value, str):
-        if len(value) > MAX_BYTES * 4 // 3 + 4:
-            raise ValueError(
-                f"{name} has {len(value)} characters of base64; at most {MAX_BYTES} bytes of image are accepted"
-            )
-        try:
-            value = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError(f"{name} is not base64 ({error}); send base64 text of a PNG, JPEG or WebP file") from error
-    if not isinstance(value, bytes):
-        raise ValueError(f"{name} is a {type(value).__name__}; send bytes or base64 text of a PNG, JPEG or WebP file")
-    if len(value) > MAX_BYTES:
-        raise ValueError(
-            f"{name} has {len(value)} bytes, more than the limit of {MAX_BYTES}; scale or compress it first"
-        )
-    return _open(value, name)
-
-
-def _open(data: bytes, name: str) -> Image.Image:
-    from lorweb.kontext.images import as_rgb
-
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError) as error:
-        raise ValueError(f"{name} is not an image this service reads; send a PNG, JPEG or WebP file") from error
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"{name} has {image.width}x{image.height} px, more than the limit of {MAX_PIXELS} px; scale it down first"
-        )
-    return as_rgb(image, name)
-
-
-def _check_columns(columns: list[str], count: int) -> None:
-    missing = [name for name in IMAGES if name not in columns]
-    unknown = [name for name in columns if name not in IMAGES + OPTIONS]
-    if missing or unknown:
-        raise ValueError(
-            f"columns are {columns}: missing {missing}, unknown {unknown}; needed are {', '.join(IMAGES)}, "
-            f"allowed besides are {', '.join(OPTIONS)}"
-        )
-    if not 1 <= count <= MAX_ROWS:
-        raise ValueError(f"{count} rows were sent; send 1 to {MAX_ROWS}")
-
-
-def _images(record: Mapping[str, Any], row: int) -> dict[str, Image.Image]:
-    return {name: decode_image(record[name], f"row {row}, column {name}") for name in IMAGES}
-
-
-def _options(record: Mapping[str, Any], row: int) -> Options:
-    given = {name: record[name] for name in OPTIONS if name in record and not _absent(record[name])}
-    prompt = given.get("prompt", "")
-    if not isinstance(prompt, str) or len(prompt) > MAX_PROMPT:
-        raise ValueError(f"row {row}, column prompt must be text of at most {MAX_PROMPT} characters")
-    steps = given.get("steps")
-    return Options(
-        prompt,
-        _whole(given.get("seed", 0), f"row {row}, column seed", 0, 2**63 - 1),
-        _finite(given.get("strength", 1.0), f"row {row}, column strength"),
-        None if steps is None else _whole(steps, f"row {row}, column steps", 1, MAX_STEPS),
-    )
-
-
-def _absent(value: object) -> bool:
-    """Optional columns come back from JSON and pandas as None or NaN where a row leaves them out."""
-    return value is None or (isinstance(value, float) and math.isnan(value)) or type(value).__name__ == "NAType"
-
-
-def _whole(value: Any, name: str, low: int, high: int) -> int:
-    number = _finite(value, name)
-    if number != int(number) or not low <= number <= high:
-        raise ValueError(f"{name} is {value}; it must be a whole number from {low} to {high}")
-    return int(value)
-
-
-def _finite(value: Any, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {value!r}; it must be a number") from error
-    if not math.isfinite(number) or abs(number) > 1e19:
-        raise ValueError(f"{name} is {value}; it must be a finite number")
-    return number
+    info, png = PngInfo(), io.BytesIO()
+    if facts is not None:
+        info.add_text("lorweb", facts)
+    image.save(png, "PNG", pnginfo=info)
+    return base64.b64encode(png.getvalue()).decode("ascii")

@@ -20,7 +20,10 @@ def announce() -> None:
 
         # MLflow takes type hints on predict for a schema of its own; the signature is logged beside the model
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
-            return self.service.predict(model_input)
+            from lorweb.serving.faults import server_seconds, told
+
+            with told():
+                return self.service.predict(model_input, server_seconds())
 
     mlflow.models.set_model(ServedAnalogy())
 

@@ -4,10 +4,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.model_tiny import save_model, save_parts
+
+if TYPE_CHECKING:
+    from lorweb.serving.pyfunc import AnalogyService
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +48,11 @@ def root(fresh_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     shutil.copy2(fresh_database, folder / "mlflow.db")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def service(model: Path) -> "AnalogyService":
+    """The tiny model as it is served, without MLflow."""
+    from lorweb.serving.pyfunc import AnalogyService
+
+    return AnalogyService(model)

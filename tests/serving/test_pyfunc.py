@@ -1,40 +1,31 @@
-"""The served model through MLflow's own loader, on a tiny random base; and what it refuses."""
+"""The served model through MLflow's own loader, on a tiny random base: its answers, alone and from many threads."""
 
 import base64
+import hashlib
 import io
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from lorweb.serving import pyfunc
+from lorweb.basis.mixes import mix_hash
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
 from tests.kontext_tiny import drawn_image
-
-
-def png(seed: int, side: int = 40) -> bytes:
-    buffer = io.BytesIO()
-    drawn_image(seed, side, side).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+from tests.serving.requests_cases import png, record, text
 
 
 def rows(**options: object) -> pd.DataFrame:
-    return pd.DataFrame([{"a": text(png(1)), "a2": text(png(2)), "b": text(png(3)), **options}])
+    return pd.DataFrame([record(**options)])
 
 
 def decoded(answer: pd.DataFrame) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(value)))) for value in answer["image"]]
-
-
-@pytest.fixture(scope="session")
-def service(model) -> pyfunc.AnalogyService:
-    return pyfunc.AnalogyService(model)
 
 
 def test_the_champion_answers_through_mlflow_as_the_pipeline_does(root, model, service):
@@ -54,12 +45,27 @@ def test_the_champion_answers_through_mlflow_as_the_pipeline_does(root, model, s
 
 def test_rows_are_answered_in_order_whatever_way_images_are_sent(service):
     both = pd.concat([rows(seed=1), rows(seed=2)]).set_axis([7, 3])
-    both.loc[3, "b"] = text(png(4, 24))
+    both.loc[3, "b"] = text(png(4, 24, 24))
     answer = service.predict(both)
     assert list(answer.index) == [7, 3]
     assert [image.shape[:2] for image in decoded(answer)] == [(40, 40), (24, 24)]
     as_bytes = pd.DataFrame([{"a": png(1), "a2": png(2), "b": png(3), "seed": 1}])
     assert service.predict(as_bytes)["image"].iloc[0] == answer["image"].iloc[0]
+
+
+def test_the_answer_says_how_to_make_it_again(service, model):
+    asked = {"seed": 7, "strength": 0.5, "steps": 2, "guidance": 3.5, "prompt": "ü"}
+    answer = service.predict(rows(**asked)).iloc[0]
+    told = json.loads(Image.open(io.BytesIO(base64.b64decode(answer["image"]))).text["lorweb"])
+    assert told == json.loads(answer["settings"])
+    assert {name: told[name] for name in asked} == asked
+    images = [drawn_image(seed) for seed in (1, 2, 3)]
+    assert told["basis_sha256"] == hashlib.sha256((model / "basis.safetensors").read_bytes()).hexdigest()
+    assert told["mix"] == mix_hash(service.pipe.mix(*images))
+    defaults = json.loads(service.predict(rows())["settings"].iloc[0])
+    assert (defaults["steps"], defaults["guidance"]) == (service.pipe.steps, service.pipe.guidance)
+    again = {name: told[name] for name in asked}
+    assert service.predict(rows(**again)).iloc[0].equals(answer)
 
 
 def test_options_change_the_answer_and_missing_ones_are_the_defaults(service):
@@ -68,41 +74,42 @@ def test_options_change_the_answer_and_missing_ones_are_the_defaults(service):
     assert service.predict(rows(seed=1))["image"].iloc[0] != plain
     assert service.predict(rows(strength=0.0))["image"].iloc[0] != plain
     assert service.predict(rows(steps=1))["image"].iloc[0] != plain
+    assert service.predict(rows(guidance=9.0))["image"].iloc[0] != plain
+    assert service.predict(rows(seed=2**63 - 1))["image"].iloc[0] != plain
 
 
-def bomb() -> str:
-    buffer = io.BytesIO()
-    Image.new("1", (5000, 5000)).save(buffer, "PNG")
-    return text(buffer.getvalue())
+def test_many_threads_get_the_answers_of_one(service):
+    """Each asks for something else, of two rows: a mixed-up basis, seed or strength would show."""
+    asked = [pd.concat([rows(seed=n, strength=n / 4), rows(seed=n + 100, prompt=f"p{n}")]) for n in range(8)]
+    for n, frame in enumerate(asked):
+        frame.iloc[0, frame.columns.get_loc("a2")] = text(png(20 + n))
+    alone = [service.predict(frame)["image"].tolist() for frame in asked]
+    assert len({image for images in alone for image in images}) == 16
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda frame: service.predict(frame)["image"].tolist(), asked * 2))
+    assert together == alone * 2
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"a": "no base64!"}, "row 0, column a is not base64"),
-        ({"a": text(b"GIF89a no image")}, "row 0, column a is not an image this service reads"),
-        ({"b": text(png(3)[:200])}, "row 0, column b cannot be decoded"),
-        ({"b": bomb()}, "row 0, column b has 5000x5000 px, more than the limit of 16777216 px"),
-        ({"a2": "A" * 30_000_000}, "row 0, column a2 has 30000000 characters of base64"),
-        ({"a2": 5}, "row 0, column a2 is a int; send bytes or base64 text"),
-        ({"seed": -1}, "row 0, column seed is -1; it must be a whole number from 0"),
-        ({"seed": 1.5}, "row 0, column seed is 1.5"),
-        ({"steps": 1000}, "row 0, column steps is 1000; it must be a whole number from 1 to 200"),
-        ({"strength": float("inf")}, "row 0, column strength is inf; it must be a finite number"),
-        ({"strength": "much"}, "row 0, column strength is 'much'; it must be a number"),
-        ({"prompt": "x" * 3000}, "row 0, column prompt must be text of at most 2000 characters"),
-        ({"colour": "red"}, r"unknown \['colour'\]; needed are a, a2, b"),
-    ],
-)
-def test_bad_requests_are_refused_with_the_row_and_the_reason(service, change, message):
-    with pytest.raises(ValueError, match=message):
-        service.predict(rows(**change))
+def test_rows_of_a_small_request_are_not_behind_all_of_a_large_one(service):
+    ends = {}
+
+    def ask(name, frame):
+        service.predict(frame)
+        ends[name] = time.monotonic()
+
+    large = Thread(target=ask, args=("large", pd.concat([rows(steps=8)] * 12)))
+    small = Thread(target=ask, args=("small", rows(steps=1)))
+    large.start()
+    time.sleep(0.05)
+    small.start()
+    large.join()
+    small.join()
+    assert ends["small"] < ends["large"]
 
 
-def test_counts_and_columns_are_checked(service):
-    with pytest.raises(ValueError, match=r"missing \['b'\]"):
-        service.predict(rows().drop(columns="b"))
-    with pytest.raises(ValueError, match="0 rows were sent; send 1 to 64"):
-        service.predict(rows().iloc[:0])
-    with pytest.raises(ValueError, match="65 rows were sent"):
-        service.predict(pd.concat([rows()] * 65))
+def test_work_ends_when_nobody_waits_for_it_any_more(service):
+    begun = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"not done within 0.2 s; send fewer rows or steps"):
+        service.predict(pd.concat([rows(steps=200)] * 64), seconds=0.2)
+    service.predict(rows())  # waits for its turn: 64 times 200 steps would be minutes
+    assert time.monotonic() - begun < 60
