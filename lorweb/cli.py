@@ -127,9 +127,9 @@ def demo(
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("the web demo needs gradio; run pip install 'lorweb[demo]'")
     from lorweb import commands
-    from lorweb.serving.demo import find_examples, serve
+    from lorweb.serving.demo import serve
 
-    serve(commands.load(model)[0], host, port, find_examples(data))
+    serve(commands.load(model), host, port, data)
 
 
 @app.command()

@@ -18,7 +18,13 @@ MISSING: Final = "needs Chromium, which this machine lacks: run `make browser` (
 LAPTOP, PHONE = (1366, 900), (390, 844)  # px, width and height
 LOCAL: Final = ("127.0.0.1", "localhost", "")  # "" is of data: and blob: addresses
 # Root has no sandbox in containers; Chromium's own services must not reach for the network.
-OPTIONS: Final = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu")
+OPTIONS: Final = (
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-gpu",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+)
 
 
 @dataclass
@@ -50,28 +56,25 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def window(browser: Any, size: tuple[int, int] = LAPTOP, **options: Any) -> Iterator[tuple[Any, Seen]]:
-    """A fresh page of `size`, and what is seen on it. Requests to other hosts are written down and go nowhere.
+    """A fresh page of `size`, and what is seen on it. Requests to other hosts are written down, and find none.
 
     `options` are those of Playwright's `new_context`, such as `color_scheme="dark"`.
     """
     seen = Seen()
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
 
-    def route(request: Any) -> None:
-        if urlsplit(request.request.url).hostname in (*LOCAL, None):
-            request.continue_()
-        else:
-            seen.foreign.append(request.request.url)
-            request.abort()
-
-    context.route("**/*", route)
     page = context.new_page()
+    page.on("request", lambda request: None if _local(request.url) else seen.foreign.append(request.url))
     page.on("console", lambda message: seen.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: seen.errors.append(str(error)))
     try:
         yield page, seen
     finally:
         context.close()
+
+
+def _local(url: str) -> bool:
+    return (urlsplit(url).hostname or "") in LOCAL
 
 
 def scrolls_sideways(page: Any) -> bool:

@@ -19,6 +19,7 @@ from lorweb.kontext.grid import (
     Size,
     check_exemplar,
     compose_latents,
+    content_of,
     control_grid,
     fit_image,
     quadrant_like,
@@ -112,8 +113,17 @@ class Canvas:
 
     def decode(self, base: Base, target_BCHW: Tensor, rule: CanvasRule) -> list[Image.Image]:
         """The bottom-right quadrants as images of each query's own size and aspect."""
-        (quadrants,) = decode_quadrants(base, target_BCHW, [(1, 1)], rule.latents)
+        quadrants = self._quadrants(base, target_BCHW, rule)
         return [restore(image, where) for image, where in zip(quadrants, self.placements, strict=True)]
+
+    def preview(self, base: Base, target_BCHW: Tensor, rule: CanvasRule) -> list[Image.Image]:
+        """As `decode`, at the size of the quadrant: without padding, and not brought to the query's size."""
+        quadrants = self._quadrants(base, target_BCHW, rule)
+        return [content_of(image, where) for image, where in zip(quadrants, self.placements, strict=True)]
+
+    def _quadrants(self, base: Base, target_BCHW: Tensor, rule: CanvasRule) -> list[Image.Image]:
+        (quadrants,) = decode_quadrants(base, target_BCHW, [(1, 1)], rule.latents)
+        return quadrants
 
 
 def batches(queries: Iterable[Image.Image], rule: CanvasRule, most: int) -> Iterator[tuple[int, list[Image.Image]]]:

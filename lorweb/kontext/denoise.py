@@ -22,12 +22,27 @@ Callback = Callable[[int, int], None]  # (steps done, steps in all), after each 
 
 
 @dataclass(frozen=True)
+class Step:
+    """What is known after a step: `grids_BCHW` is where the velocity leads in a straight line, x0 = z - sigma v. After
+    the last step it is the result itself.
+    """
+
+    done: int
+    steps: int
+    grids_BCHW: Tensor
+
+
+@dataclass(frozen=True)
 class Sampling:
-    """How to denoise: Euler steps from t = 1 to 0, and the scale fed to the guidance embedding."""
+    """How to denoise: Euler steps from t = 1 to 0, and the scale fed to the guidance embedding.
+
+    `callback` counts the steps and `watch` sees them; an exception in either stops the run.
+    """
 
     steps: int
     guidance: float
     callback: Callback | None = None
+    watch: Callable[[Step], None] | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -93,8 +108,12 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
         for done, timestep in enumerate(scheduler.timesteps, start=1):
             t_B = timestep.expand(B).to(z_BLD.dtype) / 1000
             v_BLD = velocity(base.transformer, z_BLD, t_B, given)
+            if sampling.watch is not None:
+                x0_BLD = (z_BLD.float() - scheduler.sigmas[done - 1] * v_BLD.float()).to(z_BLD.dtype)
             z_BLD = scheduler.step(v_BLD, timestep, z_BLD, return_dict=False)[0]
             bar.update()
+            if sampling.watch is not None:
+                sampling.watch(Step(done, sampling.steps, unpack(x0_BLD, size)))
             if sampling.callback is not None:
                 sampling.callback(done, sampling.steps)
     target_BCHW = unpack(z_BLD, size)

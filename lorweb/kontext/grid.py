@@ -106,13 +106,18 @@ def restore(quadrant: Image.Image, where: Placement) -> Image.Image:
 
     After `crop` only the centre of the original was ever in the quadrant: it comes back at the centre's own size.
     """
-    left, top, right, bottom = (int(v) for v in where.target.corners)
     size = (
         max(1, round(where.source.right - where.source.left)),
         max(1, round(where.source.bottom - where.source.top)),
     )
-    content = quadrant.crop((left, top, right, bottom))
+    content = content_of(quadrant, where)
     return content if content.size == size else content.resize(size, Image.Resampling.LANCZOS)
+
+
+def content_of(quadrant: Image.Image, where: Placement) -> Image.Image:
+    """The quadrant without its padding, at its own size."""
+    left, top, right, bottom = (int(v) for v in where.target.corners)
+    return quadrant.crop((left, top, right, bottom))
 
 
 def check_exemplar(a: Size, a2: Size, tolerance: float) -> None:

@@ -5,6 +5,7 @@ Legend: B queries, L layers with a basis, N LoRAs per layer.
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,8 +180,14 @@ class AnalogyPipeline:
     ) -> Tensor:
         control_BCHW = canvas.encode(self.base, self.rule)
         bring(self.base.transformer)
+        sampling, preview = request.sampling, request.preview
+        if preview is not None:
+            sampling = replace(
+                sampling,
+                watch=lambda s: preview(s.done, s.steps, canvas.preview(self.base, s.grids_BCHW, self.rule)),
+            )
         with torch.no_grad(), self._applied(e_BLN, request.strength):
-            return denoise_grids(self.base, control_BCHW, text, seeds, request.sampling)
+            return denoise_grids(self.base, control_BCHW, text, seeds, sampling)
 
     def _applied(self, e_BLN: Tensor | None, strength: float) -> AbstractContextManager[Any]:
         """The analogies of a batch, live or folded. Raises ValueError where `fold` is set and cannot be."""

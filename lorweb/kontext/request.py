@@ -3,6 +3,7 @@
 Legend: B queries, L layers with a basis, N LoRAs per layer.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 from lorweb.kontext.denoise import Sampling
 
 DEFAULT_SEED = 0
+Preview = Callable[[int, int, list[Image.Image]], None]
+"""(steps done, steps in all, what each b' of the batch is going to be), after each step."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,17 @@ class AnalogyOutput:
 
 @dataclass(frozen=True)
 class Request:
-    """Everything about a run but its images. One prompt, seed or mix serves all queries; a list gives one to each."""
+    """Everything about a run but its images. One prompt, seed or mix serves all queries; a list gives one to each.
+
+    `preview` is shown b' as it forms, at the model's own size; each look costs a pass of the decoder.
+    """
 
     sampling: Sampling
     prompt: str | list[str] = ""
     seeds: int | torch.Generator | list[int] | list[torch.Generator] = DEFAULT_SEED
     strength: float = 1.0
     mix: Tensor | None = None  # [L, N] or [B, L, N]; None computes it from the images
+    preview: Preview | None = None
 
     def seed_of(self, index: int) -> Any:
         """The seed or generator of one query."""

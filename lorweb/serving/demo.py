@@ -1,116 +1,191 @@
-"""The web demo: three images in, b' out, and which LoRAs of the basis made it. Loopback unless told otherwise.
+"""The web demo: a : a' :: b : b' on one page. Loopback unless told otherwise, and no other host is ever asked.
 
-Legend: L layers with a basis, N LoRAs per layer.
+`demo_layout` says what stands where, `demo_host` what happens; here the two are connected, and served.
 """
 
+import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from lorweb.data.decode import decode_rgb
+from lorweb.serving import demo_layout as layout
+from lorweb.serving import demo_panels as panels
+from lorweb.serving.demo_examples import Example, find_examples, packaged_examples
+from lorweb.serving.demo_host import Form, Host, Shown, tasks_or_why
+from lorweb.serving.demo_limits import USUAL, Limits, read_upload
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
 
-MAX_PIXELS: Final = 40_000_000  # of one uploaded image
-MAX_WAITING: Final = 16  # questions in the queue: later ones are told to come back
-TITLE: Final = "lorweb: a is to a' as b is to b'"
-Triple = tuple[Image.Image, Image.Image, Image.Image]
-Examples = Sequence[Triple]
+EXAMPLES = 8
+CACHE = (600, 3600)  # s: how often old files of visitors are looked for, and their age when they go
+SESSIONS = 256  # visitors whose last answer is remembered
+CSS = Path(__file__).with_name("demo.css")
+LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """b' and the mean share of each LoRA over the layers, [N]."""
+def build_page(host: Host, examples: Sequence[Example]) -> Any:
+    """The Gradio page, not yet served."""
+    _quiet()
+    import gradio as gr
 
-    image: Image.Image
-    shares: list[float]
+    with gr.Blocks(title=panels.TITLE, analytics_enabled=False, delete_cache=CACHE) as page:
+        with gr.Row():
+            gr.HTML(panels.HEAD, elem_id="lw-header")
+            theme = gr.Button("Dark or light", size="sm", scale=0, min_width=120, elem_id="lw-theme")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=320):
+                board = layout.board()
+            with gr.Column(scale=2, min_width=320):
+                controls = layout.controls(examples)
+        results = layout.results(host.ranks)
+        theme.click(None, js="() => { document.body.classList.toggle('dark'); }", api_visibility="private")
+        _wire_images(host, board, controls, examples)
+        _wire_drawing(host, board, controls, results)
+    return page.queue(max_size=host.limits.waiting, default_concurrency_limit=4)
 
 
-def draw(
-    pipe: "AnalogyPipeline", images: Sequence[Image.Image | None], strength: float, seed: int, prompt: str
-) -> Drawn:
-    """One question of the page.
+@contextmanager
+def _told() -> Iterator[None]:
+    """What goes wrong becomes a sentence on the page, and the page goes on."""
+    import gradio as gr
+
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise gr.Error(escape(_sentence(str(error))), title="That did not work", print_exception=False) from error
+    except Exception as error:
+        LOG.exception("the demo could not answer")
+        text = f"Something went wrong that is not your fault ({type(error).__name__}). The page goes on."
+        raise gr.Error(escape(text), title="That did not work", print_exception=False) from error
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, examples: Sequence[Example]) -> None:
+    """An upload is looked at once, so that what is shown is what is drawn with; an example fills three fields."""
+    import gradio as gr
+
+    def checker(name: str) -> Any:
+        def check(file: Any) -> Any:
+            try:
+                return read_upload(file, name, host.limits)
+            except (ValueError, OSError) as error:
+                gr.Warning(escape(_sentence(str(error))), title="That file cannot be used")
+                return None
+
+        return check
+
+    fields = {"a": board.a, "a'": board.a2, "b": board.b, "c": controls.c, "c'": controls.c2}
+    for name, field in fields.items():
+        field.upload(checker(name), field, field, preprocess=False, show_progress="hidden", api_visibility="private")
+
+    def pick(event: gr.SelectData) -> tuple[Any, ...]:
+        example = examples[event.index]
+        return example.a, example.a2, example.b, panels.status(f"Example: {example.name}.")
+
+    controls.examples.select(
+        pick, None, [board.a, board.a2, board.b, board.status], show_progress="hidden", api_visibility="private"
+    )
+
+
+def _wire_drawing(host: Host, board: layout.Board, controls: layout.Controls, results: layout.Results) -> None:
+    import gradio as gr
+
+    last = gr.State(None, time_to_live=CACHE[1])
+    form = [board.a, board.a2, board.b, controls.c, controls.c2]
+    form += [controls.t, controls.strength, controls.seed, controls.prompt]
+    shown = [board.answer, board.status, results.mix, results.tasks, results.png, results.mix_file]
+    shown += [results.bake, results.lora, results.baked, last]
+
+    def draw(  # noqa: PLR0913, PLR0917  Gradio gives one argument for each field
+        a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, request: gr.Request
+    ) -> Iterator[list[Any]]:
+        with _told():
+            for state in host.answers(Form(a, a2, b, c, c2, t, strength, seed, prompt), request.client.host):
+                yield _outputs(state)
+
+    def redraw(  # noqa: PLR0913, PLR0917
+        a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, drawn: Any,
+        request: gr.Request,
+    ) -> Iterator[list[Any]]:  # fmt: skip
+        if drawn is None:  # a slider that moves before anything was drawn asks for nothing
+            yield [gr.skip()] * len(shown)
+        else:
+            yield from draw(a, a2, b, c, c2, t, strength, seed, prompt, request)
+
+    def bake(answer: Any, style: Any, rank: Any, request: gr.Request) -> list[Any]:
+        with _told():
+            lora = host.bake(answer, style, rank, request.client.host)
+        size = f"{lora.path.stat().st_size / 1e6:.2f} MB"
+        said = f"Rank {lora.rank}, {size}; {lora.error:.1%} of the update is lost. Strength 1 is the analogy."
+        return [gr.update(value=str(lora.path), interactive=True), panels.why_not(said)]
+
+    one = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False}
+    gentle = {"show_progress": "minimal", "show_progress_on": board.answer}
+    events = [gr.on([controls.draw.click, controls.prompt.submit], draw, form, shown, api_name="draw", **one, **gentle)]
+    sliders = [controls.strength.release, controls.t.release]
+    private = {"api_visibility": "private", "trigger_mode": "always_last"}
+    events.append(gr.on(sliders, redraw, [*form, last], shown, **private, **one, **gentle))
+    controls.stop.click(lambda: panels.status("Stopped."), None, board.status, cancels=events, api_visibility="private")
+    baking = [last, results.style, results.rank]
+    results.bake.click(bake, baking, [results.lora, results.baked], api_visibility="private", **one)
+
+
+def _outputs(state: Shown) -> list[Any]:
+    """In the order of `shown` above."""
+    import gradio as gr
+
+    answer = state.answer
+    if answer is None:
+        return [state.image, state.status, *[gr.skip()] * 8]
+    files = [gr.update(value=path and str(path), interactive=path is not None) for path in (answer.image, answer.mix)]
+    bakes = [gr.update(interactive=answer.mix is not None), gr.update(value=None, interactive=False)]
+    return [str(state.image), state.status, state.mix, state.tasks, *files, *bakes, panels.LORA, answer]
+
+
+def launch(page: Any, address: tuple[str, int], limits: Limits, wait: bool) -> str:
+    """Serve on (host, port) and return the page's URL; with `wait` only after an interrupt. Raises OSError: port taken.
+
+    No part of the page comes from elsewhere: fonts are the system's, and Gradio's extras are off.
+    """
+    _, url, _ = page.launch(
+        server_name=address[0],
+        server_port=address[1],
+        share=False,
+        quiet=not wait,
+        prevent_thread_lock=not wait,
+        max_file_size=limits.file_bytes,
+        theme=layout.theme(),
+        css_paths=CSS,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        state_session_capacity=SESSIONS,
+    )
+    return str(url)
+
+
+def serve(model: "tuple[AnalogyPipeline, Path]", host: str, port: int, data: Path, limits: Limits = USUAL) -> None:
+    """Serve (pipeline, its basis file) until interrupted, with what `data` of a pipeline run offers.
 
     Raises:
-        ValueError: an image is missing or too large; the sentence is shown on the page.
+        ValueError: the data are damaged.
+        OSError: the port is taken, or no temporary file can be written.
     """
-    for name, image in zip(("a", "a'", "b"), images, strict=True):
-        if image is None:
-            raise ValueError(f"image {name} is missing; drop one into its field, or pick an example")
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"image {name} is {image.width}x{image.height} px; give one below {MAX_PIXELS} pixels")
-    a, a2, b = (image for image in images if image is not None)
-    output = pipe(a, a2, b, prompt, seed=int(seed), strength=strength)
-    return Drawn(output.images[0], [] if output.mix_BLN is None else output.mix_BLN[0].mean(0).tolist())
-
-
-def build_page(pipe: "AnalogyPipeline", examples: Examples = ()) -> Any:
-    """The Gradio page, not yet served."""
-    import gradio as gr
-
-    _quiet()
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gr.Markdown(f"# {TITLE}\nGive an edit as a pair of images, and an image to edit in the same way.")
-        with gr.Row():
-            images = [gr.Image(label=label, type="pil", height=220) for label in ("a", "a'", "b")]
-            answer = gr.Image(label="b'", type="pil", height=220, interactive=False, format="png")
-        with gr.Row():
-            strength = gr.Slider(-1.0, 2.0, value=1.0, step=0.05, label="strength: 1 is the analogy, 0 the base model")
-            seed = gr.Number(0, label="seed", precision=0, minimum=0)
-            prompt = gr.Textbox(label="prompt (optional)")
-        button = gr.Button("Draw b'", variant="primary")
-        mix = gr.Label(label="the LoRAs of the basis that made it, mean over layers", num_top_classes=8)
-        if examples:
-            gr.Examples([list(example) for example in examples], images, label="examples: held-out test analogies")
-        button.click(_handler(pipe), [*images, strength, seed, prompt], [answer, mix], api_name="draw")
-    return page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
-
-
-def _handler(pipe: "AnalogyPipeline") -> Callable[..., tuple[Image.Image, dict[str, float]]]:
-    import gradio as gr
-
-    def answer(
-        a: Image.Image, a2: Image.Image, b: Image.Image, strength: float, seed: int, prompt: str
-    ) -> tuple[Image.Image, dict[str, float]]:
-        try:
-            drawn = draw(pipe, (a, a2, b), strength, seed, prompt)
-        except ValueError as error:
-            raise gr.Error(str(error)) from error
-        return drawn.image, {f"LoRA {n}": share for n, share in enumerate(drawn.shares)}
-
-    return answer
-
-
-def find_examples(data: Path, count: int = 6) -> list[Triple]:
-    """(a, a', b) of the first test analogies below `data`, one per task; none where the pipeline has not run."""
-    from lorweb.data.shards import RowReader, read_index, read_table
-    from lorweb.records import ANALOGY, PAIR
-
-    if not (data / "analogies").is_dir() or not (data / "pairs").is_dir():
-        return []
-    rows = read_table(data / "analogies", ANALOGY).to_pylist()
-    first = {
-        row["task"]: row for row in sorted(rows, key=lambda r: str(r["id"]), reverse=True) if row["split"] == "test"
-    }
-    chosen = sorted(first.values(), key=lambda row: str(row["id"]))[:count]
-    place = {row["id"]: row["at"] for row in read_index(data / "pairs", PAIR, ["id"])}
-    read = RowReader(data / "pairs", PAIR, ["before", "after"])
-    found = []
-    for row in chosen:
-        exemplar, query = read(place[row["exemplar"]]), read(place[row["query"]])
-        a, a2, b = (decode_rgb(png, MAX_PIXELS) for png in (exemplar["before"], exemplar["after"], query["before"]))
-        found.append((a, a2, b))
-    return found
-
-
-def serve(pipe: "AnalogyPipeline", host: str, port: int, examples: Examples = ()) -> None:
-    """Serve the page until interrupted."""
-    build_page(pipe, examples).launch(server_name=host, server_port=port, share=False)
+    pipe, basis = model
+    pipe.set_progress_bar_config(disable=True)
+    examples = find_examples(data, EXAMPLES) or packaged_examples(max(256, pipe.rule.quadrant.width))
+    page = build_page(Host(pipe, basis, tasks_or_why(pipe, data), limits), examples)
+    launch(page, (host, port), limits, wait=True)
 
 
 def _quiet() -> None:

@@ -1,0 +1,118 @@
+"""What a visitor may take home of an answer: b' with how it was made, the mix, and a plain LoRA.
+
+Legend: L layers with a basis, N LoRAs per layer.
+"""
+
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from torch import Tensor
+
+from lorweb.basis.files import write_bytes
+from lorweb.data.manifest import file_sha256
+
+if TYPE_CHECKING:
+    from lorweb.kontext.pipeline import AnalogyPipeline
+    from lorweb.serving.demo_studio import Drawn
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The files of one drawing, and what a LoRA of it needs. `mix` and `mix_LN` are None with internal queries."""
+
+    image: Path
+    mix: Path | None
+    mix_LN: Tensor | None
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A baked LoRA: its file, its rank, and the relative error of a rank below the exact one."""
+
+    path: Path
+    rank: int
+    error: float
+
+
+class Desk:
+    """Writes the files of answers below a folder that goes away with the server; only the last `kept` stay."""
+
+    def __init__(self, pipe: "AnalogyPipeline", basis: Path, kept: int) -> None:
+        """`basis` is the file that `pipe` was loaded from: mix and LoRA carry its hash. Raises OSError."""
+        self.pipe, self.kept = pipe, kept
+        self.basis_sha256 = file_sha256(basis)
+        self.holder = TemporaryDirectory(prefix="lorweb-demo-")
+        self.folders: list[Path] = []
+        self.numbers = count(1)
+
+    def put(self, drawn: "Drawn") -> Answer:
+        """Write b' and the mix. Raises OSError where the disk is full or cannot be written."""
+        from lorweb.basis.mix_files import MixFile
+        from lorweb.basis.mixes import mix_hash
+
+        question, mix_LN = drawn.question, drawn.mix_LN
+        name = "internal" if mix_LN is None else mix_hash(mix_LN)[:8]
+        blend = {} if question.second is None else {"interpolation": question.t}
+        facts = {
+            "prompt": question.prompt,
+            "steps": self.pipe.steps,
+            "guidance": self.pipe.guidance,
+            "seed": question.seed,
+            "strength": question.strength,
+            "mixes": [],
+            "basis_sha256": self.basis_sha256,
+            "mix": None if mix_LN is None else mix_hash(mix_LN),
+            **blend,
+        }
+        folder = self._folder()
+        image = folder / f"b2-{name}.png"
+        write_bytes(image, png_with_provenance(drawn.image, facts))
+        if mix_LN is None:
+            return Answer(image, None, None, facts)
+        about = {"base": self.pipe.base.name, "query_mode": self.pipe.config.query_mode, **blend}
+        mix = folder / f"mix-{name}.safetensors"
+        MixFile(mix_LN, self.basis_sha256, about).save(mix)
+        return Answer(image, mix, mix_LN, facts)
+
+    def bake(self, answer: Answer, style: str, rank: int | None) -> Lora:
+        """One plain LoRA of an answer at strength 1; `rank` None is exact.
+
+        Raises:
+            ValueError: an unknown format, a rank that the basis cannot give, or internal queries.
+            OSError: the disk is full or cannot be written.
+        """
+        from lorweb.basis.lora_file import known_format
+
+        known = known_format(style)
+        if answer.mix_LN is None:
+            raise ValueError("this model asks anew in every layer at every step, so that no one LoRA can stand for it")
+        baked = self.pipe.bake(answer.mix_LN, rank)
+        path = self._folder() / f"lora-{answer.facts['mix'][:8]}-{known}-rank{baked.rank}.safetensors"
+        baked.save(path, known, {"base": self.pipe.base.name, "basis_sha256": self.basis_sha256})
+        return Lora(path, baked.rank, baked.total_error)
+
+    def _folder(self) -> Path:
+        while len(self.folders) >= self.kept:
+            shutil.rmtree(self.folders.pop(0), ignore_errors=True)
+        folder = Path(self.holder.name) / str(next(self.numbers))
+        folder.mkdir()
+        self.folders.append(folder)
+        return folder
+
+
+def png_with_provenance(image: Image.Image, facts: dict[str, Any]) -> bytes:
+    """A PNG with the text chunk `lorweb` that `lorweb apply` writes: JSON that says how to make it again."""
+    from PIL.PngImagePlugin import PngInfo
+
+    info, png = PngInfo(), io.BytesIO()
+    info.add_text("lorweb", json.dumps(facts, sort_keys=True))
+    image.save(png, "PNG", pnginfo=info)
+    return png.getvalue()

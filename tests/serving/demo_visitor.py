@@ -1,0 +1,103 @@
+"""A visitor of the demo in a real browser: gives files, draws, reads what the page shows, takes files home."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.browser import LAPTOP, Seen, window
+
+PATIENCE = 60_000  # ms
+FIELDS = {"a": "lw-a", "a2": "lw-a2", "b": "lw-b", "c": "lw-c", "c2": "lw-c2"}
+
+
+class Visitor:
+    """One page of the demo."""
+
+    def __init__(self, page: Any, seen: Seen) -> None:
+        self.page, self.seen = page, seen
+        page.set_default_timeout(PATIENCE)
+
+    def arrive(self, address: str) -> "Visitor":
+        """Open the page and wait until it answers to clicks."""
+        self.page.goto(address)
+        self.page.locator("#lw-draw").wait_for()
+        self.page.locator("#lw-a input[type=file]").wait_for(state="attached")
+        return self
+
+    def give(self, files: dict[str, Path]) -> "Visitor":
+        """Upload, and wait until each is shown."""
+        for name, path in files.items():
+            if name.startswith("c"):
+                self.open_second()
+            self.page.locator(f"#{FIELDS[name]} input[type=file]").set_input_files(path)
+            self.page.locator(f"#{FIELDS[name]} img").wait_for()
+        return self
+
+    def open_second(self) -> None:
+        """The part of the page with the second exemplar."""
+        if not self.page.locator("#lw-c").is_visible():
+            self.page.get_by_role("button", name="A second exemplar").click()
+            self.page.locator("#lw-c").wait_for()
+
+    def set(self, label: str, value: float) -> "Visitor":
+        """Type a number into a field or beside a slider."""
+        field = self.page.get_by_label(label).and_(self.page.locator("input[type=number]")).first
+        field.fill(str(value))
+        field.press("Tab")
+        return self
+
+    def draw(self) -> Image.Image:
+        """Press the button, and wait for the answer."""
+        before = self.source()
+        self.page.locator("#lw-draw").click()
+        return self.drawn(before)
+
+    def drawn(self, before: str) -> Image.Image:
+        """Wait for an answer other than `before`, and for the line that says it is one."""
+        self.page.wait_for_function(
+            """before => { const image = document.querySelector('#lw-answer img');
+                const said = document.querySelector('.lw-status');
+                return image && image.src !== before && said && said.innerText.startsWith('Drawn'); }""",
+            arg=before,
+        )
+        return self.fetched(self.source())
+
+    def source(self) -> str:
+        """Address of the answer that is shown, or ""."""
+        image = self.page.locator("#lw-answer img")
+        return str(image.first.get_attribute("src")) if image.count() else ""
+
+    def fetched(self, address: str) -> Image.Image:
+        """An image of the server."""
+        return Image.open(io.BytesIO(self.page.request.get(address).body()))
+
+    def download(self, elem_id: str, folder: Path) -> Path:
+        """Click a download, and keep the file under the name that it comes with."""
+        with self.page.expect_download() as waiting:
+            self.page.locator(f"#{elem_id}").click()
+        path = folder / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path
+
+    def said(self) -> str:
+        """The sentence of the newest notice; waits for one."""
+        notice = self.page.locator(".toast-body").last
+        notice.wait_for()
+        return str(notice.inner_text())
+
+    def close_notices(self) -> None:
+        """So that the next notice is a new one."""
+        for _ in range(self.page.locator(".toast-close").count()):
+            self.page.locator(".toast-close").first.click()
+        self.page.locator(".toast-body").first.wait_for(state="detached")
+
+
+@contextmanager
+def visiting(chromium: Any, address: str, size: tuple[int, int] = LAPTOP, **options: Any) -> Iterator[Visitor]:
+    """A visitor on the page at `address`."""
+    with window(chromium, size, **options) as (page, seen):
+        yield Visitor(page, seen).arrive(address)

@@ -1,0 +1,160 @@
+"""The demo's drawing without a browser: streamed, blended, interrupted, and taken home as files."""
+
+import json
+import threading
+from itertools import islice
+
+import pytest
+import torch
+from PIL import Image
+
+from lorweb.basis.files import read_safetensors
+from lorweb.basis.mix_files import load_mix
+from lorweb.serving.demo_files import Desk
+from lorweb.serving.demo_host import Form, Host
+from lorweb.serving.demo_studio import Drawn, Forming, Question, Studio
+from tests.kontext.made import INTERNAL, same
+from tests.serving.demo_server import IMAGES, LIMITS, load, made_tasks, save_images
+
+A, A2, B, C, C2 = IMAGES.values()
+
+
+@pytest.fixture(scope="module")
+def loaded(model):
+    return load(model)
+
+
+@pytest.fixture(scope="module")
+def pipe(loaded):
+    return loaded[0]
+
+
+def ask(first=(A, A2), b=B, **more) -> Question:
+    return Question(first, b, **{"prompt": "", "seed": 3, "strength": 1.0, **more})
+
+
+def drawn(studio: Studio, question: Question) -> Drawn:
+    *forming, last = studio.draw(question)
+    assert all(isinstance(found, Forming) for found in forming) and isinstance(last, Drawn)
+    assert [found.done for found in forming] == list(range(1, studio.pipe.steps + 1))
+    return last
+
+
+def test_the_answer_is_the_pipelines_and_its_mix_is_too(pipe):
+    found = drawn(Studio(pipe), ask())
+    assert same(found.image, pipe(A, A2, B, seed=3).images[0]) and found.image.size == B.size
+    torch.testing.assert_close(found.mix_LN, pipe.mix(A, A2, B), atol=0, rtol=0)
+
+
+def test_at_strength_0_it_is_the_bases_answer(pipe):
+    base = pipe(A, A2, B, seed=3, mix=torch.zeros_like(pipe.mix(A, A2, B))).images[0]
+    assert same(drawn(Studio(pipe), ask(strength=0.0)).image, base, by=1)
+    assert not same(drawn(Studio(pipe), ask()).image, base, by=3)
+
+
+def test_two_exemplars_at_0_and_1_are_each_alone_and_between_them_the_mix_is(pipe):
+    studio = Studio(pipe)
+    alone = [drawn(studio, ask()), drawn(studio, ask((C, C2)))]
+    blend = {t: drawn(studio, ask(second=(C, C2), t=t)) for t in (0.0, 0.25, 1.0)}
+    assert same(blend[0.0].image, alone[0].image) and same(blend[1.0].image, alone[1].image)
+    assert not same(alone[0].image, alone[1].image, by=3)
+    expected = 0.75 * alone[0].mix_LN + 0.25 * alone[1].mix_LN
+    torch.testing.assert_close(blend[0.25].mix_LN, expected, atol=1e-6, rtol=1e-6)
+
+
+def test_who_leaves_in_the_middle_stops_the_run_and_the_next_answer_is_whole(pipe):
+    studio = Studio(pipe)
+    before = threading.active_count()
+    run = studio.draw(ask(b=C))
+    assert len(list(islice(run, 1))) == 1
+    run.close()
+    assert same(drawn(studio, ask()).image, pipe(A, A2, B, seed=3).images[0])
+    assert not studio.free.locked() and threading.active_count() <= before
+
+
+def test_two_visitors_at_once_get_their_own_answers(pipe):
+    studio, found = Studio(pipe), {}
+
+    def visit(name: str, question: Question) -> None:
+        found[name] = drawn(studio, question).image
+
+    visitors = [threading.Thread(target=visit, args=(n, ask((A, A2), IMAGES[n]))) for n in ("b", "c")]
+    for visitor in visitors:
+        visitor.start()
+    for visitor in visitors:
+        visitor.join()
+    assert same(found["b"], pipe(A, A2, B, seed=3).images[0]) and same(found["c"], pipe(A, A2, C, seed=3).images[0])
+
+
+def test_what_cannot_be_drawn_is_said_and_the_studio_is_free_again(pipe):
+    studio = Studio(pipe)
+    with pytest.raises(ValueError, match="their aspects differ"):
+        list(studio.draw(ask((A, A2.resize((20, 60))))))
+    assert not studio.free.locked()
+
+
+def test_internal_queries_draw_but_do_not_blend(pipe, monkeypatch):
+    monkeypatch.setattr(pipe, "config", INTERNAL)
+    with pytest.raises(ValueError, match="two exemplars cannot be mixed; take the second one away"):
+        Studio(pipe).mix(ask(second=(C, C2)))
+    assert Studio(pipe).mix(ask()) is None
+
+
+def form(folder, **changes) -> Form:
+    files = {name: {"path": str(path)} for name, path in save_images(folder).items()}
+    given = {"a": files["a"], "a2": files["a2"], "b": files["b"], "c": None, "c2": None}
+    return Form(**{**given, "t": 0.5, "strength": 1, "seed": 3, "prompt": "", **changes})
+
+
+def test_the_files_of_an_answer_say_how_to_make_it_again(loaded, tmp_path):
+    pipe, basis = loaded
+    host = Host(pipe, basis, "no data", LIMITS)
+    *_, last = host.answers(form(tmp_path, strength=0.5), "here")
+    told = json.loads(Image.open(last.image).info["lorweb"])
+    mix_LN = load_mix(last.answer.mix, basis)
+    again = pipe(A, A2, B, told["prompt"], seed=told["seed"], strength=told["strength"], mix=mix_LN).images[0]
+    assert same(Image.open(last.image), again)
+    assert told["strength"] == 0.5 and told["steps"] == pipe.steps and "no data" in last.tasks
+    for style, rank in (("diffusers", "exact"), ("comfyui", "2")):
+        lora = host.bake(last.answer, style, rank, "here")
+        tensors, metadata = read_safetensors(lora.path)
+        assert json.loads(metadata["lorweb_bake"])["mix"] == told["mix"] and tensors
+        assert lora.rank == (6 if rank == "exact" else 2) and (lora.error == 0) == (rank == "exact")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"b": None}, "image b is missing"),
+        ({"c": {"path": __file__}}, "image c cannot be used"),
+        ({"strength": "much"}, "the strength is 'much'; give a number"),
+        ({"t": -1}, "the interpolation is -1; give a number from 0 to 1"),
+        ({"seed": 2.5}, "the seed is 2.5; give a whole number"),
+        ({"prompt": "x" * 1001}, "the prompt is longer than 1000 letters"),
+        ({"prompt": ["x"]}, "the prompt is longer"),
+    ],
+)
+def test_a_form_that_cannot_be_drawn_is_a_sentence(loaded, tmp_path, changes, sentence):
+    host = Host(*loaded, "no data", LIMITS)
+    with pytest.raises(ValueError, match=sentence):
+        list(host.answers(form(tmp_path, **changes), "here"))
+
+
+def test_panels_name_the_nearest_tasks_and_escape_what_they_are_called(loaded, tmp_path):
+    host = Host(*loaded, made_tasks(loaded[0]), LIMITS)
+    *_, last = host.answers(form(tmp_path), "here")
+    assert last.mix.count('role="listitem"') == 3 and "LoRA 2: 0." in last.mix
+    assert "weather/&lt;rain&gt;" in last.tasks and last.tasks.index("let it rain") < last.tasks.index("far off")
+
+
+def test_a_lora_needs_an_answer_and_a_rank_that_the_basis_has(loaded):
+    host = Host(*loaded, "no data", LIMITS)
+    assert host.ranks == ["exact", "1", "2", "4"]
+    with pytest.raises(ValueError, match="draw b' first"):
+        host.bake(None, "diffusers", "exact", "here")
+
+
+def test_only_the_last_answers_are_kept(loaded, pipe):
+    desk = Desk(*loaded, kept=2)
+    answers = [desk.put(drawn(Studio(pipe), ask(seed=seed))) for seed in range(3)]
+    assert [answer.image.is_file() for answer in answers] == [False, True, True]
