@@ -95,7 +95,7 @@ def reproduce(made: Path, given: Given) -> Again:
 
     facts = read_facts(made)
     sides = facts.get("inputs")
-    told: dict[str, Any] = {**facts, **(sides if isinstance(sides, dict) else {})}
+    told = facts | sides if isinstance(sides, dict) else facts
     absent = [name for name, field in Recipe.model_fields.items() if field.is_required() and name not in told]
     if absent:
         raise ValueError(
