@@ -130,7 +130,7 @@ def doctor(profile: Profile = None, as_json: Json = False) -> None:
 def _show_findings(findings: "list[Finding]") -> None:
     from rich.console import Console
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, emoji=False)  # a name may hold `:word:`
     for finding in findings:
         colour = {"ok": "green", "note": "yellow", "missing": "red"}[finding.state]
         console.print(f"[{colour}]{finding.state:8}[/]", end="")

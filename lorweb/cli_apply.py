@@ -49,7 +49,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     with busy("load the model"):
         drawer = applying.load_drawer(model, offload.value, fold)
     results = applying.apply(drawer, (a, a2), plan, settings)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)  # a name may hold `:word:`
     told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": []}
     shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
     for done in shown:

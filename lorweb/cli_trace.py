@@ -50,7 +50,7 @@ def trace(  # noqa: PLR0913, PLR0917  one parameter per option
 
         from lorweb.trace.show import tree_of
 
-        Console(soft_wrap=True, highlight=False).print(tree_of(told, everything))
+        Console(soft_wrap=True, highlight=False, emoji=False).print(tree_of(told, everything))
     if told["missing"]:
         raise PartlyDone(f"the trace of {what} does not reach its end: {told['missing'][0]}", told)
     if as_json:

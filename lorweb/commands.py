@@ -53,7 +53,17 @@ def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     basis = model_file(model)
     from lorweb.kontext.pipeline import AnalogyPipeline
 
+    no_loading_bars()
     return AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload)), basis  # refused there if unknown
+
+
+def no_loading_bars() -> None:
+    """Keep libraries from drawing bars while they load, which they do in log files too: stderr is for sentences."""
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    of_diffusers.disable_progress_bar()
+    of_transformers.disable_progress_bar()
 
 
 def read_image(path: Path) -> "Image.Image":

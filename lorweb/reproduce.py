@@ -94,8 +94,9 @@ def reproduce(made: Path, given: Given) -> Again:
     from lorweb.provenance import read_facts
 
     facts = read_facts(made)
-    sides = facts.get("inputs")
-    told = facts | sides if isinstance(sides, dict) else facts
+    told = dict(facts)
+    if isinstance(facts.get("inputs"), dict):
+        told.update(facts["inputs"])
     absent = [name for name, field in Recipe.model_fields.items() if field.is_required() and name not in told]
     if absent:
         raise ValueError(

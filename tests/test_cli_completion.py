@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[1]
-BASH = shutil.which("bash")
+BASH, FISH = shutil.which("bash"), shutil.which("fish")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,18 @@ def test_a_real_bash_completes_on_tab(desk):
     finally:
         os.close(terminal)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.skipif(FISH is None, reason="fish is not installed: apt-get install fish")
+def test_a_real_fish_completes(desk):
+    source = subprocess.run(
+        ["lorweb"], env={**environment(desk), "_LORWEB_COMPLETE": "source_fish"}, capture_output=True, check=True
+    )
+    (desk / "lorweb.fish").write_bytes(source.stdout)
+    for line, expected in LINES:
+        words = [str(FISH), "--no-config", "-c", f"source lorweb.fish; complete -C '{line}'"]
+        done = subprocess.run(words, cwd=desk, env=environment(desk), capture_output=True, text=True, check=True)
+        assert {row.split("\t")[0] for row in done.stdout.splitlines()} == expected, line
 
 
 def told(terminal: int, expected: str, patience: float = 60.0) -> None:
