@@ -137,8 +137,8 @@ def _show_findings(findings: "list[Finding]") -> None:
         console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False)
 
 
-app.command()(cli_mix.bake)
 app.command()(cli_mix.mix)
+app.command()(cli_mix.bake)
 app.command()(cli_inspect.calibrate)
 app.command()(cli_inspect.health)
 app.command()(cli_plan.plan)

@@ -149,5 +149,5 @@ def test_the_version_from_anywhere(folder, words):
 
 
 def test_without_a_command_the_help_is_shown(capsys):
-    code, _, err = run(capsys)
-    assert code == 2 and "Usage: lorweb" in err and "apply" in err
+    code, out, err = run(capsys)
+    assert code == 2 and "Usage: lorweb" in out + err and "reproduce" in out + err

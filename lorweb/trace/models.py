@@ -56,12 +56,17 @@ class Models:
         self._registry: Registry | None = None
         self._asked = False
 
-    def by_hash(self, basis: str, hints: list[str]) -> FoundModel | None:
-        """The model whose basis file has this sha256: where `hints` say, below models/, then in the registry."""
+    def by_hash(self, basis: str, content: str, hints: list[str]) -> FoundModel | None:
+        """The model whose basis file has this sha256: where `hints` say, below models/, then in the registry.
+
+        Of a registry only versions of that `content` are fetched, where it is known and one has it.
+        """
         for folder in self._folders(hints):
             if file_sha256(folder / BASIS_FILE) == basis:
                 return self.at(folder)
-        for version in reversed(self._versions()):
+        versions = self._versions()
+        named = [version for version in versions if content and version.content == content]
+        for version in named or reversed(versions):
             folder_of = self._folder_of(version)
             if folder_of is not None and file_sha256(folder_of / BASIS_FILE) == basis:
                 return self.at(folder_of, version)

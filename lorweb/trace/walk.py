@@ -66,7 +66,8 @@ def trace(asked: str, places: Places, verify: bool) -> dict[str, Any]:
 def _model(found: Thing, models: Models, given: str | None) -> FoundModel | None:
     if found.kind in _MADE_WITH:
         hints = [given or "", *(str(found.facts.get(key, "")) for key in ("model_version", "model"))]
-        return models.by_hash(str(found.facts.get("basis_sha256", "")), hints)
+        basis, content = (str(found.facts.get(key, "")) for key in ("basis_sha256", "content_sha256"))
+        return models.by_hash(basis, content, hints)
     if found.place.startswith("models:/"):
         return models.registered(found.place)
     return models.at(Path(found.place))
