@@ -108,7 +108,8 @@ def reproduce(made: Path, given: Given) -> Again:
     _check_images(recipe, images, given.images)
     drawer = _model_of(recipe, given.model)
     image, mix = _draw(drawer, recipe, images, combined(given.mixes or recipe.mixes, drawer.basis))
-    now = {**facts, "mix": mix, **{name: drawer.facts[name] for name in _MAY_DIFFER if name in drawer.facts}}
+    here: dict[str, Any] = {name: drawer.facts[name] for name in _MAY_DIFFER if name in drawer.facts}
+    now = {**facts, "mix": mix, **here}
     then_HWC, now_HWC = (np.asarray(picture).astype(int) for picture in (read_image(made), image))
     if then_HWC.shape != now_HWC.shape:
         raise ValueError(f"{made} has other sides than what it describes; its pixels were changed after it was made")
