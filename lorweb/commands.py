@@ -1,5 +1,7 @@
 """Files and models that the `lorweb` commands are given: found, read, and refused with a sentence."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -51,19 +53,31 @@ def check_weights_file(out: Path) -> None:
 def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)
-    from lorweb.kontext.pipeline import AnalogyPipeline
+    with quiet_loading():
+        from lorweb.kontext.pipeline import AnalogyPipeline
 
-    no_loading_bars()
-    return AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload)), basis  # refused there if unknown
+        pipe = AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload))  # refused there if unknown
+    return pipe, basis
 
 
-def no_loading_bars() -> None:
-    """Keep libraries from drawing bars while they load, which they do in log files too: stderr is for sentences."""
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep libraries from drawing bars and from warning of each other while they load: stderr is for sentences.
+
+    Afterwards they may warn again, of a prompt that is too long for instance.
+    """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
+    before = [library.get_verbosity() for library in (of_diffusers, of_transformers)]
+    for library in (of_diffusers, of_transformers):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, level in zip((of_diffusers, of_transformers), before, strict=True):
+            library.set_verbosity(level)
 
 
 def read_image(path: Path) -> "Image.Image":

@@ -2,7 +2,8 @@
 `lorweb trace` read.
 
 Whatever draws (command, server, demo) puts it together from `settings`, `model_facts` (once per model), `surroundings`
-(once per run) and `input_facts`, and writes it by `png_with_facts`. It holds no path but those a person typed.
+(once per run) and `input_facts`, and writes it by `png_with_facts`. Paths are in it where a person typed them, or where
+a model's metadata name its base or encoder by one; of images only the files' names.
 """
 
 import hashlib
