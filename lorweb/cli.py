@@ -2,85 +2,57 @@
 """The `lorweb` command: thin. Heavy libraries load inside the commands, so that `lorweb --help` answers at once."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lorweb import cli_inspect, cli_mix, cli_plan, cli_registry
+import lorweb
+from lorweb import cli_apply, cli_inspect, cli_mix, cli_plan, cli_registry, cli_trace
+from lorweb.cli_options import CheckpointFormat, Dtype, Json, Model, Profile
+from lorweb.cli_output import PartlyDone, busy, finish, print_json
 from lorweb.commands import CHAMPION
+
+if TYPE_CHECKING:
+    from lorweb.doctor import Finding
 
 app = typer.Typer(
     name="lorweb",
     help="Visual analogies a : a' :: b : b' with a learned basis of LoRAs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_registry.app, name="registry")
 
-Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
-A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
-A2 = Annotated[Path, typer.Argument(help="Exemplar after the edit.")]
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"lorweb {lorweb.__version__}")
+        raise typer.Exit
 
 
-@app.command()
-def apply(  # noqa: PLR0913, PLR0917  one parameter per option
-    a: A,
-    a2: A2,
-    b: Annotated[Path, typer.Argument(help="Query image, or a folder of them.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
-    prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
-    model: Model = CHAMPION,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; the model's own by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the noise.")] = 0,
-    strength: Annotated[float, typer.Option(help="1 is the analogy, 0 the base model, below 0 undoes the edit.")] = 1.0,
-    mix: Annotated[
-        list[str] | None, typer.Option(help="Coefficient file, or FILE:WEIGHT; several are averaged or summed.")
-    ] = None,
-    offload: Annotated[
-        str, typer.Option(help="Keep the base in main memory and bring in one 'model' or one layer ('sequential').")
-    ] = "none",
-    fold: Annotated[
-        bool, typer.Option("--fold", help="Add each analogy to the weights for its steps: faster, twice their memory.")
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Draw b' so that a : a' :: b : b'.
+    """Visual analogies a : a' :: b : b' with a learned basis of LoRAs.
 
-    Example: lorweb apply a.png a2.png photos/ -o edited/ --strength 1.2
+    Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C.
     """
-    from rich.console import Console
-    from rich.progress import track
 
-    from lorweb import commands
 
-    plan = commands.plan_outputs(b, out)
-    settings = commands.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
-    pipe, basis = commands.load(model, offload)
-    if fold:
-        pipe.fold, pipe.batch_size = True, 1  # weights hold one analogy
-    results = commands.apply(pipe, basis, (a, a2), plan, settings)
-    console = Console(stderr=True)
-    faults = 0
-    shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
-    for done in shown:
-        if done.fault is not None:
-            faults += 1
-            console.print(f"left out: {done.fault}", markup=False, highlight=False, soft_wrap=True)
-        else:
-            typer.echo(str(done.output))
-    if faults:
-        raise ValueError(
-            f"{faults} of {len(plan)} images could not be read; the other {len(plan) - faults} are in {out}"
-        )
+app.command()(cli_apply.apply)
+app.command()(cli_apply.reproduce)
 
 
 @app.command()
 def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     source: Annotated[Path, typer.Argument(help="Checkpoint: our file or folder, or the official weights.")],
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
-    to: Annotated[str, typer.Option(help="official or lorweb.")],
+    to: Annotated[CheckpointFormat, typer.Option(help="The format to write.")],
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")
     ] = None,
@@ -90,10 +62,8 @@ def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     encoder: Annotated[
         str | None, typer.Option(help="The image encoder of its queries, where config.yaml does not say: clip:FOLDER.")
     ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="float16, bfloat16 or float32, of official weights; else as they came, or float16."),
-    ] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Of official weights; else as they came, or float16.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Convert a checkpoint between our format and the official one, tensor for tensor.
 
@@ -102,7 +72,12 @@ def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb.convert import Conversion
     from lorweb.convert import convert as run
 
-    done = run(source, out, Conversion(to, base, encoder, config, dtype))  # type: ignore[arg-type]  # refused there
+    how = Conversion(to.value, base, encoder, config, dtype and dtype.value)
+    with busy("convert"):
+        done = run(source, out, how)
+    if as_json:
+        print_json({"written": [str(path) for path in done.paths], "notes": done.notes})
+        return
     for path in done.paths:
         typer.echo(str(path))
     for note in done.notes:
@@ -133,44 +108,49 @@ def demo(
 
 
 @app.command()
-def doctor(
-    profile: Annotated[
-        str | None, typer.Option(help="A name below profiles/; by default params.yaml as it is.")
-    ] = None,
-) -> None:
+def doctor(profile: Profile = None, as_json: Json = False) -> None:
     """Say what this machine has and lacks for the chosen profile; exit code 1 if it cannot run.
 
     Example: lorweb doctor --profile paper
     """
-    from rich.console import Console
-
     from lorweb.doctor import examine
 
     findings = examine(Path(), profile)
-    console = Console(soft_wrap=True)
+    missing = [finding.name for finding in findings if finding.state == "missing"]
+    found = {"profile": profile, "findings": [asdict(finding) for finding in findings], "missing": missing}
+    if not as_json:
+        _show_findings(findings)
+    if missing:
+        sentence = f"this machine cannot run the profile yet: {', '.join(missing)}; see above what to do"
+        raise PartlyDone(sentence, found)
+    if as_json:
+        print_json(found)
+
+
+def _show_findings(findings: "list[Finding]") -> None:
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, emoji=False)  # a name may hold `:word:`
     for finding in findings:
         colour = {"ok": "green", "note": "yellow", "missing": "red"}[finding.state]
         console.print(f"[{colour}]{finding.state:8}[/]", end="")
         console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False)
-    missing = [finding.name for finding in findings if finding.state == "missing"]
-    if missing:
-        raise ValueError(f"this machine cannot run the profile yet: {', '.join(missing)}; see above what to do")
 
 
-app.command()(cli_mix.bake)
 app.command()(cli_mix.mix)
+app.command()(cli_mix.bake)
 app.command()(cli_inspect.calibrate)
 app.command()(cli_inspect.health)
 app.command()(cli_plan.plan)
+app.command()(cli_trace.trace)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usage."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        typer.echo(f"lorweb: {error}", err=True)
-        sys.exit(1)
+    """Entry point; see `lorweb.cli_output.finish` for how a command ends."""
+    command = typer.main.get_command(app)
+    code = finish(lambda: command.main(sys.argv[1:], prog_name="lorweb", standalone_mode=False), sys.argv[1:])
+    if code:
+        sys.exit(code)
 
 
 if __name__ == "__main__":

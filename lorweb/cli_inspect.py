@@ -1,9 +1,15 @@
 """Commands that look at models and thresholds without running them. Thin, like `lorweb.cli`, which adds them."""
 
+import json
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from lorweb.cli_options import MODEL_HELP, Json, complete_model
+from lorweb.cli_output import busy, print_json
 
 if TYPE_CHECKING:
     from lorweb.basis.health import Health
@@ -13,7 +19,7 @@ WORST: Final = 5  # layers in the table
 
 
 def health(
-    model: Annotated[str, typer.Argument(help="A model folder, its safetensors file, or an MLflow URI.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, autocompletion=complete_model)],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for health.json and health.png.")],
     data: Annotated[Path, typer.Option(help="Pipeline data: the test analogies below it are the queries.")] = Path(
         "data"
@@ -21,6 +27,7 @@ def health(
     triples: Annotated[
         Path | None, typer.Option(help="Instead: a folder of folders, each with images a, a2 and b.")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Say whether the basis is used: entropy, dead and duplicate atoms, ranks, constancy; as JSON and as one picture.
 
@@ -30,14 +37,18 @@ def health(
     from lorweb.basis.health_files import write_health
     from lorweb.commands import model_file
 
-    found = model_health.measure(model_file(model), data, triples)
-    written = write_health(found, out)
+    with busy("measure"):
+        found = model_health.measure(model_file(model), data, triples)
+        written = write_health(found, out)
+    if as_json:
+        print_json({"written": [str(path) for path in written], "health": json.loads(found.to_json())})
+        return
     _show_health(found)
     for path in written:
         typer.echo(str(path))
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0913, PLR0917  one parameter per option
     labels: Annotated[Path, typer.Argument(help='JSON list of the bad pairs: [{"id": ..., "kind": ...}, ...].')],
     data: Annotated[Path, typer.Option(help="Pipeline data whose candidates were scored by the filter stage.")] = Path(
         "data"
@@ -46,6 +57,7 @@ def calibrate(
     loss: Annotated[float, typer.Option(help="Share of good pairs that each bound may lose.")] = 0.01,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="HTML page with the survival curves.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Put the new thresholds into the parameter file.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say where the filter's thresholds should lie, from a sample with known bad pairs; nothing is measured again.
 
@@ -56,12 +68,18 @@ def calibrate(
 
     samples = work.read_samples(data, labels)
     bounds = work.calibrate(samples, load_params(params).filter.checks, loss)
-    _show_bounds(bounds, samples)
     if out is not None:
         work.write_page(out, samples, bounds)
-        typer.echo(str(out))
     if write:
         work.write_thresholds(params, bounds)
+    if as_json:
+        counts = dict(Counter(sample.kind for sample in samples))
+        print_json({"pairs": counts, "bounds": [asdict(bound) for bound in bounds], "written": write})
+        return
+    _show_bounds(bounds, samples)
+    if out is not None:
+        typer.echo(str(out))
+    if write:
         typer.echo(f"{params}: {len(bounds)} thresholds; run dvc repro, nothing is generated or scored again")
 
 

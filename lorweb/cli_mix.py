@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorweb.cli_options import Dtype, Json, LoraStyle, Model
+from lorweb.cli_output import busy, print_json
 from lorweb.commands import CHAMPION
 
 if TYPE_CHECKING:
     from lorweb.basis.fold import Progress
 
-Model = Annotated[str, typer.Option(help="A model folder, its safetensors file, or an MLflow URI.")]
 A = Annotated[Path | None, typer.Argument(help="Exemplar before the edit.")]
 A2 = Annotated[Path | None, typer.Argument(help="Exemplar after the edit.")]
 B = Annotated[list[Path] | None, typer.Argument(help="Query images; their coefficients are averaged.")]
@@ -37,6 +38,7 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
     keep_sum: Annotated[bool, typer.Option("--keep-sum", help="With --keep: scale them to the sum of all.")] = False,
     scale: Annotated[float, typer.Option(help="Factor on all coefficients; -1 is the opposite update.")] = 1.0,
     model: Model = CHAMPION,
+    as_json: Json = False,
 ) -> None:
     """Write the coefficients of an analogy, averaged over exemplar pairs, or a sum of such files.
 
@@ -52,9 +54,15 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
 
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     check_weights_file(out)
-    found = shaped(coefficients(model_file(model), source), keep, keep_sum, scale)
+    with busy("mix"):
+        found = shaped(coefficients(model_file(model), source), keep, keep_sum, scale)
     found.save(out)
-    typer.echo(f"{out}: {found.mix_LN.shape[0]} layers x {found.mix_LN.shape[1]} LoRAs, {mix_hash(found.mix_LN)}")
+    (layers, loras), name = found.mix_LN.shape, mix_hash(found.mix_LN)
+    if as_json:
+        told = {"output": str(out), "mix": name, "layers": layers, "loras": loras, "basis_sha256": found.basis_sha256}
+        print_json({**told, "facts": found.facts})
+    else:
+        typer.echo(f"{out}: {layers} layers x {loras} LoRAs, {name}")
 
 
 def bake(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -66,11 +74,12 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     mix: Mixes = None,
     rank: Annotated[int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact.")] = None,
     lora_format: Annotated[
-        str, typer.Option("--format", help="Key style: diffusers (PEFT), or comfyui (kohya's, with fused q, k, v).")
-    ] = "diffusers",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+        LoraStyle, typer.Option("--format", help="Keys as PEFT has them, or as kohya's with fused q, k, v (comfyui).")
+    ] = LoraStyle.diffusers,
+    dtype: Annotated[Dtype, typer.Option(help="Of the values in the file.")] = Dtype.float32,
     model: Model = CHAMPION,
     log: Annotated[bool, typer.Option("--log", help="Also log it to MLflow, in its diffusers flavour.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Fold one analogy into a plain LoRA, and report what a smaller rank loses.
 
@@ -86,23 +95,33 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb.coefficients import coefficients, source_of
     from lorweb.commands import check_weights_file, model_file
 
-    style, precision = known_format(lora_format), known_dtype(dtype)
+    style, precision = known_format(lora_format.value), known_dtype(dtype.value)
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     check_weights_file(out)
     if log and style != "diffusers":
         raise ValueError("--log wants --format diffusers: MLflow's flavour reads no other keys")
     basis = model_file(model)
-    found = coefficients(basis, source)
+    with busy("mix"):
+        found = coefficients(basis, source)
     with _progress_bar("bake") as progress:
         baked = fold.bake(load_bare(basis), found.mix_LN, rank, progress, precision)
     baked.save(out, style, {**found.base, "basis_sha256": found.basis_sha256})
+    logged = _log(out, model) if log else None
+    if as_json:
+        told = {"output": str(out), "rank": baked.rank, "format": style, "dtype": dtype.value, "mix": baked.mix}
+        print_json({**told, "total_error": baked.total_error, "errors": baked.errors, "logged": logged})
+        return
     worst = max(baked.errors, key=lambda name: baked.errors[name])
-    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype}")
+    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype.value}")
     typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
-    if log:
-        from lorweb.serving.baked import log_baked
+    if logged:
+        typer.echo(f"logged as {logged}")
 
-        typer.echo(f"logged as {log_baked(out, model)}")
+
+def _log(out: Path, model: str) -> str:
+    from lorweb.serving.baked import log_baked
+
+    return log_baked(out, model)
 
 
 @contextmanager

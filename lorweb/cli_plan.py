@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lorweb.cli_options import Json, Profile
+from lorweb.cli_output import print_json
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,20 +19,19 @@ def plan(  # noqa: PLR0913, PLR0917  one parameter per option
         str | None, typer.Option(help="tiny, a folder, or a hub id; by default the base of the parameters.")
     ] = None,
     flux: Annotated[bool, typer.Option("--flux", help="FLUX.1-Kontext-dev as the base; nothing is fetched.")] = False,
-    profile: Annotated[
-        str | None, typer.Option(help="A name below profiles/; by default params.yaml as it is.")
-    ] = None,
+    profile: Profile = None,
     gpu: Annotated[
         str | None, typer.Option(help="Device for the estimate of time: h100, a100, l40s, 4090, ...; cpu without GPUs.")
     ] = None,
     mfu: Annotated[float, typer.Option(help="Share of the device's peak FLOP/s that training reaches.")] = 0.3,
     images: Annotated[int | None, typer.Option(help="Encoded images; by default the most that are possible.")] = None,
     texts: Annotated[int | None, typer.Option(help="Distinct instructions, the empty one included; likewise.")] = None,
-    to: Annotated[Path | None, typer.Option("--json", help="File for the same numbers.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the same numbers.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Say what training takes before anything is loaded: sizes of bases to the unit, memory, time, disk, what fits.
 
-    Example: lorweb plan --profile paper --gpu h100 --json plan.json
+    Example: lorweb plan --profile paper --gpu h100 -o plan.json
     """
     from lorweb import sizes
     from lorweb.plan.report import Given, make_plan
@@ -46,8 +48,12 @@ def plan(  # noqa: PLR0913, PLR0917  one parameter per option
     if params is not None:
         usual = "h100" if params.train.gpus_per_worker else "cpu"
         made = make_plan(chosen, params, Given(gpu or usual, mfu, images, texts))
-    if to is not None:
-        sizes.write_json(found, chosen, to, made.tree() if made else None)
+    tree = sizes.json_tree(found, chosen, made.tree() if made else None)
+    if out is not None:
+        sizes.write_json(tree, out)
+    if as_json:
+        print_json(tree)
+        return
     console = _show_sizes(found, chosen)
     if made is not None:
         show(made, console)

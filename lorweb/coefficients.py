@@ -47,14 +47,15 @@ def coefficients(basis: Path, source: Source) -> "MixFile":
     """
     from lorweb.basis.mix_files import MixFile, combine, parse_terms
     from lorweb.basis.mixes import average
-    from lorweb.commands import read_image
+    from lorweb.commands import quiet_loading, read_image
     from lorweb.data.manifest import file_sha256
 
     if source.files:
         return combine(parse_terms(source.files), basis)
-    from lorweb.kontext.pipeline import AnalogyPipeline
+    with quiet_loading():
+        from lorweb.kontext.pipeline import AnalogyPipeline
 
-    pipe = AnalogyPipeline.from_pretrained(basis)
+        pipe = AnalogyPipeline.from_pretrained(basis)
     queries = [read_image(path) for path in source.queries]
     mixes_BLN = [pipe.mix(read_image(a), read_image(a2), queries) for a, a2 in source.pairs]
     facts: dict[str, Any] = {

@@ -1,51 +1,35 @@
-"""What the `lorweb` commands do, without the command line: files in, files out."""
+"""Files and models that the `lorweb` commands are given: found, read, and refused with a sentence."""
 
-import io
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
 
     from lorweb.kontext.pipeline import AnalogyPipeline
     from lorweb.kontext.place import Offload
 
-CHAMPION: Final = "models:/lorweb@champion"
+URI: Final = "models:/lorweb@"
+ALIASES: Final = ("champion", "candidate", "previous")
+CHAMPION: Final = f"{URI}champion"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
-@dataclass(frozen=True)
-class ApplySettings:
-    """Options of `lorweb apply`; None takes the model's own value."""
-
-    prompt: str = ""
-    steps: int | None = None
-    guidance: float | None = None
-    seed: int = 0
-    strength: float = 1.0
-    mixes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Written:
-    """One query of a folder: where its b' went, or why it has none."""
-
-    source: Path
-    output: Path | None
-    fault: str | None
+def model_name(model: str) -> str:
+    """`--model` in full: an alias alone is that alias of `lorweb`, unless something of that name lies here."""
+    return f"{URI}{model}" if model in ALIASES and not Path(model).exists() else model
 
 
 def model_file(model: str) -> Path:
-    """The basis file behind `--model`: a folder, a safetensors file, or an MLflow URI.
+    """The basis file behind `--model`: a folder, a safetensors file, an alias, or an MLflow URI.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: no registry, no such model, alias or version.
     """
+    model = model_name(model)
     if model.startswith("models:/"):
         from lorweb.serving.artifacts import resolve
 
@@ -54,7 +38,8 @@ def model_file(model: str) -> Path:
     file = path / "basis.safetensors" if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(
-            f"no model at {model}; give a folder with basis.safetensors, such a file, or {CHAMPION}"
+            f"no model at {model}; give a folder with basis.safetensors, such a file, {', '.join(ALIASES)}, or "
+            f"{CHAMPION}"
         )
     return file
 
@@ -68,9 +53,31 @@ def check_weights_file(out: Path) -> None:
 def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)
-    from lorweb.kontext.pipeline import AnalogyPipeline
+    with quiet_loading():
+        from lorweb.kontext.pipeline import AnalogyPipeline
 
-    return AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload)), basis  # refused there if unknown
+        pipe = AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload))  # refused there if unknown
+    return pipe, basis
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep libraries from drawing bars and from warning of each other while they load: stderr is for sentences.
+
+    Afterwards they may warn again, of a prompt that is too long for instance.
+    """
+    from diffusers.utils import logging as of_diffusers
+    from transformers.utils import logging as of_transformers
+
+    before = [library.get_verbosity() for library in (of_diffusers, of_transformers)]
+    for library in (of_diffusers, of_transformers):
+        library.disable_progress_bar()
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, level in zip((of_diffusers, of_transformers), before, strict=True):
+            library.set_verbosity(level)
 
 
 def read_image(path: Path) -> "Image.Image":
@@ -115,73 +122,3 @@ def plan_outputs(queries: Path, out: Path) -> dict[Path, Path]:
     if taken:
         raise ValueError(f"several images in {queries} would be written to {taken[0]}; rename them apart")
     return plan
-
-
-def apply(
-    pipe: "AnalogyPipeline", basis: Path, exemplar: tuple[Path, Path], plan: dict[Path, Path], settings: ApplySettings
-) -> Iterator[Written]:
-    """Write b' for each query as soon as its batch is done. A single query that cannot be read is an error; of several,
-    it is reported and the others go on.
-
-    Raises:
-        FileNotFoundError, ValueError: an image or a coefficient file cannot be used.
-    """
-    from lorweb.basis.mixes import mix_hash
-    from lorweb.data.manifest import file_sha256
-    from lorweb.kontext.denoise import Sampling
-    from lorweb.kontext.request import Request
-
-    a, a2 = (read_image(path) for path in exemplar)
-    given = _mix(settings.mixes, basis)
-    sampling = Sampling(settings.steps or pipe.steps, pipe.guidance if settings.guidance is None else settings.guidance)
-    request = Request(sampling, settings.prompt, settings.seed, settings.strength, given)
-    read: list[Path] = []
-    faults: list[Written] = []
-    facts = {
-        **asdict(settings),
-        "steps": sampling.steps,
-        "guidance": sampling.guidance,
-        "basis_sha256": file_sha256(basis),
-    }
-    queries = _readable(list(plan), read, faults)
-    if len(plan) > 1:  # the bar of images is enough
-        pipe.set_progress_bar_config(disable=True)
-    for index, answer in enumerate(pipe.stream(a, a2, queries, request)):
-        source = read[index]
-        _save(answer.image, plan[source], {**facts, "mix": None if answer.mix_LN is None else mix_hash(answer.mix_LN)})
-        yield Written(source, plan[source], None)
-    yield from faults
-
-
-def _readable(paths: list[Path], read: list[Path], faults: list[Written]) -> Iterator["Image.Image"]:
-    """Images one by one; `read` lists those that were given out, `faults` the others."""
-    for path in paths:
-        try:
-            image = read_image(path)
-        except (ValueError, OSError) as error:
-            if len(paths) == 1:
-                raise
-            faults.append(Written(path, None, str(error)))
-            continue
-        read.append(path)
-        yield image
-
-
-def _mix(texts: list[str], basis: Path) -> "Tensor | None":
-    if not texts:
-        return None
-    from lorweb.basis.mix_files import combine, parse_terms
-
-    return combine(parse_terms(texts), basis).mix_LN
-
-
-def _save(image: "Image.Image", path: Path, facts: dict[str, Any]) -> None:
-    """PNG with a text chunk `lorweb` that says how to make it again; written beside its place and renamed."""
-    from PIL.PngImagePlugin import PngInfo
-
-    from lorweb.basis.files import write_bytes
-
-    info, png = PngInfo(), io.BytesIO()
-    info.add_text("lorweb", json.dumps(facts, sort_keys=True))
-    image.save(png, "PNG", pnginfo=info)
-    write_bytes(path, png.getvalue())

@@ -17,7 +17,6 @@ from lorweb.profiles import load_profile
 from lorweb.training.packages import require_package
 
 PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "safetensors", "ray", "mlflow", "dvc", "pyarrow")
-OPTIONAL: Final = {"gradio": "the web demo: pip install 'lorweb[demo]'"}
 DISK: Final = {"tiny": 3.0, "hub": 80.0}  # GB that a run needs, measured for the packaged base, estimated for FLUX.1
 
 
@@ -36,6 +35,7 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
     Raises:
         FileNotFoundError, ValueError: no params.yaml, no such profile, or keys that do not fit.
     """
+    from lorweb.doctor_machine import around
     from lorweb.doctor_models import base_at, data_models
 
     params = load_profile(root, profile)
@@ -50,6 +50,7 @@ def examine(root: Path, profile: str | None) -> list[Finding]:
         _optimizer(params.train.optimizer.name),
         data_models(params),
         _sources(),
+        around(),
     )
     return [finding for found in checks for finding in found]
 
@@ -63,12 +64,6 @@ def _python() -> Iterator[Finding]:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(name, "missing", "not installed; run `make setup`, or pip install -e .")
-    for name, what in OPTIONAL.items():
-        there = importlib.util.find_spec(name) is not None
-        if what:
-            yield Finding(
-                name, "ok" if there else "note", "installed" if there else f"not installed; only needed for {what}"
-            )
 
 
 def _gpu(params: Params) -> Iterator[Finding]:
@@ -130,6 +125,7 @@ def _disk(root: Path, params: Params) -> Iterator[Finding]:
 
 
 def _tracking(root: Path) -> Iterator[Finding]:
+    from lorweb.doctor_machine import MADE_LATER, kind_of, without_password
     from lorweb.serving.tracking import check_reachable, tracking_uri
 
     uri = tracking_uri(root)
@@ -139,9 +135,7 @@ def _tracking(root: Path) -> Iterator[Finding]:
         yield Finding("mlflow registry", "missing", str(error))
         return
     made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
-    yield Finding("mlflow registry", "ok", uri if made else f"{uri} (made by the first run)")
-    ray = os.environ.get("RAY_ADDRESS")
-    yield Finding("ray", "ok", f"attaches to {ray}" if ray else "starts on this machine (RAY_ADDRESS is not set)")
+    yield Finding("mlflow registry", "ok", f"{kind_of(uri)} at {without_password(uri)}" + ("" if made else MADE_LATER))
 
 
 def _encoder(params: Params) -> Iterator[Finding]:

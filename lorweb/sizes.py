@@ -148,14 +148,15 @@ def query_width(encoder: str, mode: str) -> int:
     return query_dim(mode, width)
 
 
-def write_json(found: list[BasisSize], base: str, path: Path, plan: Mapping[str, Any] | None = None) -> None:
-    """The same numbers for programs: {"base", "sizes": [BasisSize, ...], "plan": Plan.tree() or null}.
+def json_tree(found: list[BasisSize], base: str, plan: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The same numbers for programs: {"base", "sizes": [BasisSize, ...], "plan": Plan.tree() or null}."""
+    return {"base": base, "sizes": [asdict(size) for size in found], "plan": plan}
 
-    Raises OSError.
-    """
+
+def write_json(tree: Mapping[str, Any], path: Path) -> None:
+    """Write what `json_tree` gives. Raises OSError."""
     from lorweb.basis.files import write_text
 
-    tree = {"base": base, "sizes": [asdict(size) for size in found], "plan": plan}
     write_text(path, json.dumps(tree, indent=1, sort_keys=True) + "\n")
 
 

@@ -116,6 +116,10 @@ def test_the_command_shows_draws_and_writes(project, capsys):
     typer.main.get_command(cli.app).main(words, prog_name="lorweb", standalone_mode=False)
     said = capsys.readouterr().out
     assert "40 good pairs, 8 bad ones" in said and "no_op" in said and "change min" in said
+    typer.main.get_command(cli.app).main([*words[:4], "--json"], prog_name="lorweb", standalone_mode=False)
+    told = json.loads(capsys.readouterr().out)
+    assert told["pairs"] == {"good": 40, "no_op": 8} and told["written"] is False
+    assert {"score", "side", "old", "new", "lost", "caught"} <= set(told["bounds"][0])
     page = Path("reports/calibration.html").read_text()
     assert page.count("<svg") >= 3 and "http" not in page.replace("http://www.w3.org", "")
     first = load_params(Path("params.yaml")).filter.checks[0]

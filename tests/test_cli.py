@@ -15,7 +15,10 @@ from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
 REPO = Path(__file__).parents[1]
-COMMANDS = ("apply", "bake", "mix", "convert", "doctor", "registry")
+COMMANDS = (
+    "apply", "reproduce", "bake", "mix", "convert", "plan", "doctor", "calibrate", "health", "trace", "demo",
+    "registry",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +81,7 @@ def test_apply_offloads_where_there_is_an_accelerator_or_says_that_there_is_none
 
     arguments = ("apply", *IMAGES, "-o", "out.png", "--model", str(model))
     code, _, err = run(capsys, *arguments, "--offload", "disk")
-    assert code == 1 and "offload is 'disk'; use one of none, model, sequential" in err
+    assert code == 2 and "'disk' is not one of 'none', 'model', 'sequential'" in err
     code, _, err = run(capsys, *arguments, "--offload", "model")
     if torch.cuda.is_available():
         assert code == 0 and Path("out.png").is_file()
@@ -111,11 +114,28 @@ def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, 
         (("mix", *IMAGES, "--pair", "a.png,gone.png", "-o", "m"), 1, "give two image files with a comma between"),
         (("mix", *IMAGES, "--pair", "a.png", "-o", "m"), 1, "give two image files with a comma between"),
         (("mix", *IMAGES, "--keep", "0", "-o", "m"), 2, "greater than or equal to 1"),
-        (("bake", *IMAGES, "--format", "a1111", "-o", "l"), 1, "use 'diffusers' or 'comfyui'"),
-        (("convert", "x", "y", "--to", "onnx"), 1, "--to is 'onnx'; use 'official' or 'lorweb'"),
+        (("bake", *IMAGES, "--format", "confyui", "-o", "l"), 2, "Did you mean 'comfyui'?"),
+        (("bake", *IMAGES, "--dtype", "float64", "-o", "l"), 2, "Did you mean 'float16'?"),
+        (
+            ("convert", "x", "y", "--to", "oficial"),
+            2,
+            "'oficial' is not one of 'official', 'lorweb'. Did you mean 'offi",
+        ),
+        (("apply", *IMAGES, "-o", "o.png", "--offload", "modell"), 2, "Did you mean 'model'?"),
+        (("apply", *IMAGES, "-o", "o.png", "--stps", "3"), 2, "No such option: --stps"),
+        (("trace", "gone.png"), 1, "nothing at gone.png; give a PNG, a model"),
+        (("trace", "0123456789abcdef"), 1, "no record 0123456789abcdef in data"),
+        (("trace", "a.png"), 1, "does not say how it was made"),
+        (("reproduce", "a.png", *IMAGES), 1, "does not say how it was made"),
+        (("reproduce", "gone.png", *IMAGES), 1, "no image at gone.png"),
+        (("reproduce", "a.png", *IMAGES, "-o", "o.jpg"), 1, "must be a .png file"),
+        (("health", "gone", "-o", "h"), 1, "no model at gone; give a folder"),
+        (("plan",), 1, "run from the project root"),
+        (("calibrate", "gone.json"), 1, "there is nothing at gone.json; check the path"),
         (("registry", "list"), 1, "there is no model registry at"),
         (("doctor",), 1, "no parameter file at params.yaml"),
         (("nonsense",), 2, "No such command 'nonsense'"),
+        (("aply",), 2, "Did you mean 'apply'?"),
     ],
 )
 def test_faults_are_one_sentence_and_an_exit_code(folder, capsys, arguments, code, words):

@@ -43,7 +43,7 @@ def test_health_writes_numbers_and_picture_and_names_the_worst_layers(model, tmp
 
 def test_plan_prints_the_paper_to_the_unit_without_a_project(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    code, out, _ = run(capsys, "plan", "--flux", "--json", "sizes.json")
+    code, out, _ = run(capsys, "plan", "--flux", "-o", "sizes.json")
     assert code == 0 and out.splitlines()[0].strip() == f"494 layers of {KONTEXT}"
     assert "paper: N32 r4 835,051,520 687,341,568 2,023,424 145,686,528 3,340.2 1,670.1 63.2" in words(out)
     assert json.loads(Path("sizes.json").read_text(encoding="utf-8"))["base"] == KONTEXT

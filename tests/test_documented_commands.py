@@ -16,8 +16,9 @@ REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "lorweb").glob("cli*.py"))]
 SHOWN = re.compile(r"^ *(?:\"\"\".*)?(?:Example: |\$ )?(lorweb [a-z].*?)(?:\"\"\")?$", re.M)
 TAKES_MODEL = ("apply", "bake", "mix")
-# calibrate and registry have tests of their own, on scored data and a registry; demo serves until it is stopped
-ONLY_PARSED = ("calibrate", "demo", "doctor", "registry")
+# calibrate, registry and trace have tests of their own, on scored data, a registry and a project's data; demo serves
+# until it is stopped
+ONLY_PARSED = ("calibrate", "demo", "doctor", "registry", "trace")
 
 
 def shown_commands() -> list[tuple[str, list[str]]]:
@@ -47,6 +48,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     run(["convert", str(model), "lorweb_model", "--to", "official"])
     run(["mix", "a.png", "a2.png", "b.png", "-o", "night.safetensors", "--model", str(model)])
+    run(["apply", "a.png", "a2.png", "b.png", "-o", "b2.png", "--model", str(model)])
     return model
 
 
@@ -64,7 +66,7 @@ def run(words: list[str]) -> None:
 
 def test_every_documented_command_runs_or_at_least_parses(desk, capsys):
     commands = shown_commands()
-    assert {words[0] for _, words in commands} == {"convert", "health", "plan", *TAKES_MODEL, *ONLY_PARSED}
+    assert {words[0] for _, words in commands} == {"convert", "health", "plan", "reproduce", *TAKES_MODEL, *ONLY_PARSED}
     for page, words in commands:
         try:
             if words[0] in ONLY_PARSED:
@@ -73,5 +75,5 @@ def test_every_documented_command_runs_or_at_least_parses(desk, capsys):
                 run([*words, *options(words[0], desk)])
         except Exception as error:
             raise AssertionError(f"{page}: lorweb {shlex.join(words)}") from error
-        outs = [words[index + 1] for index, word in enumerate(words) if word in {"-o", "--json"}]
+        outs = [words[index + 1] for index, word in enumerate(words) if word == "-o"]
         assert words[0] in ONLY_PARSED or all(Path(out).exists() for out in outs), (page, words)

@@ -17,6 +17,7 @@ from lorweb.sizes import (
     BasisSize,
     basis_size,
     basis_sizes,
+    json_tree,
     meta_transformer,
     own_config,
     query_width,
@@ -110,7 +111,7 @@ def test_the_pipeline_trains_what_the_plan_counts() -> None:
 
 
 def test_json_holds_every_row(tmp_path, flux) -> None:
-    write_json(flux, KONTEXT, tmp_path / "s.json")
+    write_json(json_tree(flux, KONTEXT), tmp_path / "s.json")
     tree = json.loads((tmp_path / "s.json").read_text())
     assert tree["base"] == KONTEXT and [BasisSize(**row) for row in tree["sizes"]] == flux
     assert len(flux) == len(ABLATIONS) + 2

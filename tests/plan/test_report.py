@@ -89,7 +89,7 @@ def test_most_rows_are_never_fewer_than_there_can_be() -> None:
 def test_the_command_prints_and_writes_it(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     to = tmp_path / "plan.json"
-    code, out, _ = run(capsys, "plan", "--profile", "paper", "--gpu", "a100", "--mfu", "0.3", "--json", str(to))
+    code, out, _ = run(capsys, "plan", "--profile", "paper", "--gpu", "a100", "--mfu", "0.3", "-o", str(to))
     assert code == 0
     for said in ("frozen transformer 23.80", "Peak", "steps/s", "To fit a GPU", "one checkpoint", "Hours for"):
         assert said in words(out), said

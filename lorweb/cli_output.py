@@ -1,0 +1,154 @@
+"""How a command speaks and ends.
+
+Text for people, or with `--json` exactly one JSON document on stdout; progress and sentences go to stderr. What goes
+wrong is one sentence on stderr, and with `--json` also `{"error": sentence}` on stdout, beside whatever was done.
+Exit codes: 0 done, 1 it could not be done, 2 wrong usage, 130 stopped by Ctrl-C.
+"""
+
+import contextlib
+import difflib
+import errno
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+FAILED, USAGE, STOPPED = 1, 2, 130
+_UsageError: Final = typer.BadParameter.__mro__[1]  # typer brings its own click in some versions, and no name for it
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
+_CHOICES: Final = re.compile(r"'(?P<given>[^']*)' is not one of (?P<known>'.*')\.?$")
+
+
+class PartlyDone(ValueError):
+    """A command did some of its work; `result` is what it would have said without the fault."""
+
+    def __init__(self, sentence: str, result: Mapping[str, Any]) -> None:
+        super().__init__(sentence)
+        self.result = result
+
+
+def print_json(result: Mapping[str, Any]) -> None:
+    """The one document of a `--json` command, keys in the order given."""
+    typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+
+
+@contextlib.contextmanager
+def busy(what: str) -> Iterator[None]:
+    """A spinner on a terminal's stderr while something takes its time, and nothing elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(what) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def finish(run: Callable[[], object], arguments: Sequence[str]) -> int:
+    """Call `run`, say in one sentence what went wrong, and give the exit code.
+
+    `arguments`: the words of the command line; `--json` among them asks for the error as JSON too.
+    """
+    try:
+        code = run()
+        sys.stdout.flush()  # here: at the interpreter's own exit nobody could be told
+        if code == STOPPED:
+            return _stopped()
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _stopped()
+    except BrokenPipeError:  # `| head` has read enough
+        _let_go()
+        return FAILED
+    except Exception as error:
+        if isinstance(error, _UsageError):
+            return _misused(error, arguments)
+        sentence = sentence_of(error)
+        if sentence is None:
+            raise
+        typer.echo(f"lorweb: {sentence}", err=True)
+        _tell({**(error.result if isinstance(error, PartlyDone) else {}), "error": sentence}, arguments)
+        return FAILED
+
+
+def _misused(error: Any, arguments: Sequence[str]) -> int:
+    error.message = error.message.replace("Value error, ", "")  # what pydantic puts before typer's own sentence
+    hint = _nearest(error.message)
+    if hint:
+        error.message = f"{error.message} {hint}"
+    error.show()
+    _tell({"error": error.format_message()}, arguments)
+    return USAGE
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What a person can do about it; None for a bug, which keeps its traceback."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return _system_sentence(error)
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        first = (str(error).strip().splitlines() or ["out of memory"])[0]
+        return f"too little memory ({first}); stop other programs, try --offload model, or give smaller images"
+    if type(error).__module__.split(".")[0] == "mlflow":
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return f"the model registry refused ({first}); see MLFLOW_TRACKING_URI and `lorweb doctor`"
+    return None
+
+
+def _system_sentence(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    place = _place(error.filename)
+    if error.errno in _FULL:
+        return (
+            f"the disk is full{place and f', {place} was not written'} ({reason}); free some space, or write elsewhere"
+        )
+    if error.errno in _CLOSED:
+        return f"{place or 'a file'} cannot be opened or written ({reason}); change its permissions, or choose another"
+    if error.errno == errno.EEXIST:
+        return f"{place or 'the output folder'} is a file, not a folder; choose another place"
+    if error.errno == errno.ENOTDIR:
+        return f"{place or 'the path'} lies below a file, not in a folder; choose another place"
+    if error.errno == errno.ENOENT:
+        return f"there is nothing at {place}; check the path" if place else reason
+    return f"{reason}: {place}" if place else reason
+
+
+def _place(name: object) -> str:
+    """The path that an error speaks of; of a temporary file beside its target, the folder."""
+    if not isinstance(name, str | os.PathLike):
+        return ""
+    path = Path(name)
+    return str(path.parent) if path.name.startswith(".") and path.name.count(".") > 1 else str(path)
+
+
+def _nearest(message: str) -> str:
+    """Did-you-mean for a value that is none of the choices; typer has it for commands and options."""
+    found = _CHOICES.search(message)
+    near = difflib.get_close_matches(found["given"], re.findall(r"'([^']*)'", found["known"]), 1, 0.3) if found else []
+    return f"Did you mean '{near[0]}'?" if near else ""
+
+
+def _stopped() -> int:
+    typer.echo("lorweb: stopped by Ctrl-C; what was finished stays, and no partial file is left", err=True)
+    return STOPPED
+
+
+def _tell(result: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    if "--json" not in arguments:
+        return
+    try:
+        print_json(result)
+        sys.stdout.flush()
+    except OSError:
+        _let_go()
+
+
+def _let_go() -> None:
+    """Nobody reads stdout any more, or it cannot be written: keep the interpreter from trying once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,183 @@
+"""A picture made again from what is written into it: `lorweb reproduce`.
+
+The images have to be given, everything else is in the PNG. Whatever is not what it was is refused with both hashes
+before anything is drawn; what may differ between machines (device, libraries, threads) is compared and told.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BaseModel, Field
+
+from lorweb.applying import Drawer, combined, load_drawer
+from lorweb.commands import model_file, model_name, read_image
+from lorweb.config_errors import validated
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+
+_MODEL: Final = ("base_revision", "encoder_revision")  # beside the basis, what has to be the same
+_MAY_DIFFER: Final = ("device", "gpu", "dtype", "threads", "versions")
+_MOST: Final = 64  # images of one batch: more were never drawn together
+
+
+class Side(BaseModel):
+    """One image that a picture was made of."""
+
+    pixels_sha256: str
+    name: str = "no file"
+
+
+class Recipe(BaseModel):
+    """What a PNG has to say to be made again; it may say more."""
+
+    prompt: str
+    steps: Annotated[int, Field(ge=1)]
+    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    strength: Annotated[float, Field(allow_inf_nan=False)]
+    mixes: list[str]
+    mix: str | None
+    a: Side
+    a2: Side
+    b: Side
+    batch: tuple[Annotated[int, Field(ge=0, lt=_MOST)], Annotated[int, Field(ge=1, le=_MOST)]]
+    basis_sha256: str
+    base_revision: str
+    encoder_revision: str
+    offload: str
+    fold: bool
+    model: str
+    model_version: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a PNG does not hold. `mixes`: coefficient files in the place of those it was made with; None looks for the
+    same names. `model`: None takes the one that the PNG names.
+    """
+
+    images: Mapping[str, Path]  # a, a2, b
+    mixes: list[str] | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Again:
+    """A reproduction. `most`: largest difference of two values of 255; `share`: of the values that differ at all."""
+
+    image: "Image.Image"
+    facts: dict[str, Any]
+    most: int
+    share: float
+    differs: dict[str, list[Any]]  # name -> [then, now]
+
+    @property
+    def same(self) -> bool:
+        """Whether every pixel is as it was."""
+        return self.most == 0
+
+
+def reproduce(made: Path, given: Given) -> Again:
+    """Draw `made` again.
+
+    Raises:
+        FileNotFoundError: an image, a coefficient file or the model is missing.
+        ValueError: no PNG of `lorweb apply`, or an image, the basis, the base, the encoder or the mix is another one.
+    """
+    import numpy as np
+
+    from lorweb.provenance import read_facts
+
+    facts = read_facts(made)
+    told = dict(facts)
+    if isinstance(facts.get("inputs"), dict):
+        told.update(facts["inputs"])
+    absent = [name for name, field in Recipe.model_fields.items() if field.is_required() and name not in told]
+    if absent:
+        raise ValueError(
+            f"{made} does not say its {', '.join(absent)}: it was made by an older version of lorweb or by another "
+            "program, and cannot be made again from what it says"
+        )
+    recipe = validated(Recipe, told, f"{made} cannot be made again: ")
+    images = {key: read_image(path) for key, path in given.images.items()}
+    _check_images(recipe, images, given.images)
+    drawer = _model_of(recipe, given.model)
+    image, mix = _draw(drawer, recipe, images, combined(given.mixes or recipe.mixes, drawer.basis))
+    here: dict[str, Any] = {name: drawer.facts[name] for name in _MAY_DIFFER if name in drawer.facts}
+    now = {**facts, "mix": mix, **here}
+    then_HWC, now_HWC = (np.asarray(picture).astype(int) for picture in (read_image(made), image))
+    if then_HWC.shape != now_HWC.shape:
+        raise ValueError(f"{made} has other sides than what it describes; its pixels were changed after it was made")
+    distance = np.abs(then_HWC - now_HWC)
+    differs = {name: [facts.get(name), now.get(name)] for name in _MAY_DIFFER if facts.get(name) != now.get(name)}
+    return Again(image, now, int(distance.max()), float((distance > 0).mean()), differs)
+
+
+def _check_images(recipe: Recipe, images: Mapping[str, "Image.Image"], paths: Mapping[str, Path]) -> None:
+    from lorweb.provenance import pixel_hash
+
+    for key, image in images.items():
+        wanted: Side = getattr(recipe, key)
+        found = pixel_hash(image)
+        if wanted.pixels_sha256 != found:
+            raise ValueError(
+                f"{paths[key]} has the pixels {found}, but {key} had {wanted.pixels_sha256} ({wanted.name}); give the "
+                "image it was made with"
+            )
+
+
+def _model_of(recipe: Recipe, asked: str | None) -> Drawer:
+    """The model it was made with, loaded as it was then; its basis is looked at before the base is loaded."""
+    from lorweb.data.manifest import file_sha256
+
+    model = asked or recipe.model_version or recipe.model
+    basis = model_file(model)
+    found = file_sha256(basis)
+    if found != recipe.basis_sha256:
+        raise ValueError(
+            f"{model_name(model)} holds the basis {found}, but the picture was made with {recipe.basis_sha256}; give "
+            "that one with --model, `lorweb trace` says where it is known"
+        )
+    drawer = load_drawer(str(basis), _offload_here(recipe.offload), recipe.fold)
+    for name in _MODEL:
+        if getattr(recipe, name) != drawer.facts[name]:
+            raise ValueError(
+                f"the picture was made with {name.replace('_', ' ')} {getattr(recipe, name)}, here it is "
+                f"{drawer.facts[name]}; give the same base and encoder"
+            )
+    return drawer
+
+
+def _offload_here(offload: str) -> str:
+    """Where weights rest does not change what is computed, and a machine without an accelerator has no choice."""
+    import torch
+
+    return offload if torch.cuda.is_available() else "none"
+
+
+def _draw(
+    drawer: Drawer, recipe: Recipe, images: Mapping[str, "Image.Image"], given: "Tensor | None"
+) -> tuple["Image.Image", str | None]:
+    """b' and the hash of its mix. It is drawn in a batch of the same size, at the same place."""
+    from lorweb.basis.mixes import mix_hash
+    from lorweb.kontext.denoise import Sampling
+    from lorweb.kontext.request import Request
+
+    if given is not None and mix_hash(given) != recipe.mix:
+        raise ValueError(
+            f"the coefficient files give the mix {mix_hash(given)}, but the picture was made with {recipe.mix}; give "
+            f"what it was made with as --mix: {', '.join(recipe.mixes) or 'no file, so leave --mix out'}"
+        )
+    place, size = recipe.batch
+    if place >= size:
+        raise ValueError(f"the picture says that it was number {place} of {size}; its metadata were changed")
+    pipe = drawer.pipe
+    pipe.batch_size = size
+    request = Request(Sampling(recipe.steps, recipe.guidance), recipe.prompt, recipe.seed, recipe.strength, given)
+    answer = list(pipe.stream(images["a"], images["a2"], [images["b"]] * size, request))[place]
+    return answer.image, None if answer.mix_LN is None else mix_hash(answer.mix_LN)

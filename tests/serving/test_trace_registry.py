@@ -1,0 +1,39 @@
+"""Traces that end at a version of a real registry, and pictures that name theirs."""
+
+import json
+from pathlib import Path
+
+from lorweb.provenance import model_facts, png_with_facts
+from lorweb.serving.artifacts import Submission, content_hash
+from lorweb.serving.registry import Registry
+from lorweb.trace import Places, trace
+from tests.kontext_tiny import drawn_image
+
+TAGS = {"lineage_key": "key-1", "git_commit": "abc", "dvc_outs": json.dumps({"data/pairs": "m.dir"}), "ray_job_id": ""}
+
+
+def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, model, monkeypatch):
+    version = Registry("lorweb", root).submit(Submission(model, {}, TAGS))
+    monkeypatch.chdir(root)
+    places = Places(Path(), Path("data"), "lorweb", None)
+    facts = model_facts("models:/lorweb@candidate", model / "basis.safetensors")
+    assert facts["model_version"] == "models:/lorweb/1" and facts["lineage_key"] == "key-1"
+    assert facts["content_sha256"] == content_hash(model)
+    Path("b2.png").write_bytes(png_with_facts(drawn_image(1), facts))
+    for asked in ("b2.png", "1", "candidate", "models:/lorweb@candidate", "models:/lorweb/1"):
+        told = trace(asked, places, verify=False)
+        assert told["model"]["version"] == {"uri": "models:/lorweb/1", "aliases": ["candidate"]}, asked
+        assert told["model"]["content_sha256"] == version.content
+        assert told["lineage"]["git_commit"] == "abc" and told["lineage"]["mlflow_run_id"] == version.run_id
+        assert told["lineage"]["dvc_outs"] == {"data/pairs": "m.dir"} and "ray_job_id" not in told["lineage"]
+        assert told["missing"] == [f"{told['model']['folder']} does not say what data it was trained on"]
+
+
+def test_a_picture_of_a_model_that_is_nowhere_is_told_so(root, monkeypatch):
+    monkeypatch.chdir(root)
+    Path("b2.png").write_bytes(png_with_facts(drawn_image(1), {"basis_sha256": "0" * 64, "model": "models/gone"}))
+    told = trace("b2.png", Places(Path(), Path("data"), "lorweb", None), verify=False)
+    assert told["model"] is None and told["sources"] is None
+    assert told["missing"] == [
+        f"no model with the basis {'0' * 64} below models or in the registry; give its folder with --model"
+    ]
