@@ -15,7 +15,7 @@ from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
-from lorweb.evaluation.entries import Compared
+from lorweb.evaluation.entries import Atoms, Compared, Gate
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
 from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
@@ -230,14 +230,6 @@ class Train(Section):
         return forward_rows(self.batch_size, self.workers, self.accumulate)
 
 
-class Atoms(Section):
-    """The report's gallery of single LoRAs: the `count` most used, each at all strengths, on `queries` images b."""
-
-    count: Positive
-    strengths: Annotated[tuple[Annotated[float, Field(ge=-10.0, le=10.0)], ...], Field(min_length=1)]
-    queries: Positive
-
-
 class Evaluate(Compared):
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
@@ -246,27 +238,6 @@ class Evaluate(Compared):
     pictures_per_cell: Positive
     atoms: Atoms | None
     pool: Pool
-
-
-class Healthy(Section):
-    """Bounds of the basis' health on the test analogies (lorweb.basis.health); 0, 0, 0 and 1 ask nothing."""
-
-    min_entropy: Share
-    min_variation: Share
-    min_update_variation: Share
-    max_dead_atoms: Share
-
-
-class Gate(Section):
-    metric: str
-    cells: Annotated[tuple[str, ...], Field(min_length=1)]
-    margin_at: Literal["mean", "low"]
-    min_margin: Annotated[float, Field(ge=0)]
-    min_exemplar_gap: Annotated[float, Field(ge=0)]
-    min_gain_over_copy: Annotated[float, Field(ge=0)]
-    max_task_regression: Annotated[float, Field(ge=0)]
-    max_regressed_tasks: Share
-    health: Healthy | None
 
 
 class Promote(Section):

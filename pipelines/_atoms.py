@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lorweb.config import Atoms
 from lorweb.data.manifest import file_sha256
 from lorweb.data.shards import RowReader
 from lorweb.evaluation.atoms import ATOM, ATOMS_VERSION, NO_ATOM, AtomGallery, DrawAtoms, Subject, atom_items
+from lorweb.evaluation.entries import Atoms
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.pictures import png_bytes
 from lorweb.evaluation.workers import decode_quadrant

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.config import Gate, load_params
+from lorweb.config import load_params
+from lorweb.evaluation.entries import Gate
 from lorweb.evaluation.gate import Decision
 from lorweb.records import stable_id
 from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from lorweb.config_errors import unknown_name
 from lorweb.data.scorers.entries import AskedModel
-from lorweb.sections import Once, Pool, Section, Share
+from lorweb.sections import Once, Pool, Positive, Section, Share
 
 ModelName = Literal[
     "lorweb",
@@ -108,3 +108,32 @@ class Compared(Section):
             if odd:
                 raise ValueError(f"judge asks about {', '.join(odd)}, which models does not name; add it to models")
         return self
+
+
+class Atoms(Section):
+    """The report's gallery of single LoRAs: the `count` most used, each at all strengths, on `queries` images b."""
+
+    count: Positive
+    strengths: Annotated[tuple[Annotated[float, Field(ge=-10.0, le=10.0)], ...], Field(min_length=1)]
+    queries: Positive
+
+
+class Healthy(Section):
+    """Bounds of the basis' health on the test analogies (lorweb.basis.health); 0, 0, 0 and 1 ask nothing."""
+
+    min_entropy: Share
+    min_variation: Share
+    min_update_variation: Share
+    max_dead_atoms: Share
+
+
+class Gate(Section):
+    metric: str
+    cells: Annotated[tuple[str, ...], Field(min_length=1)]
+    margin_at: Literal["mean", "low"]
+    min_margin: Annotated[float, Field(ge=0)]
+    min_exemplar_gap: Annotated[float, Field(ge=0)]
+    min_gain_over_copy: Annotated[float, Field(ge=0)]
+    max_task_regression: Annotated[float, Field(ge=0)]
+    max_regressed_tasks: Share
+    health: Healthy | None

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lorweb.config import Gate, Healthy
+from lorweb.evaluation.entries import Gate, Healthy
 from lorweb.evaluation.gate import Decision, Evidence, Further, decide
 
 GATE = Gate(
