@@ -83,14 +83,12 @@ def good(number: int, side: int) -> Asked:
 
 def bad(number: int, side: int) -> Asked:
     """One of the ways to be wrong, in turn."""
-    row = good(number, side).row
-    assert row is not None
-    flat = io.BytesIO()
-    Image.new("1", (5000, 5000)).save(flat, "PNG")  # 25 million pixels in some kilobytes
+    row = good(number, side).row or {}
+    flat = encoded(Image.new("1", (5000, 5000)))  # 25 million pixels in some kilobytes
     changes: list[dict[str, Any]] = [
         {"a": "no base64!"},
         {"b": row["b"][:200]},
-        {"b": base64.b64encode(flat.getvalue()).decode()},
+        {"b": flat},
         {"a2": 5},
         {"steps": 0},
         {"strength": "NaN"},
@@ -151,7 +149,6 @@ def make_model(folder: Path) -> Path:
     with torch.no_grad():
         for layer in basis_layers(base.transformer).values():
             layer.B.copy_(torch.randn(layer.B.shape, generator=draw) * 3 * layer.weight.std())
-    folder.mkdir(parents=True)
     checkpoint.save(base.transformer, folder / "basis.safetensors", {})
     steps, guidance = base.defaults.num_inference_steps, base.defaults.guidance_scale
     facts = (base.name, base.revision, encoder.name, encoder.revision, encode.quadrant, steps, guidance)
@@ -173,8 +170,8 @@ def served(model: Path, root: Path) -> Iterator[tuple[int, psutil.Process]]:
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/lorweb@champion"]
     binaries = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn by its name
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}"}
-    environment |= {"PATH": binaries, "PYTHONPATH": paths}
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}", "PATH": binaries}
+    environment["PYTHONPATH"] = paths
     with (root / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "--env-manager", "local", "-p", str(port), "--timeout", "300"],

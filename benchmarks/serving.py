@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from _report import Row, machine, parser, sourced, start
 from _server import Asked, Reply, make_model, mixed, send, served
 from _table import publish
@@ -96,11 +95,6 @@ def check_distinct(images: Sequence[np.ndarray]) -> None:
             raise RuntimeError(f"answer {index} is like another one, so that swapped answers would not show")
 
 
-def megabytes(process: psutil.Process) -> float:
-    """Resident set."""
-    return process.memory_info().rss / 1e6
-
-
 def measure(model: Path, root: Path, requests: Sequence[Asked], rounds: int, clients: int) -> Load:
     """All rounds against one server."""
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -111,14 +105,14 @@ def measure(model: Path, root: Path, requests: Sequence[Asked], rounds: int, cli
     drawn(pipe, [one for one in parts[0] if one.row][:2])  # warm
     every: list[np.ndarray] = []
     with served(model, root) as (port, server):
-        load.megabytes.append(megabytes(server))
+        load.megabytes.append(server.memory_info().rss / 1e6)
         for part in parts:
             expected, rate = drawn(pipe, part)
             answered = attack(load, port, part, expected, clients)
             load.loop_per_s.append(rate)
             load.served_per_s.append(answered)
             load.ratios.append(answered / rate)
-            load.megabytes.append(megabytes(server))
+            load.megabytes.append(server.memory_info().rss / 1e6)
             every += expected
             print(f"{answered:.2f} images/s served, {rate:.2f} in the loop, {load.megabytes[-1]:.0f} MB", flush=True)
     check_distinct(every)

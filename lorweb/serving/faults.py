@@ -1,14 +1,39 @@
 """Faults of a request as MLflow's server tells them: JSON with one sentence, and a code that says whose they are."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
+from lorweb.config_errors import unknown_name
 from lorweb.serving.images import BadRequest
+from lorweb.serving.rows import IMAGES, OPTIONS
 
+DROPPED: Final = re.compile(r"Found extra inputs .*?`\[(.*)\]`", re.S)  # what MLflow says when it drops columns
 SHARE: Final = 0.9  # of the server's time: it then still gets our sentence, and not only the end of its own patience
 _log = logging.getLogger(__name__)
+# of the request that runs: its columns that MLflow dropped. The server gives every request a context of its own.
+_dropped: ContextVar[str] = ContextVar("lorweb_dropped_columns", default="")
+
+
+class _Ear(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        found = DROPPED.search(record.getMessage())
+        if found:
+            _dropped.set(found[1])
+
+
+def hear_of_dropped_columns() -> None:
+    """Let `told` refuse columns that the signature has not.
+
+    MLflow drops them before a model sees them, so that a misspelt `seed` would be seed 0; it tells its log, and no one
+    else. Should it tell otherwise one day, columns are dropped as they are without this.
+    """
+    log = logging.getLogger("mlflow.models.utils")
+    if not any(isinstance(handler, _Ear) for handler in log.handlers):
+        log.addHandler(_Ear())
 
 
 @contextmanager
@@ -22,7 +47,11 @@ def told() -> Iterator[None]:
     """
     from mlflow.protos.databricks_pb2 import DEADLINE_EXCEEDED, INTERNAL_ERROR, INVALID_PARAMETER_VALUE
 
+    dropped = _dropped.get()
+    _dropped.set("")
     try:
+        if dropped:
+            raise BadRequest(unknown_name("column", dropped.split(", ")[0].strip("'\""), (*IMAGES, *OPTIONS)))
         yield
     except BadRequest as error:
         raise _answer(str(error), INVALID_PARAMETER_VALUE) from error

@@ -14,8 +14,10 @@ def announce() -> None:
 
     class ServedAnalogy(PythonModel):  # type: ignore[misc]
         def load_context(self, context: Any) -> None:
+            from lorweb.serving.faults import hear_of_dropped_columns
             from lorweb.serving.pyfunc import AnalogyService
 
+            hear_of_dropped_columns()
             self.service = AnalogyService(Path(context.artifacts["model"]))
 
         # MLflow takes type hints on predict for a schema of its own; the signature is logged beside the model

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from lorweb.serving.artifacts import Submission
@@ -108,6 +109,18 @@ def test_bad_requests_are_refused_before_the_model_sees_them(port):
     assert "65 rows were sent; send 1 to 64" in refused(ask(port, *[record()] * 65))
     assert post(port, b"x", "text/plain").status == 415
     assert len(images(ask(port, record()))) == 1, "the server is as well as before"
+
+
+def test_a_column_that_there_is_not_is_refused_and_only_in_its_own_request(port, loaded, service):
+    """MLflow drops it before the model sees it: a misspelt option would be its default without a word."""
+    assert refused(ask(port, record(sead=1))).startswith("unknown column 'sead'; did you mean 'seed'?")
+    asked = [record(seed=n, **({"sead": n} if n % 2 else {})) for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda row: ask(port, row), asked))
+    assert [answered.status for answered in answers] == [200, 400] * 4
+    with pytest.raises(MlflowException, match="unknown column 'colour'"):
+        loaded.predict(pd.DataFrame([record(colour="red", step=3)])[["a", "a2", "b", "colour"]])
+    assert loaded.predict(pd.DataFrame([record(seed=3)])).equals(service.predict(pd.DataFrame([record(seed=3)])))
 
 
 def test_a_fault_of_the_model_is_no_fault_of_the_caller(port, loaded, monkeypatch, caplog):
