@@ -16,6 +16,7 @@ from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.evaluation.entries import ModelName
+from lorweb.evaluation.gate_entries import Gate
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
 from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
@@ -238,27 +239,6 @@ class Evaluate(Section):
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     pictures_per_cell: Positive
     pool: Pool
-
-
-class Healthy(Section):
-    """Bounds of the basis' health on the test analogies (lorweb.basis.health); 0, 0, 0 and 1 ask nothing."""
-
-    min_entropy: Share
-    min_variation: Share
-    min_update_variation: Share
-    max_dead_atoms: Share
-
-
-class Gate(Section):
-    metric: str
-    cells: Annotated[tuple[str, ...], Field(min_length=1)]
-    margin_at: Literal["mean", "low"]
-    min_margin: Annotated[float, Field(ge=0)]
-    min_exemplar_gap: Annotated[float, Field(ge=0)]
-    min_gain_over_copy: Annotated[float, Field(ge=0)]
-    max_task_regression: Annotated[float, Field(ge=0)]
-    max_regressed_tasks: Share
-    health: Healthy | None
 
 
 class Promote(Section):
