@@ -15,7 +15,8 @@ from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
-from lorweb.evaluation.entries import Atoms, Compared, Gate
+from lorweb.evaluation.entries import Atoms, Compared
+from lorweb.evaluation.gate_entries import Gate
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
 from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop

@@ -43,6 +43,7 @@ PARAMETERS: Final = (
     "lorweb/data/editors/entries.py",
     "lorweb/data/scorers/entries.py",
     "lorweb/evaluation/entries.py",
+    "lorweb/evaluation/gate_entries.py",
     "lorweb/training/entries.py",
     "lorweb/training/limits.py",
 )

@@ -12,6 +12,7 @@ from lorweb.data.manifest import file_sha256
 from lorweb.evaluation.aggregate import Comparison, Row, paired
 from lorweb.evaluation.entries import Gate
 from lorweb.evaluation.gate import CHAMPION, COPY, FIRST_RIVAL, MODEL, SHUFFLED, Decision, Evidence, Further, decide
+from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.results import Measured, evidence, per_task, rows_of, summarise
 from lorweb.serving.registry import Registry, Version

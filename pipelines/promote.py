@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import load_params
-from lorweb.evaluation.entries import Gate
 from lorweb.evaluation.gate import Decision
+from lorweb.evaluation.gate_entries import Gate
 from lorweb.records import stable_id
 from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE
 from lorweb.serving.history import LONGEST, VOID, current_user

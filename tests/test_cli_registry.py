@@ -79,7 +79,7 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
     [
         (("promote", "7", "--reason", "x"), 1, "lorweb has no version 7; there are [1, 2]"),
         (("promote", "1"), 2, "--reason"),
-        (("promote", "first", "--reason", "x"), 2, "not a valid int"),
+        (("promote", "first", "--reason", "x"), 2, "Invalid value"),
         (("rollback",), 1, "has no previous champion to roll back to"),
         (("show",), 1, "no version of lorweb is champion; see `lorweb registry list`"),
         (("show", "champoin"), 1, "unknown alias 'champoin'; did you mean 'champion'?"),

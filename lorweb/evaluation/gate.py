@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from lorweb.evaluation.entries import Gate, Healthy
+from lorweb.evaluation.gate_entries import Gate, Healthy
 
 MODEL: Final = "lorweb"
 SHUFFLED: Final = "lorweb_shuffled"  # the same model, shown the exemplar of another task

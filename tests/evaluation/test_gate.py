@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from lorweb.evaluation.entries import Gate, Healthy
 from lorweb.evaluation.gate import Decision, Evidence, Further, decide
+from lorweb.evaluation.gate_entries import Gate, Healthy
 
 GATE = Gate(
     metric="distance",
