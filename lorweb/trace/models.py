@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 LINEAGE: Final = (  # tags of a version that say where it came from; texts, empty where unknown
     "lineage_key", "git_commit", "git_dirty", "dvc_lock_sha256", "dvc_outs", "params_sha256", "base", "base_revision",
     "encoder", "encoder_revision", "ray_job_id", "mlflow_run_id",
+    "licences", "base_licence",
 )  # fmt: skip
+_TABLES: Final = ("dvc_outs", "licences")  # tags that hold JSON objects
+_KEPT: Final = ("data/", "models/")
 _AROUND: Final = ("base", "base_revision", "encoder", "encoder_revision", "quadrant")
 _TOLD: Final = ("variant", "steps", "seed")  # of the training, where its metadata say it
 
@@ -150,12 +153,18 @@ class Models:
 
 
 def lineage_of(tags: Mapping[str, str]) -> dict[str, Any]:
-    """The lineage among the tags of a version; what nobody knew is left out, DVC's outs are {path: md5}."""
+    """The lineage among the tags of a version; what nobody knew is left out.
+
+    DVC's outs are {path: md5}, the licences of the training pairs as they were counted then {licence: pairs}.
+    """
     found: dict[str, Any] = {name: tags[name] for name in LINEAGE if tags.get(name)}
-    try:
-        outs = json.loads(found.get("dvc_outs", "{}"))
-    except ValueError:
-        outs = {}
-    if "dvc_outs" in found:
-        found["dvc_outs"] = {path: md5 for path, md5 in outs.items() if path.startswith(("data/", "models/"))}
+    for name in _TABLES:
+        try:
+            table = json.loads(found.get(name, "{}"))
+        except ValueError:
+            continue  # stays the text it is
+        if name in found and isinstance(table, dict):
+            found[name] = table
+    if isinstance(found.get("dvc_outs"), dict):
+        found["dvc_outs"] = {path: md5 for path, md5 in found["dvc_outs"].items() if path.startswith(_KEPT)}
     return found

@@ -28,9 +28,12 @@ def tree_of(told: Mapping[str, Any], everything: bool) -> "Tree":
     if told.get("lineage"):
         lineage = dict(told["lineage"])
         outs = lineage.pop("dvc_outs", {})
+        licences = lineage.pop("licences", {})
         branch = top.add("lineage")
         _facts(branch, lineage)
-        _facts(branch.add("DVC outs (md5)") if outs else branch, outs)
+        _counts(branch, "licences of training pairs", licences if isinstance(licences, dict) else {})
+        if isinstance(outs, dict) and outs:
+            _facts(branch.add("DVC outs (md5)"), outs)
     data = told.get("data")
     if data:
         _data(top.add("data"), data)

@@ -9,7 +9,13 @@ from lorweb.serving.registry import Registry
 from lorweb.trace import Places, trace
 from tests.kontext_tiny import drawn_image
 
-TAGS = {"lineage_key": "key-1", "git_commit": "abc", "dvc_outs": json.dumps({"data/pairs": "m.dir"}), "ray_job_id": ""}
+TAGS = {
+    "lineage_key": "key-1",
+    "git_commit": "abc",
+    "dvc_outs": json.dumps({"data/pairs": "m.dir"}),
+    "ray_job_id": "",
+    "licences": '{"MIT": 3}',
+}
 
 
 def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, model, monkeypatch):
@@ -25,6 +31,7 @@ def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, 
         assert told["model"]["version"] == {"uri": "models:/lorweb/1", "aliases": ["candidate"]}, asked
         assert told["model"]["content_sha256"] == version.content
         assert told["lineage"]["git_commit"] == "abc" and told["lineage"]["mlflow_run_id"] == version.run_id
+        assert told["lineage"]["licences"] == {"MIT": 3}
         assert told["lineage"]["dvc_outs"] == {"data/pairs": "m.dir"} and "ray_job_id" not in told["lineage"]
         assert told["missing"] == [f"{told['model']['folder']} does not say what data it was trained on"]
 
