@@ -61,7 +61,7 @@ class Desk:
         question, mix_LN = drawn.question, drawn.mix_LN
         name = "internal" if mix_LN is None else mix_hash(mix_LN)[:8]
         blend = {} if question.second is None else {"interpolation": question.t}
-        facts = {
+        facts: dict[str, Any] = {
             "prompt": question.prompt,
             "steps": self.pipe.steps,
             "guidance": self.pipe.guidance,

@@ -6,7 +6,8 @@ from typing import Any
 
 from lorweb.serving import demo_panels as panels
 from lorweb.serving.demo_examples import Example
-from lorweb.serving.demo_host import EXACT, MAX_SEED, STRENGTH
+from lorweb.serving.demo_host import EXACT, STRENGTH
+from lorweb.serving.demo_limits import MAX_SEED
 
 HEIGHT = 282  # px of an image on the board
 SMALL = 160  # px, the same of the second exemplar

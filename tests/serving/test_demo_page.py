@@ -102,7 +102,7 @@ def test_who_asks_too_often_is_told_when_to_come_back(chromium, loaded, files):
 
 
 def test_it_works_by_keyboard_alone(visitor, files, loaded):
-    """Tab from the top to each field in the order of the board, Enter to choose a file and to draw."""
+    """Tab from the top to each field in the order of the board, the space bar to choose a file, Enter to draw."""
     page = visitor.page
     page.evaluate("document.activeElement.blur()")
     left = list(THREE)
@@ -111,7 +111,7 @@ def test_it_works_by_keyboard_alone(visitor, files, loaded):
         holder = page.evaluate("document.activeElement.closest('#lw-a, #lw-a2, #lw-b, #lw-draw')?.id ?? ''")
         if left and holder == f"lw-{left[0]}":
             with page.expect_file_chooser() as chooser:
-                page.keyboard.press("Enter")
+                page.keyboard.press("Space")
             chooser.value.set_files(files[left[0]])
             page.locator(f"#lw-{left.pop(0)} img").wait_for()
         elif holder == "lw-draw":
