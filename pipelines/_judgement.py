@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from lorweb.data.manifest import file_sha256
 from lorweb.evaluation.aggregate import Comparison, Row, paired
-from lorweb.evaluation.entries import Gate
 from lorweb.evaluation.gate import CHAMPION, COPY, FIRST_RIVAL, MODEL, SHUFFLED, Decision, Evidence, Further, decide
 from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
