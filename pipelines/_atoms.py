@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def draw_gallery(plan: "Plan", asked: Atoms, use_N: Sequence[float]) -> AtomGallery:
-    """The `asked.count` most used atoms (`use_N`: share of each) on some b of the test analogies.
+    """The `asked.loras` most used atoms (`use_N`: share of each) on some b of the test analogies.
 
     Raises:
         StageFailed: an image could not be drawn.
     """
     subjects = choose_subjects(plan, asked.queries)
-    atoms = sorted(range(len(use_N)), key=lambda n: (-use_N[n], n))[: asked.count]
+    atoms = sorted(range(len(use_N)), key=lambda n: (-use_N[n], n))[: asked.loras]
     job = RowJob(
         stage=plan.work,
         function="atoms",

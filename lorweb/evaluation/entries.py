@@ -111,8 +111,8 @@ class Compared(Section):
 
 
 class Atoms(Section):
-    """The report's gallery of single LoRAs: the `count` most used, each at all strengths, on `queries` images b."""
+    """The report's gallery of single LoRAs: the `loras` most used, each at all strengths, on `queries` images b."""
 
-    count: Positive
+    loras: Positive
     strengths: Annotated[tuple[Annotated[float, Field(ge=-10.0, le=10.0)], ...], Field(min_length=1)]
     queries: Positive

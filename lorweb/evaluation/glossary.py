@@ -42,9 +42,9 @@ GLOSSARY: Final = {
         ),
         Metric("lpips_to_truth", "LPIPS of b′ and the true b′; 0 is equal", True),
         Metric("lpips_to_source", "LPIPS of b′ and b: how much was changed", None),
-        Metric("clip_direction", "cosine of the change b → b′ and the change a → a′ in CLIP's image features", False),
-        Metric("siglip2_direction", "the same in SigLIP's image features", False),
-        Metric("dino_direction", "the same in DINO's features", False),
+        Metric("clip_direction", "cosine of the changes b → b′ and a → a′ in CLIP's image embedding", False),
+        Metric("siglip2_direction", "cosine of the changes b → b′ and a → a′ in SigLIP's image embedding", False),
+        Metric("dino_direction", "cosine of the changes b → b′ and a → a′ in DINO's features", False),
         Metric(
             "judge_accuracy", "how well b′ does what the exemplar shows, 1 to 10, by a vision-language model", False
         ),

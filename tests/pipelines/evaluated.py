@@ -52,7 +52,7 @@ def write_params(root: Path, parts: Path, models: tuple[str, ...] = (), **promot
         "pool": pool,
     }
     params["evaluate"] |= {"num_inference_steps": 2, "bootstrap": 50, "pictures_per_cell": 2, "pool": pool}
-    params["evaluate"]["atoms"] = {"count": 2, "strengths": [0.5, 1.0], "queries": 1}
+    params["evaluate"]["atoms"] = {"loras": 2, "strengths": [0.5, 1.0], "queries": 1}
     if models:
         params["evaluate"]["models"] = list(models)
     params["promote"]["gate"] |= promote
