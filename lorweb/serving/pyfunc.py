@@ -8,7 +8,7 @@ import base64
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorweb.kontext.request import AnalogyOutput
 
 ANSWERS: Final = ("image", "settings")
+MODEL: Final = "a served model"  # where it lies is the server's affair; its hashes say which it is
 __all__ = ["ANSWERS", "AnalogyService", "BadRequest", "decode_image", "encode_image", "example", "signature"]
 
 
@@ -58,12 +59,12 @@ class AnalogyService:
 
     def __init__(self, folder: Path) -> None:
         """Load the model folder. Raises as `AnalogyPipeline.from_pretrained` does."""
-        from lorweb.data.manifest import file_sha256
         from lorweb.kontext.pipeline import AnalogyPipeline
+        from lorweb.provenance import model_facts, surroundings
 
         self.pipe = AnalogyPipeline.from_pretrained(folder)
         self.pipe.set_progress_bar_config(disable=True)
-        self.basis_sha256 = file_sha256(folder / "basis.safetensors")
+        self.facts = {**model_facts(MODEL, folder / "basis.safetensors"), **surroundings(self.pipe, "none")}
         # one thread for all: torch keeps a team of helpers, and the C library a heap, for every thread that computes
         self._turns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lorweb")
 
@@ -125,21 +126,20 @@ class AnalogyService:
             strength=options.strength,
             callback=patience.check,
         )
-        facts = json.dumps(self._facts(options, output), sort_keys=True)
-        return encode_image(output.images[0], facts), facts
+        facts = self._facts(images, options, output)
+        return encode_image(output.images[0], facts), json.dumps(facts, sort_keys=True)
 
-    def _facts(self, options: Options, output: "AnalogyOutput") -> dict[str, Any]:
-        """As `lorweb apply` writes them into its pictures."""
+    def _facts(self, images: Mapping[str, Image.Image], options: Options, output: "AnalogyOutput") -> dict[str, Any]:
         from lorweb.basis.mixes import mix_hash
+        from lorweb.provenance import facts_of_one
 
-        return {
+        settings = {
             **asdict(options),
             "steps": options.steps or self.pipe.steps,
             "guidance": self.pipe.guidance if options.guidance is None else options.guidance,
-            "mixes": [],
-            "basis_sha256": self.basis_sha256,
-            "mix": None if output.mix_BLN is None else mix_hash(output.mix_BLN[0]),
         }
+        mix = None if output.mix_BLN is None else mix_hash(output.mix_BLN[0])
+        return facts_of_one(settings, self.facts, images, mix)
 
 
 def signature() -> Any:
@@ -165,12 +165,10 @@ def example() -> Any:
     return pd.DataFrame([{**images, "prompt": "", "seed": 0, "strength": 1.0}])
 
 
-def encode_image(image: Image.Image, facts: str | None = None) -> str:
-    """RGB image -> base64 text of its PNG; `facts` (JSON text) go into its text chunk `lorweb`."""
-    from PIL.PngImagePlugin import PngInfo
+def encode_image(image: Image.Image, facts: Mapping[str, Any] | None = None) -> str:
+    """RGB image -> base64 text of its PNG, which carries `facts` as the command's pictures do."""
+    from lorweb.provenance import png_with_facts
 
-    info, png = PngInfo(), io.BytesIO()
-    if facts is not None:
-        info.add_text("lorweb", facts)
-    image.save(png, "PNG", pnginfo=info)
-    return base64.b64encode(png.getvalue()).decode("ascii")
+    png = io.BytesIO()
+    image.save(png, "PNG")
+    return base64.b64encode(png.getvalue() if facts is None else png_with_facts(image, facts)).decode("ascii")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lorweb.basis.mixes import mix_hash
+from lorweb.reproduce import Given, reproduce
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
 from tests.kontext_tiny import drawn_image
@@ -66,6 +67,16 @@ def test_the_answer_says_how_to_make_it_again(service, model):
     assert (defaults["steps"], defaults["guidance"]) == (service.pipe.steps, service.pipe.guidance)
     again = {name: told[name] for name in asked}
     assert service.predict(rows(**again)).iloc[0].equals(answer)
+
+
+def test_a_served_picture_is_made_again_by_the_command(service, model, tmp_path):
+    row = rows(seed=3, strength=0.7).iloc[0]
+    names = {side: tmp_path / f"{side}.png" for side in ("a", "a2", "b")}
+    for side, path in names.items():
+        path.write_bytes(base64.b64decode(row[side]))
+    (tmp_path / "b2.png").write_bytes(base64.b64decode(service.predict(rows(seed=3, strength=0.7))["image"].iloc[0]))
+    again = reproduce(tmp_path / "b2.png", Given(names, model=str(model)))
+    assert again.same and not again.differs
 
 
 def test_options_change_the_answer_and_missing_ones_are_the_defaults(service):
