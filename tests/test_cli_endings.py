@@ -1,7 +1,9 @@
 """How commands end: exit codes, one sentence, one JSON document, no partial file; each by the real harm."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import typer
 from lorweb import __version__, cli
 from tests.cli_cases import IMAGES, run, working_folder
 from tests.harm import full_disk
+from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
 REPO = Path(__file__).parents[1]
@@ -124,8 +127,6 @@ def test_a_reader_that_has_enough_gets_no_traceback(folder):
 
 
 def test_ctrl_c_is_130_and_leaves_what_was_finished(folder, model):
-    from tests.kontext_tiny import drawn_image
-
     (folder / "many").mkdir()
     for seed in range(24):
         drawn_image(seed, 40, 40).save(folder / "many" / f"{seed:02}.png")
@@ -151,3 +152,23 @@ def test_the_version_from_anywhere(folder, words):
 def test_without_a_command_the_help_is_shown(capsys):
     code, out, err = run(capsys)
     assert code == 2 and "Usage: lorweb" in out + err and "reproduce" in out + err
+
+
+def test_progress_is_for_terminals(folder, model):
+    """On stderr, where it is a terminal; stdout has the outputs and nothing else."""
+    (folder / "many").mkdir()
+    for seed in range(3):
+        drawn_image(seed, 40, 40).save(folder / "many" / f"{seed}.png")
+    words = [*MODULE, "apply", "a.png", "a2.png", "many", "-o", "out", "--model", str(model)]
+    own, terminal = pty.openpty()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=terminal, env=ENVIRONMENT)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while chunk := os.read(own, 4096):
+            shown += chunk
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and out.split() == [b"out/0.png", b"out/1.png", b"out/2.png"]
+    assert b"load the model" in shown and b"100%" in shown
+    plain = subprocess.run(words, capture_output=True, check=True, env=ENVIRONMENT, timeout=500)
+    assert plain.stdout == out and plain.stderr == b""
