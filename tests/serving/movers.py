@@ -113,7 +113,7 @@ def faults_of(root: Path, registry: Registry) -> list[str]:
     faults += [
         f"{token} is done, and does not count" for token, word in said.items() if word == "done" and token not in tokens
     ]
-    started_somewhere = {token for token in tokens if token in said or token == "setup"}
+    started_somewhere = {token for token in tokens if token in said or token.startswith("setup")}
     faults += [f"{token} is in the history, and nobody began it" for token in set(tokens) - started_somewhere]
     numbers = {move.after.champion for move in counted}
     faults += [] if numbers <= {version.number for version in registry.versions()} else ["a champion is no version"]

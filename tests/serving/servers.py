@@ -33,6 +33,7 @@ def mlflow_server(folder: Path, database: str) -> Iterator[str]:
     words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", database]
     words += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven consumers of job queues that nobody fills
     with (folder / "server.log").open("ab") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *words],

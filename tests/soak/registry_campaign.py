@@ -22,7 +22,7 @@ from tests.serving.movers import faults_of, journal, start
 from tests.serving.servers import mlflow_server, no_postgres, postgres
 
 VERSIONS = 4
-PAUSE = (0.05, 1.5)  # seconds before a death
+LONGEST = 3.0  # moves that a process may make before it dies, at the pace of an undisturbed one
 PATIENCE = 120  # seconds until a process has begun
 ENDLESS = 100_000  # moves
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,6 +34,7 @@ class RegistryTold:
 
     kills: int = 0
     amid: int = 0  # kills between the beginning of a move and its end
+    repaired: int = 0  # rounds that left a move written down and not finished
     rounds: int = 0
     moves: int = 0
     loads: int = 0  # of the champion, while processes died
@@ -72,14 +73,15 @@ def campaign(root: Path, uri: str | None, kills: int, draw: random.Random) -> Re
     """Rounds on a prepared registry until `kills` processes have died."""
     told, begun = RegistryTold(), time.monotonic()
     with at(uri):
-        registry = Registry("lorweb", root)
-        stop = root / "stop"
+        registry, stop = Registry("lorweb", root), root / "stop"
+        pace = _pace(registry)
         reader = _CONTEXT.Process(target=_read_on, args=(str(root), uri, str(stop)))
         reader.start()
         try:
             while told.kills < kills:
                 told.rounds += 1
-                _round(root, uri, told, draw)
+                _round(root, uri, told, lambda: draw.uniform(0, LONGEST * pace))
+                told.repaired += any(not move.settled for move in registry.history.moves())
                 told.faults += [f"round {told.rounds}: {fault}" for fault in faults_of(root, registry)]
         finally:
             stop.touch()
@@ -91,12 +93,20 @@ def campaign(root: Path, uri: str | None, kills: int, draw: random.Random) -> Re
     return told
 
 
-def _round(root: Path, uri: str | None, told: RegistryTold, draw: random.Random) -> None:
+def _pace(registry: Registry) -> float:
+    """Seconds of an undisturbed move."""
+    begun = time.monotonic()
+    for number in (2, 1):
+        registry.promote(registry.by_number(number), Why("setup", f"setup-{time.monotonic_ns()}"))
+    return (time.monotonic() - begun) / 2
+
+
+def _round(root: Path, uri: str | None, told: RegistryTold, pause: Callable[[], float]) -> None:
     names = [f"{told.rounds}{letter}" for letter in "ab"]
-    movers = {name: start(root, uri, name, ENDLESS, draw.randrange(2**31)) for name in names}
+    movers = {name: start(root, uri, name, ENDLESS, told.rounds * 2 + index) for index, name in enumerate(names)}
     _until(lambda: all(f"{name}-" in journal(root) for name in names))
-    for name in draw.sample(names, len(names)):
-        time.sleep(draw.uniform(*PAUSE))
+    for name in names:
+        time.sleep(pause())
         if not movers[name].is_alive():
             told.faults.append(f"round {told.rounds}: a process ended by itself, see the console")
         movers[name].kill()
@@ -151,11 +161,11 @@ def report(found: dict[str, RegistryTold]) -> list[str]:
         "",
         " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
         "",
-        "| MLflow | deaths | amid a move | rounds | moves | loads of the champion meanwhile | seconds | faults |",
-        "|---|---|---|---|---|---|---|---|",
+        "| MLflow | deaths | amid a move | rounds | with a move to repair | moves | loads of the champion | seconds | faults |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, told in found.items():
         faults = "; ".join(told.faults) or "none"
-        numbers = (told.kills, told.amid, told.rounds, told.moves, told.loads, f"{told.seconds:.0f}")
+        numbers = (told.kills, told.amid, told.rounds, told.repaired, told.moves, told.loads, f"{told.seconds:.0f}")
         lines.append(f"| {name} | {' | '.join(map(str, numbers))} | {faults} |")
     return lines
