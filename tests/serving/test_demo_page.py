@@ -106,9 +106,11 @@ def test_it_works_by_keyboard_alone(visitor, files, loaded):
     page = visitor.page
     page.evaluate("document.activeElement.blur()")
     left, choosers = list(THREE), []
-    page.on(
-        "filechooser", lambda chooser: choosers.append(chooser)
-    )  # from the start: a dialog that nobody listens for is lost
+
+    def keep(chooser):
+        choosers.append(chooser)
+
+    page.on("filechooser", keep)  # from the start: a dialog that nobody listens for is lost
     for _ in range(80):
         page.keyboard.press("Tab")
         holder = page.evaluate("document.activeElement.closest('#lw-a, #lw-a2, #lw-b, #lw-draw')?.id ?? ''")
