@@ -15,7 +15,7 @@ from lorweb.config_errors import sentence
 from lorweb.data.editors.entries import EditorConfig, InstructionsConfig
 from lorweb.data.readers import ReaderConfig
 from lorweb.data.scorers.entries import ScorerConfig
-from lorweb.evaluation.entries import ModelName
+from lorweb.evaluation.entries import Compared
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
 from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
@@ -238,12 +238,11 @@ class Atoms(Section):
     queries: Positive
 
 
-class Evaluate(Section):
+class Evaluate(Compared):
     num_inference_steps: Positive
     guidance_scale: Annotated[float, Field(ge=0)]
     prompt: bool
     bootstrap: Positive
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     pictures_per_cell: Positive
     atoms: Atoms | None
     pool: Pool

@@ -76,6 +76,8 @@ def _gpu(params: Params) -> Iterator[Finding]:
     pools = [params.encode.pool, params.evaluate.pool, *(entry.pool for entry in entries)]
     if params.generate.instructions.source == "llm":
         pools.append(params.generate.instructions.pool)
+    if params.evaluate.judge is not None:
+        pools.append(params.evaluate.judge.pool)
     wanted = max(params.train.gpus_per_worker, *(pool.gpus for pool in pools))
     try:
         import torch

@@ -1,4 +1,4 @@
-"""Models that a run is to use: the base, those of filter.scorers, generate.editors and generate.instructions.
+"""Models that a run is to use: the base, those of filter.scorers, generate.editors, generate.instructions and evaluate.
 
 Folders and the headers of weights are looked at, as before a run; nothing is loaded or fetched, no server is called.
 """
@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from lorweb.config import Params
+from lorweb.config import Evaluate, Params
 from lorweb.data.editors.entries import DiffusersConfig, EditorConfig, KontextConfig
 from lorweb.data.scorers.entries import (
     AestheticConfig,
+    AskedModel,
     ClassifierConfig,
     ClipConfig,
     DinoConfig,
@@ -35,6 +36,7 @@ def data_models(params: Params) -> Iterator[Finding]:
         yield from _of_editor(f"generate.editors[{number}] {editor.editor}", editor)
     for number, scorer in enumerate(params.filter.scorers):
         yield from _of_scorer(f"filter.scorers[{number}] {scorer.scorer}", scorer)
+    yield from _of_evaluation(params.evaluate)
 
 
 def base_at(title: str, name: str) -> Iterator[Finding]:
@@ -99,10 +101,33 @@ def _of_scorer(title: str, entry: ScorerConfig) -> Iterator[Finding]:
         case LpipsConfig():
             yield _checked(title, entry.weights, lambda: weights_file("lpips", entry.weights, f"LPIPS of {entry.net}"))
         case JudgeConfig():
-            if entry.endpoint is None:
-                yield _found(title, entry.model, look)
-            else:
-                yield Finding(title, "note", f"asks '{entry.model}' at {entry.endpoint.url}, which must run then")
+            yield _asked(title, entry)
+
+
+def _of_evaluation(cfg: Evaluate) -> Iterator[Finding]:
+    from lorweb.data.scorers.folders import model_at
+    from lorweb.evaluation.backbones import lpips_file
+    from lorweb.evaluation.official import official_files
+
+    _, _, weights = cfg.perceptual.partition(":")
+    if weights:
+        yield _checked("evaluate.perceptual", weights, lambda: lpips_file(cfg.perceptual))
+    kind, _, folder = cfg.direction.partition(":")
+    if folder:
+        yield _found("evaluate.direction", folder, lambda at: model_at(f"{kind}_direction", str(at)))
+    if cfg.official is not None:
+        at = Path(cfg.official)
+        yield _checked("evaluate.official", cfg.official, lambda: official_files(at))
+    if cfg.judge is not None:
+        yield _asked("evaluate.judge", cfg.judge)
+
+
+def _asked(title: str, asked: AskedModel) -> Finding:
+    from lorweb.data.scorers.folders import model_at
+
+    if asked.endpoint is None:
+        return _found(title, asked.model, lambda at: model_at("judge", str(at)))
+    return Finding(title, "note", f"asks '{asked.model}' at {asked.endpoint.url}, which must run then")
 
 
 def _found(

@@ -1,31 +1,31 @@
 """b' of every test analogy by every model, and its metrics: rows for the engine, shared by evaluate and promote."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import Evaluate
-from lorweb.data.manifest import file_sha256
+from lorweb.data.manifest import file_sha256, read_manifest
 from lorweb.data.scores import safety_revision
 from lorweb.data.shards import read_index, read_table, write_shards
-from lorweb.evaluation.models import BASELINES, CANDIDATE, Settings, exemplar_for, weights_of
-from lorweb.evaluation.results import Measured, group_scores
+from lorweb.evaluation.backbones import Facts, describe, facts_for_protocol
+from lorweb.evaluation.measuring import MEASURE_VERSION, SCORED, Backbones, MeasureAnswers
+from lorweb.evaluation.models import BASELINES, CANDIDATE, OFFICIAL, weights_of
+from lorweb.evaluation.official import checked_official
+from lorweb.evaluation.painter import Settings
+from lorweb.evaluation.results import Measured, group_draws, mean_draw
 from lorweb.evaluation.workers import (
     ANSWER,
     DRAW_VERSION,
-    MEASURE_VERSION,
-    SCORED,
     DrawAnswers,
-    MeasureAnswers,
     Sources,
 )
 from lorweb.records import ANALOGY, PAIR, load_scores
 from lorweb.training.baseline import weights_file
-from pipelines._rows import Execute, Item, RowJob, run_rows
-from pipelines._stage import seed_of
+from pipelines._answer_items import by_analogy, draw_items, measure_items
+from pipelines._rows import Execute, RowJob, run_rows
 
 ENCODED, PAIRS, ANALOGIES = (Path("data") / name for name in ("encoded", "pairs", "analogies"))
 WEIGHTS: Final = {
@@ -42,9 +42,10 @@ class Plan:
     seed: int
     sources: Sources
     settings: Settings
-    weights: Mapping[str, str]  # sha256 of the weights of CANDIDATE and baselines
+    weights: Mapping[str, str]  # sha256 of the weights of CANDIDATE, baselines and OFFICIAL
     analogies: Sequence[Mapping[str, Any]]
     pairs: Mapping[str, Mapping[str, Any]]  # index of data/pairs with digests
+    backbones: Mapping[str, Facts]
     work: str = "evaluate"  # folder below .work that keeps finished rows
     execute: Execute | None = None  # None: on Ray
 
@@ -53,20 +54,28 @@ class Plan:
         """The evaluation set: ids of the analogies and bytes of their four images."""
         digest = hashlib.sha256()
         for analogy in self.analogies:
-            exemplar, query = self.pairs[analogy["exemplar"]], self.pairs[analogy["query"]]
-            images = [pair[f"{side}_sha256"] for pair in (exemplar, query) for side in ("before", "after")]
-            digest.update(f"{analogy['id']} {' '.join(images)}\n".encode())
+            digest.update(f"{analogy['id']} {' '.join(self.images_of(analogy))}\n".encode())
         return digest.hexdigest()
+
+    def images_of(self, analogy: Mapping[str, Any]) -> list[str]:
+        """Hashes of a, a', b and the true b'."""
+        pairs = (self.pairs[analogy["exemplar"]], self.pairs[analogy["query"]])
+        return [pair[f"{side}_sha256"] for pair in pairs for side in ("before", "after")]
+
+    def places_of(self, analogy: Mapping[str, Any]) -> dict[str, Any]:
+        """Where its two pairs lie."""
+        return {name: self.pairs[analogy[name]]["at"] for name in ("exemplar", "query")}
 
     @property
     def protocol(self) -> dict[str, Any]:
         """Everything besides the set that two results must share to be compared."""
-        rest = self.cfg.model_dump(mode="json", include={"num_inference_steps", "guidance_scale", "prompt"})
+        rest = self.cfg.model_dump(mode="json", include={"num_inference_steps", "guidance_scale", "prompt", "seeds"})
         return {
             **rest,
             "seed": self.seed,
             "quadrant": self.sources.quadrant,
             "metrics": MEASURE_VERSION,
+            "backbones": facts_for_protocol(self.backbones),
             "set": self.set_sha256,
         }
 
@@ -76,7 +85,7 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
 
     Raises:
         FileNotFoundError: a stage before this one has not run, or weights of an evaluated model are missing.
-        ValueError: there is no test analogy.
+        ValueError: there is no test analogy, or backbones or a published checkpoint that cannot be used.
     """
     analogies = sorted(
         (row for row in read_table(ANALOGIES, ANALOGY).to_pylist() if row["split"] == "test"),
@@ -87,67 +96,39 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
     used = {row[name] for row in analogies for name in ("exemplar", "query")}
     index = read_index(PAIRS, PAIR, ["id", "category"], digests=["before", "after"])
     needed = {weights for name in cfg.models if (weights := weights_of(name)) is not None}
-    for name in sorted(needed):
-        if not WEIGHTS[name].is_file():
-            raise FileNotFoundError(
-                f"no weights at {WEIGHTS[name]}; run the train stage{_with(name)}, or leave its models out of "
-                "evaluate.models"
-            )
-    sources = Sources(
-        ENCODED.resolve(), PAIRS.resolve(), {name: WEIGHTS[name].parent.resolve() for name in needed}, quadrant
-    )
+    folders, hashes = _weights(cfg, needed)
+    sources = Sources(ENCODED.resolve(), PAIRS.resolve(), folders, quadrant)
     return Plan(
         cfg,
         seed,
         sources,
         Settings(base, cfg.num_inference_steps, cfg.guidance_scale, cfg.prompt, "cuda" if cfg.pool.gpus else "cpu"),
-        {name: file_sha256(WEIGHTS[name]) for name in needed},
+        hashes,
         analogies,
         {row["id"]: row for row in index if row["id"] in used},
+        describe(cfg.perceptual, cfg.direction, quadrant),
     )
+
+
+def _weights(cfg: Evaluate, needed: set[str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """Folders (of OFFICIAL what the parameters say) and hashes of the weights that are needed."""
+    for name in sorted(needed - {OFFICIAL}):
+        if not WEIGHTS[name].is_file():
+            raise FileNotFoundError(
+                f"no weights at {WEIGHTS[name]}; run the train stage{_with(name)}, or leave its models out of "
+                "evaluate.models"
+            )
+    folders = {name: WEIGHTS[name].parent.resolve() for name in needed - {OFFICIAL}}
+    hashes = {name: file_sha256(WEIGHTS[name]) for name in folders}
+    if OFFICIAL in needed:
+        assert cfg.official is not None  # checked with the parameters
+        at, hashes[OFFICIAL] = checked_official(Path(cfg.official), read_manifest(ENCODED)["params"])
+        folders[OFFICIAL] = at.resolve()
+    return folders, hashes
 
 
 def _with(name: str) -> str:
     return "" if name == CANDIDATE else f" with {name} in train.baselines"
-
-
-def draw_items(plan: Plan) -> list[Item]:
-    """One item per (model, analogy); `weights` makes a retrained model other work and leaves the rest finished."""
-    return [
-        {
-            "id": f"{name}:{analogy['id']}",
-            "analogy": analogy["id"],
-            "model": name,
-            "exemplar": exemplar_for(name, analogy, plan.analogies),
-            "query": analogy["query"],
-            "instruction": analogy["instruction"],
-            "seed": seed_of("evaluate", plan.seed, analogy["id"]),
-            "weights": plan.weights.get(weights_of(name) or "", ""),
-            "at": plan.pairs[analogy["query"]]["at"],
-        }
-        for name in plan.cfg.models
-        for analogy in plan.analogies
-    ]
-
-
-def measure_items(plan: Plan, answers: Sequence[Mapping[str, Any]]) -> list[Item]:
-    """One item per analogy, with the answers of all models."""
-    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
-    for answer in answers:
-        found[answer["analogy"]][answer["model"]] = answer
-    items = []
-    for analogy in plan.analogies:
-        pairs = [plan.pairs[analogy[name]] for name in ("exemplar", "query")]
-        mine = found[analogy["id"]]
-        truth = [pair[f"{side}_sha256"] for pair in pairs for side in ("before", "after")]
-        at = {
-            "exemplar": pairs[0]["at"],
-            "query": pairs[1]["at"],
-            "answers": {name: row["at"] for name, row in mine.items()},
-        }
-        images = [truth, {name: row["image_sha256"] for name, row in mine.items()}]
-        items.append({"id": analogy["id"], "images": images, "at": at})
-    return items
 
 
 def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
@@ -172,11 +153,15 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
         draw,
         function="measure",
         worker=MeasureAnswers,
-        arguments=(plan.sources, folder.resolve()),
-        identity=(MEASURE_VERSION, safety_revision(), plan.sources.quadrant),
+        arguments=(
+            plan.sources,
+            folder.resolve(),
+            Backbones(plan.cfg.perceptual, plan.cfg.direction, plan.settings.device),
+        ),
+        identity=(MEASURE_VERSION, safety_revision(), plan.sources.quadrant, facts_for_protocol(plan.backbones)),
         schema=SCORED,
     )
-    answers = read_index(folder, ANSWER, ["analogy", "model"], digests=["image"])
+    answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
     results = run_rows(measure, measure_items(plan, answers), plan.execute)
     write_shards(results.tables(), folder / "scores", SCORED)
     scores = {row["id"]: load_scores(row["scores"]) for row in results.index(["id", "scores"])}
@@ -186,4 +171,6 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
 def _measured(plan: Plan, analogy: Mapping[str, Any], scores: Mapping[str, float]) -> Measured:
     facts = {name: analogy[name] for name in ("task", "edit_type", "holdout", "subject_seen")}
     category = plan.pairs[analogy["query"]]["category"]
-    return Measured(analogy=analogy["id"], category=category, scores=group_scores(scores), **facts)
+    draws = group_draws(scores)
+    means = {model: mean_draw(own) for model, own in draws.items()}
+    return Measured(analogy=analogy["id"], category=category, scores=means, draws=draws, **facts)

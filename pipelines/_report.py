@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.data.manifest import read_manifest
-from lorweb.data.shards import RowReader, read_index
+from lorweb.data.shards import RowReader
 from lorweb.evaluation.failures import failures, losses
 from lorweb.evaluation.glossary import described, worse_by
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.pictures import PictureRow, pictured, png_bytes, sheet
 from lorweb.evaluation.report import FailureData, MixData, ReportData, read_curve, write_report
 from lorweb.evaluation.results import CELLS, HEADLINE, Measured
-from lorweb.evaluation.workers import ANSWER, decode_quadrant
+from lorweb.evaluation.workers import ANSWER, decode_quadrant, first_answers
 from lorweb.records import PAIR, stable_id
 from pipelines._atoms import draw_gallery
 from pipelines._card import write_card
@@ -101,9 +101,7 @@ class _Gallery:
         self.analogies = {row["id"]: row for row in inputs.plan.analogies}
         self.pairs = RowReader(inputs.plan.sources.pairs, PAIR, ["before", "after"])
         self.answers = RowReader(inputs.answers, ANSWER, ["image"])
-        self.places: dict[tuple[str, str], list[int]] = {}
-        for row in read_index(inputs.answers, ANSWER, ["analogy", "model"]):
-            self.places.setdefault((row["analogy"], row["model"]), row["at"])
+        self.places = {(r["analogy"], r["model"]): r["at"] for r in first_answers(inputs.answers)}
 
     def row(self, m: Measured) -> PictureRow:
         """All images of one analogy at quadrant size."""
@@ -144,6 +142,8 @@ def facts(inputs: Inputs) -> dict[str, str]:
         "quadrant": f"{plan.sources.quadrant} px",
         "steps and guidance": f"{plan.settings.steps}, {plan.settings.guidance}",
         "prompt": "given to every model" if plan.settings.prompt else "none, except where the model's name says so",
+        "noises per analogy": plan.cfg.seeds,
+        **{f"{part} backbone": f"{found.name} {found.revision}" for part, found in plan.backbones.items()},
         "evaluation set": plan.set_sha256,
         **{f"weights of {name}": digest for name, digest in sorted(plan.weights.items())},
     }

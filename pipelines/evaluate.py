@@ -3,16 +3,27 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import load_params
 from lorweb.data.manifest import Manifest, fingerprint, read_manifest, write_manifest
-from lorweb.evaluation.results import HEADLINE, Measured, differences, per_task, rows_of, summarise
-from lorweb.evaluation.workers import DRAW_VERSION, MEASURE_VERSION
+from lorweb.evaluation.measuring import MEASURE_VERSION
+from lorweb.evaluation.results import (
+    HEADLINE,
+    Measured,
+    add_seed_std,
+    differences,
+    other_differences,
+    per_task,
+    rows_of,
+    summarise,
+)
+from lorweb.evaluation.workers import DRAW_VERSION
 from pipelines._answers import ANALOGIES, ENCODED, PAIRS, Plan, draw_and_measure, make_plan
+from pipelines._judge import judge_answers
 from pipelines._metrics import count
 from pipelines._report import Inputs, write_reports
 from pipelines._rows import Execute
@@ -22,10 +33,14 @@ OUT: Final = Path("data/evaluation")
 REPORTS: Final = Path("reports")
 
 
-def write_numbers(plan: Plan, measured: Sequence[Measured]) -> dict[str, Any]:
-    """reports/metrics.json, paired.json and per_task.csv; returns what the page shows of them."""
+def write_numbers(plan: Plan, measured: Sequence[Measured], verdicts: Mapping[str, Any]) -> dict[str, Any]:
+    """reports/metrics.json, paired.json, judge.json and per_task.csv; returns what the page shows of them."""
     rows = rows_of(measured)
     metrics = summarise(rows, plan.cfg.bootstrap, plan.seed)
+    add_seed_std(metrics, measured)
+    for cell, models in verdicts.get("grades", {}).items():
+        for model, grades in models.items():
+            metrics[cell][model].update(grades)
     paired = differences(rows, HEADLINE, plan.cfg.bootstrap, plan.seed)
     table = per_task(measured)
     write_text(REPORTS / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -35,7 +50,10 @@ def write_numbers(plan: Plan, measured: Sequence[Measured]) -> dict[str, Any]:
         "protocol": plan.protocol,
         "weights": dict(plan.weights),
     }
-    write_text(REPORTS / "paired.json", json.dumps({**facts, "paired": paired}, indent=1, sort_keys=True) + "\n")
+    others = other_differences(rows, plan.cfg.bootstrap, plan.seed)
+    told = {**facts, "paired": paired, "by_metric": others}
+    write_text(REPORTS / "paired.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
+    write_text(REPORTS / "judge.json", json.dumps(verdicts, indent=1, sort_keys=True) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]) if table else ["task"], lineterminator="\n")
     writer.writeheader()
@@ -61,11 +79,14 @@ def main(execute: Execute | None = None) -> None:
             measured = draw_and_measure(plan, folder)
             inputs = {path.name: fingerprint(path) for path in (ENCODED, PAIRS, ANALOGIES)}
             code = {"draw": DRAW_VERSION, "measure": MEASURE_VERSION}
-            total = len(measured) * len(plan.cfg.models)
+            verdicts = judge_answers(plan, folder, measured)
+            total = sum(len(draws) for m in measured for draws in m.draws.values())
             write_manifest(folder, Manifest(total, {**inputs, **plan.weights}, plan.protocol, code))
-        shown = write_numbers(plan, measured)
+        shown = write_numbers(plan, measured, verdicts)
         write_reports(Inputs(plan, measured, OUT, REPORTS), shown)
         metrics.update(count(total, total, [], {}), evaluation_set_sha256=plan.set_sha256)
+        if verdicts["judge"] is not None:
+            metrics.update(judge={name: verdicts[name] for name in ("asked", "valid", "invalid", "unanswered")})
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from lorweb.basis.query import MODES
 from lorweb.basis.vision import READERS
 from lorweb.config import Params
 from lorweb.config_errors import TAGS
+from lorweb.evaluation.entries import DIRECTION, PERCEPTUAL
+from lorweb.evaluation.entries import PACKAGED as PACKAGED_NETWORK
 from lorweb.hub import is_hub_id
 
 
@@ -37,6 +39,9 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {  # texts that name one of a kind
     "encode.base": ("tiny", "a folder", "a hub id"),
     "encode.encoder": (PACKAGED, *(f"{kind}:" for kind in READERS)),
     "encode.query_mode": tuple(MODES),
+    "evaluate.seeds": ("1", ANY),
+    "evaluate.perceptual": (PACKAGED_NETWORK, *(f"{kind}:" for kind in PERCEPTUAL)),
+    "evaluate.direction": (PACKAGED_NETWORK, *(f"{kind}:" for kind in DIRECTION)),
 }
 
 

@@ -1,4 +1,4 @@
-"""`lorweb doctor` on the models of filter.scorers, generate.editors and generate.instructions; nothing is fetched."""
+"""`lorweb doctor` on models of filter, generate and evaluate; nothing is fetched."""
 
 import socket
 from pathlib import Path
@@ -13,6 +13,7 @@ from lorweb.doctor_models import data_models
 from tests.data.editing import save_lora, save_tiny_diffusion
 from tests.data.judging import endpoint_judge
 from tests.data.scoring import save_clip, save_dino
+from tests.evaluation.judges import judge_params
 from tests.model_folders import save_tiny_llm
 from tests.pipelines.projects import POOL, write_params
 
@@ -165,3 +166,20 @@ def test_the_doctor_tells_them_for_the_profile_that_is_asked_for(desk, monkeypat
     assert set(mine) - set(plain) == {"filter.scorers[0] clip"}
     assert mine["filter.scorers[0] clip"].state == "missing" and "base" in plain
     assert plain["gpu"].state == "ok"
+
+
+def test_backbones_judge_and_published_checkpoint_of_evaluate(desk):
+    save_clip(desk / "clip")
+    judge = judge_params("http://127.0.0.1:9/v1", graded=["lorweb"], rivals=[])
+    changes = {"perceptual": "lpips:none.safetensors", "direction": f"clip:{desk / 'clip'}", "judge": judge}
+    models = {"official": "published", "models": ["lorweb", "official", "base", "copy"]}
+    write_params(desk, {"evaluate": changes | models})
+    found = {f.name: (f.state, f.text) for f in data_models(load_params()) if f.name.startswith("evaluate")}
+    assert {name: state for name, (state, _) in found.items()} == {
+        "evaluate.perceptual": "missing",
+        "evaluate.direction": "ok",
+        "evaluate.official": "missing",
+        "evaluate.judge": "note",
+    }
+    assert "no file 'none.safetensors'" in found["evaluate.perceptual"][1]
+    assert "give the folder with the weights" in found["evaluate.official"][1]

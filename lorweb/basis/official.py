@@ -54,6 +54,15 @@ def load_official(transformer: nn.Module, weights: Path, config: Path | BasisCon
     return settings
 
 
+def read_official_config(weights: Path, config: Path) -> BasisConfig:
+    """What the two files of a checkpoint say together, without a transformer. Raises as `load_official` does."""
+    path = find_weights(weights)
+    tensors, _ = read_safetensors(path)
+    settings = read_yaml(config, _sizes(path, tensors))
+    _agree(path, settings, tensors)
+    return settings
+
+
 def _check_shared(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse a shared projection whose repetitions differ: training on elsewhere has parted them."""
     first, *others = sorted(key for key in tensors if key.endswith(f".{PARTS[3]}"))

@@ -67,10 +67,21 @@ class TransformersEncoder:
         return output, torch.ones(len(images), side * side, device=self._device)
 
 
+def _filled(kind: Any, folder: Path) -> Any:
+    """A model with all its weights from the folder: transformers would draw those that lack, and only warn."""
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(
+            f"{folder} has no weights '{missing[0]}' ({len(missing)} are missing); give the folder of such a model"
+        )
+    return model
+
+
 def _read_clip(name: str, folder: Path, device: str) -> ImageEncoder:
     from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-    model = CLIPVisionModelWithProjection.from_pretrained(folder)
+    model = _filled(CLIPVisionModelWithProjection, folder)
     return TransformersEncoder(
         name, model, CLIPImageProcessorPil.from_pretrained(folder), model.config.projection_dim, device
     )
@@ -84,7 +95,7 @@ def _read_siglip2(name: str, folder: Path, device: str) -> ImageEncoder:
     if not kind.startswith("siglip"):
         raise ValueError(f"{folder} holds a '{kind}' model, not SigLIP; check the folder, or write clip:{folder}")
     prefix = "Siglip2" if kind.startswith("siglip2") else "Siglip"
-    model = getattr(transformers, f"{prefix}VisionModel").from_pretrained(folder)
+    model = _filled(getattr(transformers, f"{prefix}VisionModel"), folder)
     processor = getattr(transformers, f"{prefix}ImageProcessorPil").from_pretrained(folder)
     return TransformersEncoder(name, model, processor, model.config.hidden_size, device)
 

@@ -8,11 +8,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lorweb.evaluation.significance import sign_flip_p
 from lorweb.records import stable_id
 
 CONFIDENCE: Final = 0.95
@@ -37,6 +38,13 @@ class Summary(TypedDict):
     high: float
     n: int
     tasks: int
+    seed_std: NotRequired[float]  # of the means that single noises give, where there are several
+
+
+class Difference(Summary):
+    """A mean paired difference; `p_value` of a two-sided sign-flip test over tasks."""
+
+    p_value: float
 
 
 def aggregate(rows: Iterable[Row], bootstrap: int, seed: int) -> dict[str, dict[str, dict[str, Summary]]]:
@@ -67,10 +75,11 @@ class Comparison:
     cell: str
 
 
-def paired(rows: Iterable[Row], compared: Comparison, bootstrap: int, seed: int) -> Summary:
-    """Mean over tasks of (metric of x - metric of y) on the same analogies, with the interval of that difference.
+def paired(rows: Iterable[Row], compared: Comparison, bootstrap: int, seed: int) -> Difference:
+    """Mean over tasks of (metric of x - metric of y) on the same analogies, its interval, and how likely chance is.
 
-    Within a task the rows of both models must list its analogies in the same order.
+    Within a task the rows of both models must list its analogies in the same order. `bootstrap` is the number of
+    resamples, and of sign flips.
 
     Raises:
         ValueError: a model has no rows in the cell, the two did not answer the same number of analogies of each task,
@@ -87,7 +96,9 @@ def paired(rows: Iterable[Row], compared: Comparison, bootstrap: int, seed: int)
             f"{len(y)} answers, tasks that differ: {odd[:5]}; evaluate both on the same analogies"
         )
     differences = {task: values_x[task] - values_y[task] for task in values_x}
-    return _summary(differences, bootstrap, _generator(seed, compared.cell))
+    summary = _summary(differences, bootstrap, _generator(seed, compared.cell))
+    p_value = sign_flip_p(_units(differences), bootstrap, _generator(seed, compared.cell, "signs"))
+    return Difference(**summary, p_value=p_value)
 
 
 def expanded_tail(n: int) -> float:
@@ -142,12 +153,20 @@ def _by_task(rows: Sequence[Row], metric: str) -> dict[str, Values]:
 
 def _summary(by_task: dict[str, Values], bootstrap: int, generator: np.random.Generator) -> Summary:
     n = sum(len(values) for values in by_task.values())
-    # fsum: exact, and therefore the same in any order
-    means = np.asarray([math.fsum(values) / len(values) for values in by_task.values()])
-    units = means if len(means) > 1 else np.sort(next(iter(by_task.values())))
-    low, high = interval(units, bootstrap, generator)
+    means = _means(by_task)
+    low, high = interval(_units(by_task), bootstrap, generator)
     return Summary(mean=math.fsum(means) / len(means), low=low, high=high, n=n, tasks=len(means))
 
 
-def _generator(seed: int, cell: str) -> np.random.Generator:
-    return np.random.default_rng(int(stable_id("bootstrap", seed, cell), 16))
+def _means(by_task: dict[str, Values]) -> Values:
+    """The mean of each task; by fsum, which is exact and therefore the same in any order."""
+    return np.asarray([math.fsum(values) / len(values) for values in by_task.values()])
+
+
+def _units(by_task: dict[str, Values]) -> Values:
+    """What is resampled: the means of tasks, or the answers to a lone task."""
+    return _means(by_task) if len(by_task) > 1 else np.sort(next(iter(by_task.values())))
+
+
+def _generator(seed: int, cell: str, use: str = "bootstrap") -> np.random.Generator:
+    return np.random.default_rng(int(stable_id(use, seed, cell), 16))

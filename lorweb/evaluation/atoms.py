@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 import torch
 
-from lorweb.evaluation.models import Settings
+from lorweb.evaluation.painter import Settings
 from lorweb.evaluation.pictures import png_bytes
 
 ATOMS_VERSION: Final = "1"  # goes up when the same weights and settings would give other images

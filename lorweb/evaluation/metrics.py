@@ -3,6 +3,7 @@
 The feature network is SafetyNet, which is not the encoder that makes the query. All distances and similarities compare
 8-bit RGB images of equal size. Lower is better for `perceptual_to_truth`, `color_to_truth` and `mse_to_truth`; higher
 for `ssim_to_truth`, `psnr_to_truth` and `feature_direction`; `perceptual_to_source` says how far b' went from b.
+Further networks, whose weights the user gives, add metrics under names of their own (lorweb.evaluation.backbones).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from PIL import Image
 from lorweb.data.pixels import check_comparable, ssim
 from lorweb.data.scores import NetOutput, SafetyNet, cosine, perceptual_distance
 from lorweb.evaluation.aggregate import Comparison, Row, Summary, aggregate, paired
+from lorweb.evaluation.backbones import Backbone
 
 __all__ = [
     "METRICS",
@@ -55,11 +57,11 @@ class Question:
 
 
 def measure_answers(
-    net: SafetyNet, question: Question, answers: Mapping[str, Image.Image]
+    net: SafetyNet, question: Question, answers: Mapping[str, Image.Image], backbones: Sequence[Backbone] = ()
 ) -> dict[str, dict[str, float]]:
     """All metrics of the answers of several models to one question: {model: {metric: value}}.
 
-    The network sees a, a', b and the truth once, whatever the number of models.
+    The networks see a, a', b and the truth once, whatever the number of models. `backbones` measure more than METRICS.
 
     Raises:
         ValueError: an answer or the truth has another size or mode than b, or a side below 11 px.
@@ -70,10 +72,13 @@ def measure_answers(
         except ValueError as error:
             raise ValueError(f"{name} cannot be compared with b: {error}") from error
     fixed = net([question.a, question.a2, question.b, question.b2])
+    further = [backbone(question) for backbone in backbones]
     measured = {}
     for model, answer in answers.items():
-        metrics = _network_metrics(fixed, net([answer]))
-        measured[model] = metrics | pixel_metrics(question.b2, answer)
+        metrics = _network_metrics(fixed, net([answer])) | pixel_metrics(question.b2, answer)
+        for measure_one in further:
+            metrics |= measure_one(answer)
+        measured[model] = metrics
     return measured
 
 

@@ -16,20 +16,38 @@ LABELS: Final[dict[str, str]] = {
     "lorweb": "ours",
     "lorweb_shuffled": "ours, other task's exemplar",
     "lorweb_identity": "ours, a' = a",
+    "lorweb_prompt": "ours, instruction",
+    "lorweb_no_prompt": "ours, no prompt",
     "single_lora": "single LoRA",
     "single_lora_shuffled": "single LoRA, other task's exemplar",
+    "single_lora_prompt": "single LoRA, instruction",
+    "single_lora_no_prompt": "single LoRA, no prompt",
     "single_lora_equal": "single LoRA, as many parameters",
     "single_lora_equal_shuffled": "single LoRA, as many parameters, other task's exemplar",
     "basis_constant": "basis without a router",
     "basis_constant_shuffled": "basis without a router, other task's exemplar",
-    "base": "base, no prompt",
+    "official": "published checkpoint",
+    "official_shuffled": "published checkpoint, other task's exemplar",
+    "base": "base",
     "base_prompt": "base, instruction",
+    "base_no_prompt": "base, no prompt",
     "copy": "copy of b",
     "codec_copy": "copy of b, through the codec",
     "codec_truth": "truth, through the codec",
     "truth": "truth b'",
 }
-INSET: Final = ("a", "a2", "b", "lorweb", "single_lora", "single_lora_equal", "basis_constant", "base", "truth")
+INSET: Final = (
+    "a",
+    "a2",
+    "b",
+    "lorweb",
+    "single_lora",
+    "single_lora_equal",
+    "basis_constant",
+    "official",
+    "base",
+    "truth",
+)
 """Columns of a sheet, in order; those that a row lacks are left out."""
 GIVEN: Final = ("a", "a2", "b")
 UNDRAWN: Final = ("copy", "codec_copy", "codec_truth")  # models that draw nothing

@@ -3,10 +3,11 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any, Final
 
-from lorweb.evaluation.aggregate import Comparison, Row, Summary, aggregate, paired
+from lorweb.evaluation.aggregate import Comparison, Difference, Row, Summary, aggregate, paired
 from lorweb.evaluation.gate import Evidence
 
 HEADLINE: Final = "mse_to_truth"
@@ -25,20 +26,27 @@ DIFFERENCES: Final[dict[str, tuple[str, str]]] = {
     "lorweb minus single_lora": ("lorweb", "single_lora"),
     "lorweb minus single_lora_equal": ("lorweb", "single_lora_equal"),
     "lorweb minus basis_constant": ("lorweb", "basis_constant"),
+    "lorweb minus official": ("lorweb", "official"),
     "lorweb minus base": ("lorweb", "base"),
     "lorweb minus base_prompt": ("lorweb", "base_prompt"),
+    "lorweb minus base_no_prompt": ("lorweb", "base_no_prompt"),
     "lorweb minus copy": ("lorweb", "copy"),
+    "lorweb minus lorweb_prompt": ("lorweb", "lorweb_prompt"),
+    "lorweb minus lorweb_no_prompt": ("lorweb", "lorweb_no_prompt"),
+    "lorweb_prompt minus single_lora_prompt": ("lorweb_prompt", "single_lora_prompt"),
+    "lorweb_no_prompt minus single_lora_no_prompt": ("lorweb_no_prompt", "single_lora_no_prompt"),
+    "lorweb minus lorweb_identity (a' = a)": ("lorweb", "lorweb_identity"),
     "exemplar gap of lorweb (shuffled minus true)": ("lorweb_shuffled", "lorweb"),
     **{
         f"exemplar gap of {name} (shuffled minus true)": (f"{name}_shuffled", name)
-        for name in ("single_lora", "single_lora_equal", "basis_constant")
+        for name in ("single_lora", "single_lora_equal", "basis_constant", "official")
     },
 }
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One analogy with the metrics of every model."""
+    """One analogy with the metrics of every model: `scores` are means over `draws`, its answers from several noises."""
 
     analogy: str
     task: str
@@ -47,6 +55,7 @@ class Measured:
     subject_seen: bool
     category: str  # of b: "photo" or "avatar:<style>"
     scores: Mapping[str, Mapping[str, float]]  # {model: {metric: value}}
+    draws: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # {model: one for each noise}
 
     @property
     def cells(self) -> list[str]:
@@ -60,13 +69,24 @@ class Measured:
         return [prefix + name for name in (*names, f"{names[0]}_{kind}")]
 
 
-def group_scores(flat: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """{"<model>/<metric>": value} -> {model: {metric: value}}."""
-    models: dict[str, dict[str, float]] = defaultdict(dict)
+def group_draws(flat: Mapping[str, float]) -> dict[str, list[dict[str, float]]]:
+    """{"<draw>/<metric>": value} -> {model: metrics of its answer from each noise, in order}."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
     for key, value in flat.items():
-        model, _, metric = key.partition("/")
-        models[model][metric] = value
-    return dict(models)
+        draw, _, metric = key.partition("/")
+        model, _, number = draw.partition("@")
+        found.setdefault(model, {}).setdefault(int(number or 0), {})[metric] = value
+    return {model: [draws[number] for number in sorted(draws)] for model, draws in found.items()}
+
+
+def mean_draw(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each metric's mean over the noises of one analogy; of a single noise, its own number."""
+    return {name: math.fsum(draw[name] for draw in draws) / len(draws) for name in draws[0]}
+
+
+def group_scores(flat: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """{"<draw>/<metric>": value} -> {model: {metric: mean over its noises}}."""
+    return {model: mean_draw(draws) for model, draws in group_draws(flat).items()}
 
 
 def rows_of(measured: Iterable[Measured]) -> list[Row]:
@@ -86,7 +106,26 @@ def summarise(rows: Sequence[Row], bootstrap: int, seed: int) -> dict[str, dict[
     return {cell: cells[cell] for cell in (*(c for c in CELLS if c in cells), *(c for c in cells if c not in CELLS))}
 
 
-def differences(rows: Sequence[Row], metric: str, bootstrap: int, seed: int) -> dict[str, dict[str, Summary]]:
+def add_seed_std(summaries: Mapping[str, Mapping[str, Mapping[str, Summary]]], measured: Sequence[Measured]) -> None:
+    """Write `seed_std` into the summaries of models that answered from several noises.
+
+    Each noise by itself gives a mean over tasks of the mean per task; these are what it is the standard deviation of.
+    """
+    means: dict[tuple[str, str, str], dict[int, dict[str, list[float]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
+    )
+    for m in measured:
+        for model, draws in m.draws.items():
+            for number, draw in enumerate(draws if len(draws) > 1 else ()):
+                for metric, value in draw.items():
+                    for cell in m.cells:
+                        means[cell, model, metric][number][m.task].append(value)
+    for (cell, model, metric), by_noise in means.items():
+        of_noise = [fmean(map(fmean, by_task.values())) for by_task in by_noise.values()]
+        summaries[cell][model][metric]["seed_std"] = stdev(of_noise)
+
+
+def differences(rows: Sequence[Row], metric: str, bootstrap: int, seed: int) -> dict[str, dict[str, Difference]]:
     """{difference: {cell: summary}} for the rows of DIFFERENCES whose two models were evaluated."""
     cells: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -100,6 +139,13 @@ def differences(rows: Sequence[Row], metric: str, bootstrap: int, seed: int) -> 
         for name, (x, y) in DIFFERENCES.items()
         if any({x, y} <= models for models in cells.values())
     }
+
+
+def other_differences(rows: Sequence[Row], bootstrap: int, seed: int) -> dict[str, dict[str, dict[str, Difference]]]:
+    """{metric: {difference: {main cell: summary}}} of every metric but the headline."""
+    kept = [row for row in rows if row.cell in CELLS]
+    names = sorted({name for row in kept for name in row.metrics} - {HEADLINE})
+    return {name: differences(kept, name, bootstrap, seed) for name in names}
 
 
 def per_task(measured: Iterable[Measured]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""The two row functions of the evaluate stage: draw b' of (analogy, model), then measure all models of an analogy.
+"""The first row function of the evaluate stage: draw b' of (analogy, model, noise).
 
-Plain callables over JSON items; a runner decides where they run. Images are compared at quadrant size, which is all
+A plain callable over JSON items; a runner decides where it runs. Images are compared at quadrant size, which is all
 that a model ever sees and draws.
 """
 
@@ -14,29 +14,23 @@ from typing import Any, Final
 import pyarrow as pa
 from PIL import Image
 
-from lorweb.data.shards import RowReader
-from lorweb.evaluation.models import MODELS, Painter, Question, Reference, Settings
+from lorweb.data.shards import RowReader, read_index
+from lorweb.evaluation.models import MODELS, Reference
+from lorweb.evaluation.painter import Painter, Question, Settings
 from lorweb.evaluation.pictures import png_bytes
 from lorweb.kontext.grid import Size, fit_image
-from lorweb.records import PAIR, dump_scores
+from lorweb.records import PAIR
 
 DRAW_VERSION: Final = "1"  # goes up when the same weights and settings would give other images
-MEASURE_VERSION: Final = "1"
 
 ANSWER: Final = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),  # "<model>:<analogy>", so that rows of one model lie together
+        pa.field("id", pa.string(), nullable=False),  # see `answer_id`; rows of one model lie together
         pa.field("analogy", pa.string(), nullable=False),
         pa.field("model", pa.string(), nullable=False),
-        pa.field("seed", pa.int64(), nullable=False),  # of the noise, the same for all models of an analogy
+        pa.field("seed", pa.int64(), nullable=False),  # of the noise: equal numbers, equal noise for all models
         pa.field("image", pa.large_binary(), nullable=False),  # PNG of b', quadrant size
         pa.field("mix", pa.large_binary()),  # safetensors of `mix` [layers, N]; null for models without a basis
-    ]
-)
-SCORED: Final = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),  # analogy
-        pa.field("scores", pa.string(), nullable=False),  # JSON {"<model>/<metric>": number}
     ]
 )
 
@@ -88,37 +82,27 @@ class DrawAnswers:
         ]
 
 
-class MeasureAnswers:
-    """Items {id: analogy, images: hashes, at: {exemplar, query, answers: {model: place}}} -> SCORED rows."""
-
-    def __init__(self, sources: Sources, answers: Path) -> None:
-        from lorweb.data.scores import SafetyNet
-
-        self.net = SafetyNet()
-        self.size = sources.size()
-        self.pairs = RowReader(sources.pairs, PAIR, ["id", "before", "after"])
-        self.answers = RowReader(answers, ANSWER, ["id", "image"])
-
-    def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [self._measure(item) for item in items]
-
-    def _measure(self, item: dict[str, Any]) -> dict[str, Any]:
-        from lorweb.evaluation import metrics
-
-        at = item["at"]
-        exemplar, query = (self.pairs(at[name]) for name in ("exemplar", "query"))
-        images = [decode_quadrant(pair[side], self.size) for pair in (exemplar, query) for side in ("before", "after")]
-        answers = {
-            model: decode_quadrant(self.answers(place)["image"], self.size) for model, place in at["answers"].items()
-        }
-        measured = metrics.measure_answers(self.net, metrics.Question(*images), answers)
-        flat = {f"{model}/{name}": value for model, values in measured.items() for name, value in values.items()}
-        return {"id": item["id"], "scores": dump_scores(flat)}
-
-
 def decode_quadrant(png: bytes, size: Size) -> Image.Image:
     """Stored PNG -> RGB image of one quadrant, fitted as the encode stage fits it."""
     return fit_image(Image.open(io.BytesIO(png)).convert("RGB"), size, "crop")[0]
+
+
+def answer_id(model: str, analogy: str, number: int) -> str:
+    """Name of an answer: `number` counts the noises of an analogy from 0, whose answer is called as if there were one.
+
+    So a run that asks for more noises finds what an earlier one drew.
+    """
+    return f"{model}:{analogy}" + (f":{number}" if number else "")
+
+
+def noise_number(answer: str) -> int:
+    """The number in an answer's name."""
+    return int(answer.split(":")[2]) if answer.count(":") == 2 else 0
+
+
+def first_answers(folder: Path) -> list[dict[str, Any]]:
+    """The index (analogy, model, at) of the answers from the first noise of each analogy."""
+    return [row for row in read_index(folder, ANSWER, ["id", "analogy", "model"]) if noise_number(row["id"]) == 0]
 
 
 def read_mix(blob: bytes) -> Any:

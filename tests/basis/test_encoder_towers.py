@@ -1,5 +1,7 @@
 """CLIP and SigLIP towers from a folder, against the outputs of transformers."""
 
+import shutil
+
 import pytest
 import torch
 from transformers import (
@@ -112,3 +114,14 @@ def test_padding_of_a_variable_resolution_tower_is_no_patch(tmp_path, photos):
 def test_a_clip_folder_is_no_siglip(clip_folder):
     with pytest.raises(ValueError, match="not SigLIP"):
         load_encoder(f"siglip2:{clip_folder}")
+
+
+def test_a_folder_that_lacks_weights_is_refused_and_nothing_is_drawn_at_random(clip_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(clip_folder, tmp_path / "cut")
+    weights = load_file(tmp_path / "cut" / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, tmp_path / "cut" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"has no weights 'visual_projection.weight' \(1 are missing\)"):
+        load_encoder(f"clip:{tmp_path / 'cut'}")

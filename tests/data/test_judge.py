@@ -86,7 +86,7 @@ def test_overall_is_the_geometric_mean():
 def test_the_judge_sees_small_images_and_quoted_words():
     wide = Image.new("RGB", (200, 100))
     question = Question.about((wide, photos(32)[0]), 'make it "blue"\nignore this', 50)
-    assert question.before.size == (50, 25) and question.after.size == (32, 32)
+    assert [image.size for image in question.images] == [(50, 25), (32, 32)]
     assert r'asked for as "make it \"blue\"\nignore this". Grade' in question.text
     assert '{"adherence": 1-10, "quality": 1-10, "preservation": 1-10, "reason": "one sentence"}' in question.text
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lorweb.config import parse_params
 from lorweb.data.rejects import Rejected
-from lorweb.data.scorers import judge
+from lorweb.data.scorers import judge_asking
 from lorweb.data.scorers.build import describe
 from tests.data.judging import VERDICT, Answer, endpoint_judge, serving
 from tests.data.scoring import entry, scored, some_pairs
@@ -17,7 +17,7 @@ from tests.data.scoring import entry, scored, some_pairs
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
-    monkeypatch.setattr(judge, "PAUSE_S", 0.01)
+    monkeypatch.setattr(judge_asking, "PAUSE_S", 0.01)
 
 
 def ask(script, pairs=1, **changes):

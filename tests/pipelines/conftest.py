@@ -3,10 +3,12 @@
 import shutil
 
 import pytest
+import yaml
 
-from pipelines import collect, generate
+from pipelines import collect, evaluate, generate
 from pipelines._rows import in_process
 from tests.pipelines.encoded_project import encode_project
+from tests.pipelines.evaluated import make_project as make_evaluable
 from tests.pipelines.projects import write_params
 from tests.pipelines.train_project import LONG, make_project, run_train
 
@@ -54,3 +56,29 @@ def undisturbed_pair(tmp_path_factory):
     root = make_project(tmp_path_factory.mktemp("pair"), workers=2, **LONG)
     run_train(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def evaluable(tmp_path_factory):
+    """A project folder with all that the evaluate stage reads. Copy it before changing it."""
+    root = tmp_path_factory.mktemp("evaluable")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        make_evaluable(root)
+    return root
+
+
+@pytest.fixture
+def evaluated(evaluable, tmp_path, monkeypatch):
+    """A copy of it to work in; the function sets keys of `evaluate`, in params.yaml, and runs the stage."""
+    root = tmp_path / "project"
+    shutil.copytree(evaluable, root)
+    monkeypatch.chdir(root)
+
+    def run(**changes):
+        params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+        params["evaluate"] |= changes
+        (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+        evaluate.main(in_process)
+
+    return run

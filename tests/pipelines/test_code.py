@@ -11,7 +11,9 @@ import pytest
 
 import pipelines._rows as engine
 from lorweb.config import Pool
-from lorweb.evaluation.workers import MeasureAnswers
+from lorweb.evaluation.judging import JudgeAnswers
+from lorweb.evaluation.measuring import MeasureAnswers
+from lorweb.evaluation.workers import DrawAnswers
 from pipelines import collect, encode, filter, generate
 from pipelines._code import CODE, ENGINE, PARAMETERS, ROOT, closure, packaged_data, worker_code, worker_files
 from pipelines._collect_worker import ReadSources
@@ -28,7 +30,9 @@ JOBS = {kind: (ScorePairs, {REGISTRY: f"lorweb/data/scorers/{MODULES.get(kind, f
     "edit": (EditSources, {EDITORS: ""}),
     "kontext": (EditSources, {EDITORS: "lorweb/data/editors/kontext.py"}),
     "images": (EncodeImages, {}),
+    "draw": (DrawAnswers, {}),
     "measure": (MeasureAnswers, {}),
+    "judge answers": (JudgeAnswers, {}),
 }
 SCORERS = set(KINDS)
 NEW_RULE = """
@@ -64,14 +68,16 @@ def calm(tmp_path_factory):
         ("lorweb/config.py", set()),
         ("pipelines/_rows.py", set()),  # its format has a number of its own
         ("lorweb/data/scores.py", {"embedded", "features", "clip", "dino", "aesthetic", "measure"}),
-        ("lorweb/data/scorers/lpips.py", {"lpips"}),
-        ("lorweb/data/scorers/judge_reply.py", {"judge"}),
+        ("lorweb/evaluation/metrics.py", {"measure"}),  # nothing is drawn again
+        ("lorweb/evaluation/judge_prompts.py", {"judge answers"}),
+        ("lorweb/data/scorers/lpips.py", {"lpips", "measure"}),
+        ("lorweb/data/scorers/judge_reply.py", {"judge", "judge answers"}),
         ("lorweb/data/scorers/build.py", SCORERS),
         ("lorweb/data/editors/colour.py", {"edit", "kontext"}),
         ("lorweb/data/editors/kontext.py", {"kontext"}),
         ("lorweb/data/catalogue.yaml", {"edit", "kontext"}),
         ("lorweb/data/readers/photos.py", {"read"}),
-        ("lorweb/tiny/kontext/vae/config.json", {"kontext", "images", "measure"}),
+        ("lorweb/tiny/kontext/vae/config.json", {"kontext", "images", "draw", "measure", "judge answers"}),
         ("lorweb/basis/encoder_weights/efficientnet-lite0+style.safetensors", None),
         ("lorweb/records.py", set(JOBS)),
     ],

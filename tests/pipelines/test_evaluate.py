@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from lorweb.data.shards import read_table
+from lorweb.evaluation.measuring import SCORED
 from lorweb.evaluation.neighbours import read_task_mixes
-from lorweb.evaluation.results import HEADLINE
-from lorweb.evaluation.workers import ANSWER, SCORED
+from lorweb.evaluation.results import CELLS, HEADLINE
+from lorweb.evaluation.workers import ANSWER
 from pipelines import evaluate
 from pipelines._rows import Runner, in_process
 from tests.kontext_tiny import drawn_image
@@ -115,6 +116,13 @@ def test_metrics_have_the_documented_form():
     means = {model: metrics["seen"][model][HEADLINE]["mean"] for model in MODELS}
     assert gap == pytest.approx(means["lorweb_shuffled"] - means["lorweb"], abs=1e-5)
     assert re.fullmatch(r"[0-9a-f]{64}", paired["evaluation_set_sha256"])
+    assert set(paired["protocol"]["backbones"]) == {"perceptual", "direction"} and paired["protocol"]["seeds"] == 1
+    for metric, found in paired["by_metric"].items():
+        assert metric != HEADLINE and set(found) == set(paired["paired"])
+        assert all(
+            set(cells) <= set(CELLS) and 0 < c["p_value"] <= 1 for cells in found.values() for c in cells.values()
+        )
+    assert len(paired["by_metric"]) == 6 and read_json("reports/judge.json") == {"judge": None}
     with Path("reports/per_task.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["task"] for row in rows] == ["both", "flip", "grey", "mirror", "negative"]

@@ -12,7 +12,7 @@ import yaml
 from lorweb.basis import basis_layers
 from lorweb.config import load_params
 from lorweb.evaluation.atoms import NO_ATOM, DrawAtoms, atom_items
-from lorweb.evaluation.models import Painter, Question
+from lorweb.evaluation.painter import Painter, Question
 from lorweb.training.dataset import Encoded
 from pipelines import evaluate
 from pipelines._answers import make_plan

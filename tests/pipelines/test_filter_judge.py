@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lorweb.data.scorers import judge
+from lorweb.data.scorers import judge_asking
 from lorweb.data.shards import read_table
 from lorweb.records import NOTE, load_scores
 from pipelines import filter as stage
@@ -16,7 +16,7 @@ from tests.pipelines.scorer_project import EMBEDDED, eight_candidates, told, use
 
 @pytest.fixture
 def few(project, monkeypatch):
-    monkeypatch.setattr(judge, "PAUSE_S", 0.01)
+    monkeypatch.setattr(judge_asking, "PAUSE_S", 0.01)
     return eight_candidates(project)
 
 

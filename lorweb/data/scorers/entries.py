@@ -105,13 +105,12 @@ class Endpoint(Section):
         return self
 
 
-class JudgeConfig(ScorerEntry):
-    """A vision language model that grades a pair: `model` is a folder, a hub id, or a name that the endpoint knows.
+class AskedModel(Section):
+    """A vision language model that is asked: `model` is a folder, a hub id, or a name that the endpoint knows.
 
     `side`: px of the longer side at which it is shown images. `retries`: further replies after an invalid one.
     """
 
-    scorer: Literal["judge"]
     model: str
     endpoint: Endpoint | None
     side: Positive
@@ -119,6 +118,12 @@ class JudgeConfig(ScorerEntry):
     temperature: Annotated[float, Field(gt=0)]
     retries: Annotated[int, Field(ge=0)]
     dtype: Dtype
+
+
+class JudgeConfig(ScorerEntry, AskedModel):
+    """A judge that grades a pair."""
+
+    scorer: Literal["judge"]
 
 
 class PythonScorerConfig(ScorerEntry, OwnClass):

@@ -90,10 +90,14 @@ def describe_dino(cfg: DinoConfig) -> ScorerFacts:
 
 
 def build_dino(cfg: DinoConfig, facts: ScorerFacts) -> SimilarityScorer:
+    """DINOv2 in a scorer. Raises as `dino_encoder`."""
+    device = device_for(cfg.pool.gpus)
+    return SimilarityScorer(facts, dino_encoder(model_at("dino", cfg.model), device), device)
+
+
+def dino_encoder(folder: Path, device: str) -> Encoder:
     """DINOv2 by transformers: the feature is the class token after the last norm. Raises ValueError: another model."""
     from transformers import AutoImageProcessor, AutoModel
-
-    folder, device = model_at("dino", cfg.model), device_for(cfg.pool.gpus)
 
     def load() -> tuple[Any, Any]:
         return pretrained(AutoModel, folder), AutoImageProcessor.from_pretrained(
@@ -109,4 +113,4 @@ def build_dino(cfg: DinoConfig, facts: ScorerFacts) -> SimilarityScorer:
             raise ValueError(f"scorer 'dino': {folder} gives no pooled output; give the folder of a DINOv2 model")
         return output.pooler_output
 
-    return SimilarityScorer(facts, encode, device)
+    return encode

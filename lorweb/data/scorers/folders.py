@@ -62,7 +62,7 @@ def weights_file(scorer: str, path: str, what: str) -> Path:
     if not file.is_file():
         raise FileNotFoundError(
             f"scorer '{scorer}': no file '{path}'; give a .safetensors file with {what} (docs/data_scorers.md says how "
-            "to make it), or drop the scorer"
+            "to make it), or leave it out"
         )
     if file.suffix != ".safetensors":
         raise ValueError(

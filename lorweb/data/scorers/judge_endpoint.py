@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from lorweb.data.decode import encode_png
-from lorweb.data.scorers.entries import Endpoint, JudgeConfig
+from lorweb.data.scorers.entries import AskedModel, Endpoint
 from lorweb.data.scorers.judge_reply import Question
 
 MOST_BYTES: Final = 1 << 20  # of an answer
@@ -34,7 +34,7 @@ class Unanswered(Exception):
 class EndpointJudge:
     """Asks one question after another; more actors ask in parallel."""
 
-    def __init__(self, cfg: JudgeConfig, endpoint: Endpoint) -> None:
+    def __init__(self, cfg: AskedModel, endpoint: Endpoint) -> None:
         self._cfg, self._endpoint = cfg, endpoint
 
     def __call__(self, question: Question, seed: int) -> str:
@@ -52,9 +52,7 @@ class EndpointJudge:
         return _content(body, url)
 
     def _payload(self, question: Question, seed: int) -> bytes:
-        images = [
-            {"type": "image_url", "image_url": {"url": _data_url(image)}} for image in (question.before, question.after)
-        ]
+        images = [{"type": "image_url", "image_url": {"url": _data_url(image)}} for image in question.images]
         content: list[dict[str, Any]] = [*images, {"type": "text", "text": question.text}]
         asked = {
             "model": self._cfg.model,

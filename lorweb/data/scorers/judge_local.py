@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lorweb.data.scorers.entries import JudgeConfig
+from lorweb.data.scorers.entries import AskedModel
 from lorweb.data.scorers.folders import loaded, model_at, pretrained
 from lorweb.data.scorers.judge_reply import Question
 
@@ -10,7 +10,7 @@ from lorweb.data.scorers.judge_reply import Question
 class LocalJudge:
     """AutoModelForImageTextToText with AutoProcessor; questions go through the processor's chat template."""
 
-    def __init__(self, cfg: JudgeConfig, device: str) -> None:
+    def __init__(self, cfg: AskedModel, device: str) -> None:
         """Raises FileNotFoundError or ValueError where the folder holds no such model, or no chat template."""
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -47,7 +47,7 @@ class LocalJudge:
         return text
 
     def _encode(self, question: Question) -> Any:
-        images = [{"type": "image", "image": image} for image in (question.before, question.after)]
+        images = [{"type": "image", "image": image} for image in question.images]
         chat = [{"role": "user", "content": [*images, {"type": "text", "text": question.text}]}]
         encoded = self._processor.apply_chat_template(
             chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"

@@ -28,17 +28,20 @@ class BadReply(ValueError):
 
 @dataclass(frozen=True)
 class Question:
-    """What a judge sees: a and a' (RGB), and the words."""
+    """What a judge sees: images (RGB) in an order that the words speak of, and the words."""
 
-    before: Image.Image
-    after: Image.Image
+    images: tuple[Image.Image, ...]
     text: str
 
     @classmethod
     def about(cls, images: tuple[Image.Image, Image.Image], instruction: str, side: int) -> "Question":
+        """How good an edit is: a and a'."""
+        return cls.showing(images, PROMPT.format(instruction=json.dumps(instruction, ensure_ascii=False)), side)
+
+    @classmethod
+    def showing(cls, images: tuple[Image.Image, ...], text: str, side: int) -> "Question":
         """Images are scaled down where their longer side is above `side` px, in their proportions."""
-        before, after = (_within(image, side) for image in images)
-        return cls(before, after, PROMPT.format(instruction=json.dumps(instruction, ensure_ascii=False)))
+        return cls(tuple(_within(image, side) for image in images), text)
 
 
 def _within(image: Image.Image, side: int) -> Image.Image:
@@ -70,6 +73,17 @@ def parse_verdict(reply: str) -> Verdict:
     Raises:
         BadReply: anything else; the sentence says what.
     """
+    found = parse_object(reply, {*GRADES, "reason"})
+    adherence, quality, preservation = (whole_number(found, name, LOWEST, HIGHEST) for name in GRADES)
+    return Verdict(adherence, quality, preservation, sentence_of(found, "reason"))
+
+
+def parse_object(reply: str, wanted: set[str]) -> dict[str, Any]:
+    """One JSON object with exactly the keys `wanted`, bare or in one code fence around it all.
+
+    Raises:
+        BadReply: anything else; the sentence says what.
+    """
     text = reply.strip()
     fenced = _FENCE.fullmatch(text)
     try:
@@ -78,20 +92,27 @@ def parse_verdict(reply: str) -> Verdict:
         raise BadReply(f"the reply is not JSON ({str(error)[:80]}): {_short(text)}") from error
     if not isinstance(found, dict):
         raise BadReply(f"the reply is {_short(text)}, not an object")
-    wanted = {*GRADES, "reason"}
     if set(found) != wanted:
         odd = sorted(set(found) ^ wanted)[0]
         raise BadReply(
             f"the reply has the keys {_short(sorted(found))}; '{_short(odd)}' is missing or was not asked for"
         )
-    for name in GRADES:
-        grade = found[name]
-        if isinstance(grade, bool) or not isinstance(grade, int) or not LOWEST <= grade <= HIGHEST:
-            raise BadReply(f"{name} is {_short(grade)}, not a whole number from {LOWEST} to {HIGHEST}")
-    if not isinstance(found["reason"], str):
-        raise BadReply(f"reason is {_short(found['reason'])}, not a text")
-    reason = " ".join(found["reason"].split())[:_LONGEST_REASON]
-    return Verdict(found["adherence"], found["quality"], found["preservation"], reason)
+    return found
+
+
+def whole_number(found: dict[str, Any], name: str, least: int, most: int) -> int:
+    """The value of a key, never rounded and never read out of a text. Raises BadReply."""
+    value = found[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise BadReply(f"{name} is {_short(value)}, not a whole number from {least} to {most}")
+    return value
+
+
+def sentence_of(found: dict[str, Any], name: str) -> str:
+    """The text of a key on one line, cut at 1000 characters. Raises BadReply."""
+    if not isinstance(found[name], str):
+        raise BadReply(f"{name} is {_short(found[name])}, not a text")
+    return " ".join(found[name].split())[:_LONGEST_REASON]
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

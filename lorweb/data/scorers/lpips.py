@@ -8,7 +8,7 @@ Legend: B batch, C channels, H W pixels or cells.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ _LEAST: Final = {"alex": 31, "vgg": 16}  # px, the smallest side that reaches th
 _SHIFT: Final = (-0.030, -0.088, -0.188)
 _SCALE: Final = (0.458, 0.448, 0.450)
 _EPS: Final = 1e-10
+_FIRST: Final = "features.0.weight"
 
 
 class Lpips(nn.Module):
@@ -110,6 +111,31 @@ def read_lpips(net: str, file: Path) -> Lpips:
     return network
 
 
+def net_of(file: Path) -> Literal["alex", "vgg"]:
+    """Which backbone a weights file holds, from the shape of its first convolution. Raises ValueError: neither."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as tensors:
+        shape = list(tensors.get_slice(_FIRST).get_shape()) if _FIRST in tensors.keys() else None  # noqa: SIM118
+    for net in ("alex", "vgg"):
+        parts: Any = _STAGES[net][0][0]
+        if shape == [parts[0], 3, parts[1], parts[1]]:
+            return net
+    raise ValueError(
+        f"{file}: '{_FIRST}' is {shape}, of neither AlexNet nor VGG; docs/data_scorers.md says how to make the file"
+    )
+
+
+def least_side(net: Literal["alex", "vgg"]) -> int:
+    """The smallest side, px, of images that the network can compare."""
+    return _LEAST[net]
+
+
+def image_tensor(image: Image.Image) -> Tensor:
+    """[1, 3, H, W] in -1..1 of an RGB image."""
+    return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
+
+
 class LpipsScorer(Known):
     """`lpips`: the distance of a' to a, in the images' own size."""
 
@@ -128,12 +154,8 @@ class LpipsScorer(Known):
         if min(pair.before.size) < self._least:
             reason = f"a side of {pair.before.size} px is too small for LPIPS"
             return Rejected("not_comparable", reason, min(pair.before.size), self._least)
-        sides = (_tensor(image).to(self._device) for image in (pair.before, pair.after))
+        sides = (image_tensor(image).to(self._device) for image in (pair.before, pair.after))
         return Scored({"lpips": float(self._net(*sides)[0])})
-
-
-def _tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.asarray(image, np.float32) / 127.5 - 1.0).permute(2, 0, 1)[None]
 
 
 def _what(cfg: LpipsConfig) -> str:

@@ -1,0 +1,82 @@
+"""Two models against each other from their measured answers, wherever these come from: no stage, no registry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorweb.data.shards import read_index, read_table
+from lorweb.evaluation.aggregate import Comparison, Difference, Row, paired
+from lorweb.evaluation.measuring import SCORED
+from lorweb.evaluation.results import Measured, group_draws, mean_draw, rows_of
+from lorweb.records import ANALOGY, PAIR, load_scores
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model of an evaluation: `name` as in the scores of `measured`."""
+
+    name: str
+    measured: Sequence[Measured]
+
+
+def compare(x: Contender, y: Contender, bootstrap: int, seed: int) -> dict[str, dict[str, Difference]]:
+    """{metric: {cell: mean over tasks of x - y, its 95 % interval and p value}} of every metric that both have.
+
+    Answers are matched by the names of their analogies; the two may be of one evaluation or of two on one set.
+
+    Raises:
+        ValueError: the two did not answer the same analogies, or one of them answered none.
+    """
+    of_x, of_y = ({m.analogy: m for m in c.measured if c.name in m.scores} for c in (x, y))
+    odd = sorted(of_x.keys() ^ of_y.keys())
+    if odd or not of_x:
+        raise ValueError(
+            f"{x.name} answered {len(of_x)} analogies and {y.name} {len(of_y)}; {len(odd)} are not among both, as "
+            f"{odd[:3]}; evaluate both on one evaluation set"
+        )
+    rows = [row for c, label in ((x, "x"), (y, "y")) for row in _rows(c, label)]
+    shared = set.intersection(*(set(row.metrics) for row in rows))
+    return {
+        metric: {
+            cell: paired(rows, Comparison("x", "y", metric, cell), bootstrap, seed)
+            for cell in sorted({row.cell for row in rows})
+        }
+        for metric in sorted(shared)
+    }
+
+
+def _rows(contender: Contender, label: str) -> list[Row]:
+    """The rows of one model under a label that the other cannot have."""
+    return [
+        Row(row.task, row.cell, label, row.metrics)
+        for row in rows_of(contender.measured)
+        if row.model == contender.name
+    ]
+
+
+def read_measured(evaluation: Path, analogies: Path, pairs: Path) -> list[Measured]:
+    """What the evaluate stage measured, from data/evaluation, data/analogies and data/pairs.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder is missing or holds something else.
+    """
+    known = {row["id"]: row for row in read_table(analogies, ANALOGY).to_pylist()}
+    categories = {row["id"]: row["category"] for row in read_index(pairs, PAIR, ["id", "category"])}
+    found = []
+    for row in read_table(evaluation / "scores", SCORED).to_pylist():
+        if row["id"] not in known:
+            raise ValueError(f"{evaluation} has scores of analogy {row['id']}, which {analogies} does not have")
+        analogy, draws = known[row["id"]], group_draws(load_scores(row["scores"]))
+        found.append(
+            Measured(
+                analogy["id"],
+                analogy["task"],
+                analogy["edit_type"],
+                analogy["holdout"],
+                analogy["subject_seen"],
+                categories[analogy["query"]],
+                {model: mean_draw(own) for model, own in draws.items()},
+                draws,
+            )
+        )
+    return found
