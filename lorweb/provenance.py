@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
 
 CHUNK: Final = "lorweb"
+SERVED: Final = "a served model"  # where it lies is the server's affair; its hashes say which it is
 MAX_CHUNK: Final = 1_000_000  # characters: an honest recipe has about a thousand
 REGISTRY: Final = "models:/"
 PROMOTED: Final = "promoted.json"  # beside a project's models: what the last promotion said

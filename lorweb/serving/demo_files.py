@@ -3,8 +3,6 @@
 Legend: L layers with a basis, N LoRAs per layer.
 """
 
-import io
-import json
 import shutil
 from dataclasses import dataclass
 from itertools import count
@@ -12,11 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
 from torch import Tensor
 
 from lorweb.basis.files import write_bytes
-from lorweb.data.manifest import file_sha256
+from lorweb.provenance import SERVED, facts_of_one, model_facts, png_with_facts, surroundings
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -48,7 +45,8 @@ class Desk:
     def __init__(self, pipe: "AnalogyPipeline", basis: Path, kept: int) -> None:
         """`basis` is the file that `pipe` was loaded from: mix and LoRA carry its hash. Raises OSError."""
         self.pipe, self.kept = pipe, kept
-        self.basis_sha256 = file_sha256(basis)
+        self.around = {**model_facts(SERVED, basis), **surroundings(pipe, "none")}
+        self.basis_sha256 = str(self.around["basis_sha256"])
         self.holder = TemporaryDirectory(prefix="lorweb-demo-")
         self.folders: list[Path] = []
         self.numbers = count(1)
@@ -60,25 +58,28 @@ class Desk:
 
         question, mix_LN = drawn.question, drawn.mix_LN
         name = "internal" if mix_LN is None else mix_hash(mix_LN)[:8]
+        mix_name = f"mix-{name}.safetensors"
         blend = {} if question.second is None else {"interpolation": question.t}
-        facts: dict[str, Any] = {
+        taken = [mix_name] if blend and mix_LN is not None else []  # no exemplar gives a blend again, its file does
+        settings = {
             "prompt": question.prompt,
             "steps": self.pipe.steps,
             "guidance": self.pipe.guidance,
             "seed": question.seed,
             "strength": question.strength,
-            "mixes": [],
-            "basis_sha256": self.basis_sha256,
-            "mix": None if mix_LN is None else mix_hash(mix_LN),
+            "mixes": taken,
             **blend,
         }
+        a, a2 = question.shown
+        shown = {"a": a, "a2": a2, "b": question.b}
+        facts = facts_of_one(settings, self.around, shown, None if mix_LN is None else mix_hash(mix_LN))
         folder = self._folder()
         image = folder / f"b2-{name}.png"
-        write_bytes(image, png_with_provenance(drawn.image, facts))
+        write_bytes(image, png_with_facts(drawn.image, facts))
         if mix_LN is None:
             return Answer(image, None, None, facts)
         about = {"base": self.pipe.base.name, "query_mode": self.pipe.config.query_mode, **blend}
-        mix = folder / f"mix-{name}.safetensors"
+        mix = folder / mix_name
         MixFile(mix_LN, self.basis_sha256, about).save(mix)
         return Answer(image, mix, mix_LN, facts)
 
@@ -106,13 +107,3 @@ class Desk:
         folder.mkdir()
         self.folders.append(folder)
         return folder
-
-
-def png_with_provenance(image: Image.Image, facts: dict[str, Any]) -> bytes:
-    """A PNG with the text chunk `lorweb` that `lorweb apply` writes: JSON that says how to make it again."""
-    from PIL.PngImagePlugin import PngInfo
-
-    info, png = PngInfo(), io.BytesIO()
-    info.add_text("lorweb", json.dumps(facts, sort_keys=True))
-    image.save(png, "PNG", pnginfo=info)
-    return png.getvalue()

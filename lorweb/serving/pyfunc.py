@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lorweb.kontext.request import AnalogyOutput
 
 ANSWERS: Final = ("image", "settings")
-MODEL: Final = "a served model"  # where it lies is the server's affair; its hashes say which it is
 __all__ = ["ANSWERS", "AnalogyService", "BadRequest", "decode_image", "encode_image", "example", "signature"]
 
 
@@ -60,11 +59,11 @@ class AnalogyService:
     def __init__(self, folder: Path) -> None:
         """Load the model folder. Raises as `AnalogyPipeline.from_pretrained` does."""
         from lorweb.kontext.pipeline import AnalogyPipeline
-        from lorweb.provenance import model_facts, surroundings
+        from lorweb.provenance import SERVED, model_facts, surroundings
 
         self.pipe = AnalogyPipeline.from_pretrained(folder)
         self.pipe.set_progress_bar_config(disable=True)
-        self.facts = {**model_facts(MODEL, folder / "basis.safetensors"), **surroundings(self.pipe, "none")}
+        self.facts = {**model_facts(SERVED, folder / "basis.safetensors"), **surroundings(self.pipe, "none")}
         # one thread for all: torch keeps a team of helpers, and the C library a heap, for every thread that computes
         self._turns = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lorweb")
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from lorweb.basis.files import read_safetensors
 from lorweb.basis.mix_files import load_mix
+from lorweb.reproduce import Given, reproduce
 from lorweb.serving.demo_files import Desk
 from lorweb.serving.demo_host import Form, Host
 from lorweb.serving.demo_studio import Drawn, Forming, Question, Studio
@@ -158,3 +159,15 @@ def test_only_the_last_answers_are_kept(loaded, pipe):
     desk = Desk(*loaded, kept=2)
     answers = [desk.put(drawn(Studio(pipe), ask(seed=seed))) for seed in range(3)]
     assert [answer.image.is_file() for answer in answers] == [False, True, True]
+
+
+def test_a_picture_taken_home_is_made_again_by_the_command(loaded, pipe, model, tmp_path):
+    desk, names = Desk(*loaded, kept=2), {side: tmp_path / f"{side}.png" for side in ("a", "a2", "b")}
+    for path, image in zip(names.values(), (A, A2, B), strict=True):
+        image.save(path)
+    answer = desk.put(drawn(Studio(pipe), ask(strength=0.7)))
+    assert reproduce(answer.image, Given(names, model=str(model))).same
+    blended = desk.put(drawn(Studio(pipe), ask(second=(C, C2), t=0.25)))
+    with pytest.raises(FileNotFoundError, match=r"mix-[0-9a-f]{8}\.safetensors"):
+        reproduce(blended.image, Given(names, model=str(model)))
+    assert reproduce(blended.image, Given(names, [str(blended.mix)], str(model))).same

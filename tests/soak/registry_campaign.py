@@ -161,7 +161,8 @@ def report(found: dict[str, RegistryTold]) -> list[str]:
         "",
         " ".join((__doc__ or "").split("\n\n", 1)[1].split()),
         "",
-        "| MLflow | deaths | amid a move | rounds | with a move to repair | moves | loads of the champion | seconds | faults |",
+        "| MLflow | deaths | amid a move | rounds | with a move to repair | moves | loads of the champion | seconds | "
+        "faults |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, told in found.items():
