@@ -133,9 +133,8 @@ def test_examples_are_test_analogies_with_kinds_of_edits_in_turn(tmp_path):
         for side in ("e", "q"):
             before, after = (encode_png(drawn_image(10 * i + k + (5 if side == "q" else 0), 24, 24)) for k in (0, 1))
             pairs.append(
-                {"id": f"{side}{i}", "task": task, "edit_type": kind, "instruction": f"do {task}",
-                 "subject": "s", "source_id": "s", "before": before, "after": after, "seed": 0,
-                 "editor": "e", "editor_revision": "1", "licence": "CC0-1.0", "scores": "{}"}
+                {**dict.fromkeys(PAIR.names, ""), "id": f"{side}{i}", "task": task, "edit_type": kind, "seed": 0,
+                 "instruction": f"do {task}", "before": before, "after": after, "scores": "{}"}
             )  # fmt: skip
         analogies.append(
             {"id": f"a{i}", "task": task, "edit_type": kind, "exemplar": f"e{i}", "query": f"q{i}",
