@@ -15,6 +15,8 @@ from lorweb.basis import count_parameters, target_sizes
 from lorweb.training.step import take_step
 from tests.benchmark_cases import FOLDER, module, put_on_the_path
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 GUIDE = FOLDER.parent / "docs" / "training_cost.md"
 KEYS = {"name", "rival", "ratio", "target", "met", "unit", "n", "machine", "command"}

@@ -39,6 +39,7 @@ def test_every_script_has_a_smoke_run_and_a_line_in_the_readme():
     assert all(f"`{script}.py`" in README.read_text(encoding="utf-8") for script in scripts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SMOKE)
 def test_rows_are_complete_and_consistent(script, tmp_path):
     path = tmp_path / "made" / "rows.json"

@@ -19,6 +19,8 @@ from tests.harm import full_disk
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).parents[1]
 MODULE = [sys.executable, "-m", "lorweb"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO)}

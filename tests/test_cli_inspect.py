@@ -41,6 +41,7 @@ def test_health_writes_numbers_and_picture_and_names_the_worst_layers(model, tmp
     assert code == 1 and "run the pipeline up to encode" in err and not Path("other").exists()
 
 
+@pytest.mark.slow
 def test_plan_prints_the_paper_to_the_unit_without_a_project(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, _ = run(capsys, "plan", "--flux", "-o", "sizes.json")
@@ -51,6 +52,7 @@ def test_plan_prints_the_paper_to_the_unit_without_a_project(tmp_path, monkeypat
     assert code == 1 and "run from the project root" in err
 
 
+@pytest.mark.slow
 def test_plan_takes_base_and_basis_from_the_project(monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     code, out, _ = run(capsys, "plan", "--profile", "paper")

@@ -33,6 +33,7 @@ def crowded(fresh_database) -> Iterator[Path]:  # noqa: F811
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_by_hand_and_back(desk, capsys):
     assert run(capsys, "registry", "promote", "1", "--reason", "a start")[:2] == (
         0,

@@ -14,6 +14,8 @@ from tests.cli_cases import IMAGES, run, working_folder
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:

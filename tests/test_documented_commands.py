@@ -12,6 +12,8 @@ from lorweb import cli
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
 
+pytestmark = pytest.mark.slow
+
 REPO = Path(__file__).parents[1]
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), *sorted((REPO / "lorweb").glob("cli*.py"))]
 SHOWN = re.compile(r"^ *(?:\"\"\".*)?(?:Example: |\$ )?(lorweb [a-z].*?)(?:\"\"\")?$", re.M)

@@ -64,6 +64,7 @@ def test_the_paper_profile_is_the_paper(flux) -> None:
     assert (baseline.name, baseline.parameters) == ("profile paper: single LoRA r128", 687_341_568)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [128, 256])
 def test_single_loras_are_as_large_as_stock_peft_makes_them(flux, rank) -> None:
     with torch.device("meta"):

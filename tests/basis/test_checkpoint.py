@@ -132,6 +132,7 @@ def test_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
         load(tiny_transformer(0), tmp_path / "absent.safetensors")
 
 
+@pytest.mark.slow
 def test_the_config_is_read_without_the_tensors(tmp_path: Path) -> None:
     """Of a file of 400 MB, in less memory than its tensors: the file is sparse, only its header was written."""
     header = {"format": "lorweb-basis", "schema": 1, "config": config().model_dump(mode="json")}

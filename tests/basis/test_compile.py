@@ -11,6 +11,8 @@ from lorweb.basis import analogy
 from tests.basis.cases import config, gradients, queries, trained
 from tests.tiny import tiny_inputs, tiny_transformer
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = config()
 INPUTS = tiny_inputs(2, 8)
 

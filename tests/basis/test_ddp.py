@@ -1,5 +1,6 @@
 """Two processes with half of the batch each have the gradients of one process with all of it."""
 
+import gc
 import socket
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def work(rank: int, port: int, folder: str) -> None:
             model.zero_grad()
             step(parallel, name, slice(rank * BATCH // 2, (rank + 1) * BATCH // 2))
         save_file(gradients(model), Path(folder) / f"{name}-{rank}.safetensors")
+        del parallel, model
+    gc.collect()  # DDP goes before its group: the other way round its end waits for threads that wait for it
     dist.destroy_process_group()
 
 

@@ -128,6 +128,7 @@ def test_without_projection_only_layers_of_the_keys_width_fit() -> None:
             assert not torch.allclose(transformer(**inputs()).sample, base, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_agree(model: Any) -> None:
     with torch.no_grad(), analogy(model):
         expected = model(**inputs()).sample

@@ -54,6 +54,7 @@ def fitting(task: Task) -> list[SourceRow]:
     return [row for row in sources() if task.fits_category(row["category"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", CATALOGUE.tasks, ids=lambda task: task.id)
 def test_every_task_changes_its_subjects_and_repeats_itself(task: Task) -> None:
     rows = fitting(task)[:4]

@@ -102,6 +102,7 @@ def local(folder, **changes):
     return {"scorer": "judge", "model": str(folder), "endpoint": None, **NUMBERS, "temperature": 0.01, **changes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_local_judge_grades(judges, dtype):
     answers = scored(some_pairs(), **local(judges[0], dtype=dtype))

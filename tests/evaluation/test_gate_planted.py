@@ -79,6 +79,7 @@ def judged(answered: list[Answered], model: Callable[[str, str], str]) -> Decisi
     return decide(evidence(metrics, per_task(measured)), None, params.promote.gate)
 
 
+@pytest.mark.slow
 def test_a_perfect_model_is_promoted(answered):
     decision = judged(answered, lambda shown, true: shown)
     assert decision.promoted, decision.reasons

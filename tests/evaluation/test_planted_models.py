@@ -41,6 +41,7 @@ def measured() -> list[Measured]:
     return found
 
 
+@pytest.mark.slow
 def test_the_perfect_model_is_best_on_every_truth_metric(measured):
     models = summarise(rows_of(measured), 200, 0)["seen"]
     for metric in LOWER:

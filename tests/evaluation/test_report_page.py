@@ -9,7 +9,7 @@ from lorweb.evaluation.report import render
 from tests.browser import LAPTOP, PHONE, scrolls_sideways, window
 from tests.evaluation.report_cases import report_data
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 SCHEMES = ("light", "dark")
 SMALLEST = (375, 667)  # px
 CONTRAST = """() => {

@@ -56,6 +56,7 @@ def test_the_encoder_that_the_metadata_names_is_loaded_and_may_move(base: Base, 
     torch.testing.assert_close(again.mix(A, A2, b), e_LN)
 
 
+@pytest.mark.slow
 def test_models_that_do_not_fit_their_surroundings_are_refused(pipe: AnalogyPipeline, tmp_path: Path) -> None:
     folder, encoder = save_model(pipe.base, tmp_path / "model"), PixelEncoder()
     with pytest.raises(FileNotFoundError, match="no basis at"):

@@ -24,6 +24,8 @@ from pipelines._generate_worker import EditSources
 from pipelines._rows import RowJob, in_process
 from tests.pipelines.scorer_project import BRIGHT, EMBEDDED, eight_candidates, told, use
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("embedded", "features", "clip", "dino", "lpips", "aesthetic", "classifier", "judge")
 JOBS = {kind: (ScorePairs, {REGISTRY: f"lorweb/data/scorers/{MODULES.get(kind, f'{kind}.py')}"}) for kind in KINDS} | {
     "read": (ReadSources, {}),

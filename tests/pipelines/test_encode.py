@@ -26,6 +26,8 @@ from pipelines._rows import in_process
 from tests.pipelines.encoded_project import changes, copy_with
 from tests.pipelines.projects import contents, write_params
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_image_and_text_in_use_is_there_once(encoded):
     pairs = {row["id"]: row for row in read_table(encoded / "data/pairs", PAIR).to_pylist()}

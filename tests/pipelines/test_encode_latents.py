@@ -25,6 +25,8 @@ from pipelines._rows import in_process
 from pipelines._stage import StageFailed
 from tests.pipelines.encoded_project import copy_with
 
+pytestmark = pytest.mark.slow
+
 SIDE = Size(32, 32)
 
 

@@ -22,6 +22,8 @@ from pipelines._rows import in_process
 from tests.pipelines.encoded_project import changes, copy_with
 from tests.pipelines.projects import write_params
 
+pytestmark = pytest.mark.slow
+
 
 def test_training_images_are_encoded_in_random_views_too(encoded, tmp_path, monkeypatch):
     views = {"count": 2, "smallest": 0.5, "flips": 0.5}

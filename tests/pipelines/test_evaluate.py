@@ -19,6 +19,8 @@ from tests.kontext_tiny import drawn_image
 from tests.pipelines.evaluated import SIDE, make_project, pixels, read_json
 from tests.pipelines.projects import contents
 
+pytestmark = pytest.mark.slow
+
 MODELS = (
     "lorweb",
     "lorweb_shuffled",

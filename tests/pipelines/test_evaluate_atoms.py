@@ -20,6 +20,8 @@ from pipelines._atoms import choose_subjects, draw_gallery
 from pipelines._rows import Runner, in_process
 from tests.pipelines.evaluated import make_project, pixels
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("lorweb", "lorweb_identity", "base", "copy")
 
 

@@ -19,6 +19,8 @@ from pipelines._answers import make_plan
 from pipelines._rows import in_process
 from tests.pipelines.evaluated import make_project, read_json
 
+pytestmark = pytest.mark.slow
+
 ASKED = ("lorweb", *BASELINES, *(f"{name}_shuffled" for name in BASELINES), "base")
 
 

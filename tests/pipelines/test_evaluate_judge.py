@@ -14,6 +14,8 @@ from tests.evaluation.judges import NUMBERS, POOL, always_first, grade, judge_pa
 from tests.pipelines.evaluated import read_json
 from tests.pipelines.projects import committed_params
 
+pytestmark = pytest.mark.slow
+
 MODELS = ["lorweb", "copy"]
 
 

@@ -16,6 +16,8 @@ from tests.data.test_scorer_heads import lpips_file
 from tests.evaluation.test_guide import BLOCKS
 from tests.pipelines.evaluated import read_json
 
+pytestmark = pytest.mark.slow
+
 
 def answers():
     return {row["id"]: row for row in read_table(Path("data/evaluation"), ANSWER).to_pylist()}

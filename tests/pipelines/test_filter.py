@@ -21,6 +21,8 @@ from pipelines import filter as stage
 from pipelines._rows import in_process
 from tests.pipelines.projects import contents, write_params
 
+pytestmark = pytest.mark.slow
+
 CHECKS = [
     {"score": "change", "min": 0.01, "max": None, "edit_types": []},
     {"score": "nsfw", "min": None, "max": 1.0, "edit_types": []},

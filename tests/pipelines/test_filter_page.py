@@ -8,12 +8,16 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from lorweb.data.shards import read_table
 from lorweb.records import PAIR, REJECT
 from pipelines import filter as stage
 from pipelines._rows import in_process
 from tests.benchmark_cases import module, put_on_the_path
 from tests.pipelines.projects import ROOT, write_params
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_page_counts_and_shows_what_left_and_what_stayed(project):

@@ -17,6 +17,8 @@ from pipelines._rows import in_process
 from tests.pipelines.projects import POOL, contents, write_params
 from tests.pipelines.scorer_project import BRIGHT, CHECKS, EMBEDDED, GUIDE, eight_candidates, journals, told, use
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def few(project):

@@ -18,6 +18,8 @@ from pipelines._generate_sheet import draw_sheet, spread
 from pipelines._rows import in_process
 from tests.pipelines.projects import POOL, contents, write_icons, write_params
 
+pytestmark = pytest.mark.slow
+
 OUT = "data/candidates"
 KONTEXT = {
     "editor": "kontext", "tasks": ["colour/sepia", "colour/tint-*"], "pool": POOL, "model": "tiny",

@@ -13,6 +13,8 @@ from tests.model_folders import save_taught_llm, save_tiny_llm
 from tests.pipelines.projects import POOL, write_params
 from tests.pipelines.test_generate_editors import EMBEDDED, KONTEXT
 
+pytestmark = pytest.mark.slow
+
 REPLY = """[
 {"id": "style/chalk-board", "edit_type": "style", "instructions": ["draw it in chalk", "make it a chalk drawing"]},
 {"id": "style/loud", "edit_type": "noise", "instructions": ["make it loud", "turn it up"]},

@@ -13,6 +13,8 @@ from pipelines import generate
 from pipelines._rows import in_process
 from tests.pipelines.projects import POOL, ROOT, contents, write_params
 
+pytestmark = pytest.mark.slow
+
 GUIDE = (ROOT / "docs/data_editors.md").read_text(encoding="utf-8")
 
 

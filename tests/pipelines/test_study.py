@@ -141,6 +141,7 @@ def test_the_guide_shows_settings_and_a_command_that_are_understood():
     assert [setting.tasks for setting in made] == [1.0, 1.0, 0.5]
 
 
+@pytest.mark.slow
 def test_every_setting_of_the_file_fits_the_projects_parameters(encoded, tmp_path):
     listed = module("study").read_settings(FOLDER / "study.yaml", [])
     assert listed[0].name == "default" and not listed[0].changes and len(listed) > 10

@@ -14,6 +14,8 @@ from lorweb.records import ANALOGY, DERIVED, PAIR, REJECT, SOURCE, TRAIN_PAIR
 from tests.cli_cases import file_sha256, run
 from tests.pipelines.traced import make_traced
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def traced(generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

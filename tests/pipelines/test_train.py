@@ -18,6 +18,8 @@ from pipelines._train_worker import train_one
 from pipelines.train import BASELINES, CANDIDATE, make_plan
 from tests.pipelines.train_project import make_project
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):

@@ -21,6 +21,8 @@ from pipelines._train_worker import train_one
 from pipelines.train import BASELINES, CANDIDATE, make_plan
 from tests.pipelines.train_project import make_project
 
+pytestmark = pytest.mark.slow
+
 ALL = ("single_lora", "single_lora_equal", "basis_constant")
 LOUD = {"from_step": 1, "min_entropy": 0.0, "min_variation": 1.0, "max_dead_atoms": 1.0}
 CHANGES = {

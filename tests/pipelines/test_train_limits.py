@@ -19,6 +19,8 @@ from pipelines.profile import merge
 from pipelines.train import make_plan
 from tests.pipelines.train_project import make_project
 
+pytestmark = pytest.mark.slow
+
 BEST = {"keep_best": "unseen", "publish": "best", "keep_checkpoints": 1, "checkpoint_every": 1, "validate_every": 1}
 WORSE = {"optimizer": {"learning_rate": 5.0, "max_grad_norm": 1e9}}  # the later, the worse: the best is an early step
 

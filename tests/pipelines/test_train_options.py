@@ -19,6 +19,8 @@ from pipelines.train import make_plan
 from tests.pipelines.train_project import make_project
 from tests.training.round_trip import optimizer_section
 
+pytestmark = pytest.mark.slow
+
 
 def trained(root, monkeypatch, **changes):
     """The plan of a project after `train_one` of the basis."""

@@ -23,6 +23,8 @@ from pipelines.train import BASELINES, CANDIDATE, _options, _take_up, make_plan
 from tests.pipelines.train_project import make_project
 from tests.training.made import train_section
 
+pytestmark = pytest.mark.slow
+
 MIDDLE = 4 + 5 + 4  # questions up to step 5: validation, steps, validation
 
 

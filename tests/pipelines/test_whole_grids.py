@@ -35,6 +35,8 @@ from tests.pipelines.evaluated import make_project
 from tests.training.made import equal, train_section, weights
 from tests.training.test_loop import Recorder
 
+pytestmark = pytest.mark.slow
+
 MODELS = ("lorweb", "lorweb_shuffled", "lorweb_identity", "base", "copy", "codec_copy", "codec_truth")
 CANDIDATE = Path("models/candidate")
 

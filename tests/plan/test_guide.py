@@ -57,6 +57,7 @@ def row(start: str) -> float:
     return float(line.rstrip(" |").rsplit(" ", 1)[1])
 
 
+@pytest.mark.slow
 def test_the_worked_example_is_the_plan(model) -> None:
     plan = memory(model, PAPERS_RUN, TOKENS)
     parts = {name: size / 1e9 for name, size in plan.phases["backward"].items()}
@@ -102,6 +103,7 @@ def test_the_worked_time_is_the_plan(model) -> None:
     assert f"{at.flops / 1e12:,.0f} TFLOP a step, at 0.3 * 989 TFLOP/s {at.compute:.2f} s" in told
 
 
+@pytest.mark.slow
 def test_every_command_and_device_of_the_guide(tmp_path, monkeypatch, capsys) -> None:
     commands = re.findall(r"^lorweb (plan[^#\n]*)", GUIDE, re.M)
     assert len(commands) == 2 and all(name in GUIDE for name in DEVICES)

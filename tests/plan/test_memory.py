@@ -13,6 +13,8 @@ from lorweb.training import step
 from tests.plan.counted import Shape, count, kept_by_plan, make_run, off, planned, section
 from tests.training.round_trip import optimizer_section
 
+pytestmark = pytest.mark.slow
+
 RESTING = ("base", "adapters", "router", "moments", "average")
 SMALL = Shape(width=128, doubles=2, singles=4, quadrant=12, text=32)
 LONG = Shape(width=64, doubles=1, singles=2, quadrant=20, text=8)

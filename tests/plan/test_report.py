@@ -86,6 +86,7 @@ def test_most_rows_are_never_fewer_than_there_can_be() -> None:
     assert most.images == 2 * tasks * min(params.generate.sources_per_task, params.assemble.max_pairs_per_task)
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_it(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(ROOT)
     to = tmp_path / "plan.json"

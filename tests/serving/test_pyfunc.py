@@ -29,6 +29,7 @@ def decoded(answer: pd.DataFrame) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(value)))) for value in answer["image"]]
 
 
+@pytest.mark.slow
 def test_the_champion_answers_through_mlflow_as_the_pipeline_does(root, model, service):
     registry = Registry("lorweb", root)
     registry.promote(registry.submit(Submission(model, {}, {})))
@@ -89,6 +90,7 @@ def test_options_change_the_answer_and_missing_ones_are_the_defaults(service):
     assert service.predict(rows(seed=2**63 - 1))["image"].iloc[0] != plain
 
 
+@pytest.mark.slow
 def test_many_threads_get_the_answers_of_one(service):
     """Each asks for something else, of two rows: a mixed-up basis, seed or strength would show."""
     asked = [pd.concat([rows(seed=n, strength=n / 4), rows(seed=n + 100, prompt=f"p{n}")]) for n in range(8)]

@@ -60,6 +60,7 @@ def refused(answered: Answered, status: int = 400) -> str:
     return str(answered.json["message"])
 
 
+@pytest.mark.slow
 def test_rows_are_answered_as_the_service_answers_them(port, service):
     rows = [record(seed=3), record(prompt="p", strength=0.5), record(steps=1, guidance=2)]
     answered = ask(port, *rows)
@@ -146,6 +147,7 @@ def test_a_request_that_takes_longer_than_the_server_waits_is_told_so(port, monk
     assert len(images(ask(port, record()))) == 1
 
 
+@pytest.mark.slow
 def test_good_and_bad_requests_at_once_get_their_own_answers(port, service):
     asked = [record(seed=n) if n % 3 else record(seed=-n - 1) for n in range(24)]
     good = iter(service.predict(pd.DataFrame([row for row in asked if row["seed"] >= 0]))["image"].tolist())

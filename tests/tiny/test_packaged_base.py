@@ -14,6 +14,8 @@ from lorweb.tiny.corpus import CorpusSpec, make_corpus, read_corpus, training_ta
 from lorweb.tiny.export import HeldOut, codec_metrics, edit_metrics
 from lorweb.tiny.fit_codec import to_pixels
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(lorweb.tiny.__file__).parent / "kontext"
 CLAIMS = json.loads((FOLDER / "metrics.json").read_text(encoding="utf-8"))
 

@@ -59,6 +59,7 @@ def test_draws_depend_on_their_key_alone(corpus):
     assert draw(corpus, 8, (0, 3), 0.1) != draw(corpus, 8, (0, 4), 0.1)
 
 
+@pytest.mark.slow
 def test_held_out_sources_share_no_photo_and_no_avatar_with_the_corpus():
     trained = {row["origin"] for row in _sources(0, held_out=False)}
     held_out = {row["origin"] for row in _sources(0, held_out=True)}

@@ -98,6 +98,7 @@ def test_losses_of_all_ablations_are_in_the_history(folders, prompted, tmp_path)
     assert told.last("seen_identity") == validate(run, prompted[0].identity)
 
 
+@pytest.mark.slow
 def test_a_trained_basis_needs_its_exemplar(folders, tmp_path):
     """Nothing but a and a' says what the task adds, so both ways to hide it cost the answer."""
     section = train_section(

@@ -13,6 +13,8 @@ from lorweb.training.validation import validate
 from tests.harm import full_disk
 from tests.training.made import equal, held_out, make_run, train_section, weights, write_data
 
+pytestmark = pytest.mark.slow
+
 IDENTITY = {"config": "1", "data": "2"}
 SHORT = {"steps": 4, "validate_every": 2, "checkpoint_every": 3, "keep_checkpoints": 1}
 

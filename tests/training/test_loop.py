@@ -58,6 +58,7 @@ def test_ten_steps_are_five_and_a_kill_and_the_rest_bit_for_bit(folders, tmp_pat
 ROUTERS = {"shared": {"projection": "shared"}, "internal": {"internal": {"mode": "caa'b", "pooling": "avg"}}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", ROUTERS.values(), ids=list(ROUTERS))
 def test_other_routers_train_and_resume_bit_for_bit(folders, tmp_path, changes):
     section = {"basis": {**train_section().basis.model_dump(), **changes}}
@@ -127,6 +128,7 @@ def test_both_variants_see_the_same_data_noise_and_timesteps(folders, tmp_path):
     assert before[0] == before[1] and len(before[0]) == 4
 
 
+@pytest.mark.slow
 def test_training_learns_and_comes_to_depend_on_the_exemplar(folders, tmp_path):
     _, told, _ = finish(folders, tmp_path, steps=120, batch_size=8, validate_every=120, checkpoint_every=120)
     start = {row["split"]: row["loss"] for row in told.validation if row["step"] == 0}

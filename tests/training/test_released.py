@@ -9,6 +9,7 @@ from lorweb.training import reduce
 from tests.training.made import make_run, train_section, write_data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sharding", ["none", "zero1", "zero2"])
 def test_nothing_of_a_dropped_run_stays(tmp_path, monkeypatch, sharding):
     folders = write_data(tmp_path)

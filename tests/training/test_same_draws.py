@@ -32,6 +32,7 @@ def shown(folders, tmp_path, monkeypatch, name):
     return calls, history
 
 
+@pytest.mark.slow
 def test_every_variant_is_shown_the_same(folders, tmp_path, monkeypatch):
     found = {name: shown(folders, tmp_path, monkeypatch, name) for name in VARIANTS}
     first, _ = found["lorweb"]
