@@ -41,10 +41,20 @@ def lora(root: Path, model: Path) -> Path:
     for name, image in zip(("a", "a2", "b"), IMAGES, strict=True):
         image.save(root / f"{name}.png")
     from lorweb import cli_mix
+    from lorweb.cli_options import Dtype, LoraStyle
 
     out = root / "sepia.safetensors"
     cli_mix.bake(
-        out, root / "a.png", root / "a2.png", [root / "b.png"], None, None, None, "diffusers", "float32", str(model)
+        out,
+        root / "a.png",
+        root / "a2.png",
+        [root / "b.png"],
+        None,
+        None,
+        None,
+        LoraStyle.diffusers,
+        Dtype.float32,
+        str(model),
     )
     return out
 
