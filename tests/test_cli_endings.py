@@ -128,12 +128,23 @@ def test_a_reader_that_has_enough_gets_no_traceback(folder):
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+def heard() -> None:
+    """Jobs in the background of a shell ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_130_and_leaves_what_was_finished(folder, model):
     (folder / "many").mkdir()
     for seed in range(24):
         drawn_image(seed, 40, 40).save(folder / "many" / f"{seed:02}.png")
     words = ["apply", "a.png", "a2.png", "many", "-o", "out", "--model", str(model), "--steps", "80"]
-    process = subprocess.Popen([*MODULE, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        [*MODULE, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+        preexec_fn=heard,  # noqa: PLW1509  no threads here
+    )
     deadline = time.monotonic() + 300
     while not list(folder.glob("out/*.png")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

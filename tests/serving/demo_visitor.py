@@ -11,6 +11,7 @@ from PIL import Image
 from tests.browser import LAPTOP, Seen, window
 
 PATIENCE = 60_000  # ms
+LOOK, CALM = 300, 4  # ms between two looks, and looks that find the same
 FIELDS = {"a": "lw-a", "a2": "lw-a2", "b": "lw-b", "c": "lw-c", "c2": "lw-c2"}
 
 
@@ -18,7 +19,7 @@ class Visitor:
     """One page of the demo."""
 
     def __init__(self, page: Any, seen: Seen) -> None:
-        self.page, self.seen = page, seen
+        self.page, self.seen, self.moved = page, seen, False
         page.set_default_timeout(PATIENCE)
 
     def arrive(self, address: str) -> "Visitor":
@@ -48,6 +49,7 @@ class Visitor:
         field = self.page.get_by_label(label).and_(self.page.locator("input[type=number]")).first
         field.fill(str(value))
         field.press("Tab")
+        self.moved = True
         return self
 
     def draw(self) -> Image.Image:
@@ -64,7 +66,19 @@ class Visitor:
                 return image && image.src !== before && said && said.innerText.startsWith('Drawn'); }""",
             arg=before,
         )
+        if self.moved:
+            self.settle()
         return self.fetched(self.source())
+
+    def settle(self) -> None:
+        """Wait until nothing is drawn any more: a slider that was let go draws too, beside the button."""
+        calm, seen = 0, ""
+        while calm < CALM:
+            self.page.wait_for_timeout(LOOK)
+            now = f"{self.source()} {self.page.locator('.lw-status').inner_text()}"
+            calm = calm + 1 if now == seen and " Drawn" in now else 0
+            seen = now
+        self.moved = False
 
     def source(self) -> str:
         """Address of the answer that is shown, or ""."""
