@@ -3,19 +3,17 @@
 `demo_layout` says what stands where, `demo_host` what happens; here the two are connected, and served.
 """
 
-import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorweb.serving import demo_layout as layout
 from lorweb.serving import demo_panels as panels
 from lorweb.serving.demo_examples import Example, find_examples, packaged_examples
+from lorweb.serving.demo_gate import sentence, told, upload_folder
 from lorweb.serving.demo_host import Form, Host, Shown, tasks_or_why
-from lorweb.serving.demo_limits import USUAL, Limits, read_upload
+from lorweb.serving.demo_limits import USUAL, Limits
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -24,7 +22,6 @@ EXAMPLES = 8
 CACHE = (600, 3600)  # s: how often old files of visitors are looked for, and their age when they go
 SESSIONS = 256  # visitors whose last answer is remembered
 CSS = Path(__file__).with_name("demo.css")
-LOG = logging.getLogger(__name__)
 
 
 def build_page(host: Host, examples: Sequence[Example]) -> Any:
@@ -48,25 +45,6 @@ def build_page(host: Host, examples: Sequence[Example]) -> Any:
     return page.queue(max_size=host.limits.waiting, default_concurrency_limit=4)
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """What goes wrong becomes a sentence on the page, and the page goes on."""
-    import gradio as gr
-
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        raise gr.Error(escape(_sentence(str(error))), title="That did not work", print_exception=False) from error
-    except Exception as error:
-        LOG.exception("the demo could not answer")
-        text = f"Something went wrong that is not your fault ({type(error).__name__}). The page goes on."
-        raise gr.Error(escape(text), title="That did not work", print_exception=False) from error
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
 def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, examples: Sequence[Example]) -> None:
     """An upload is looked at once, so that what is shown is what is drawn with; an example fills three fields."""
     import gradio as gr
@@ -74,9 +52,9 @@ def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, exa
     def checker(name: str) -> Any:
         def check(file: Any) -> Any:
             try:
-                return read_upload(file, name, host.limits)
+                return host.image(file, name)
             except (ValueError, OSError) as error:
-                gr.Warning(escape(_sentence(str(error))), title="That file cannot be used")
+                gr.Warning(sentence(error), title="That file cannot be used")
                 return None
 
         return check
@@ -106,7 +84,7 @@ def _wire_drawing(host: Host, board: layout.Board, controls: layout.Controls, re
     def draw(  # noqa: PLR0913, PLR0917  Gradio gives one argument for each field
         a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, request: gr.Request
     ) -> Iterator[list[Any]]:
-        with _told():
+        with told():
             for state in host.answers(Form(a, a2, b, c, c2, t, strength, seed, prompt), request.client.host):
                 yield _outputs(state)
 
@@ -120,7 +98,7 @@ def _wire_drawing(host: Host, board: layout.Board, controls: layout.Controls, re
             yield from draw(a, a2, b, c, c2, t, strength, seed, prompt, request)
 
     def bake(answer: Any, style: Any, rank: Any, request: gr.Request) -> list[Any]:
-        with _told():
+        with told():
             lora = host.bake(answer, style, rank, request.client.host)
         size = f"{lora.path.stat().st_size / 1e6:.2f} MB"
         said = f"Rank {lora.rank}, {size}; {lora.error:.1%} of the update is lost. Strength 1 is the analogy."
@@ -184,7 +162,8 @@ def serve(model: "tuple[AnalogyPipeline, Path]", host: str, port: int, data: Pat
     pipe, basis = model
     pipe.set_progress_bar_config(disable=True)
     examples = find_examples(data, EXAMPLES) or packaged_examples(max(256, pipe.rule.quadrant.width))
-    page = build_page(Host(pipe, basis, tasks_or_why(pipe, data), limits), examples)
+    _quiet()
+    page = build_page(Host(pipe, basis, tasks_or_why(pipe, data), limits, upload_folder()), examples)
     launch(page, (host, port), limits, wait=True)
 
 

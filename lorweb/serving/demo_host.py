@@ -49,11 +49,16 @@ class Shown:
 
 
 class Host:
-    """One model, open to visitors. `tasks` is the mean mixes of the training tasks, or why there are none."""
+    """One model, open to visitors. `tasks` is the mean mixes of the training tasks, or why there are none.
 
-    def __init__(self, pipe: "AnalogyPipeline", basis: Path, tasks: TaskMixes | str, limits: Limits) -> None:
+    `uploads` is the folder that visitors' files come in; no file outside it is read for them.
+    """
+
+    def __init__(
+        self, pipe: "AnalogyPipeline", basis: Path, tasks: TaskMixes | str, limits: Limits, uploads: Path
+    ) -> None:
         """Raises OSError where no files can be written."""
-        self.studio, self.limits, self.tasks = Studio(pipe), limits, tasks
+        self.studio, self.limits, self.tasks, self.uploads = Studio(pipe), limits, tasks, uploads
         self.desk = Desk(pipe, basis, limits.kept)
         self.rate = Rate(limits.per_minute)
 
@@ -64,6 +69,10 @@ class Host:
         exact = config.n_loras * config.rank
         return [EXACT, *(str(2**k) for k in range(exact.bit_length()) if 2**k < exact)]
 
+    def image(self, file: Upload, name: str) -> Image.Image:
+        """The picture of an upload. Raises ValueError; the sentence is shown on the page."""
+        return read_upload(file, name, self.limits, self.uploads)
+
     def question(self, form: Form) -> Question:
         """The form, checked. Raises ValueError; the sentence is shown on the page."""
         prompt = form.prompt or ""
@@ -71,12 +80,10 @@ class Host:
             raise ValueError(f"the prompt is longer than {self.limits.prompt} letters; say it shorter")
         strength = within(form.strength, "strength", *STRENGTH)
         t, seed = within(form.t, "interpolation", 0.0, 1.0), whole(form.seed, "seed", MAX_SEED)
-        a, a2, b = (
-            read_upload(file, name, self.limits) for file, name in ((form.a, "a"), (form.a2, "a'"), (form.b, "b"))
-        )
+        a, a2, b = (self.image(file, name) for file, name in ((form.a, "a"), (form.a2, "a'"), (form.b, "b")))
         second = None
         if form.c or form.c2:
-            second = (read_upload(form.c, "c", self.limits), read_upload(form.c2, "c'", self.limits))
+            second = (self.image(form.c, "c"), self.image(form.c2, "c'"))
         return Question((a, a2), b, prompt, seed, strength, second, t)
 
     def answers(self, form: Form, address: str) -> Iterator[Shown]:

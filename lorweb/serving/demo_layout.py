@@ -6,6 +6,7 @@ from typing import Any
 
 from lorweb.serving import demo_panels as panels
 from lorweb.serving.demo_examples import Example
+from lorweb.serving.demo_gate import take_uploads_only
 from lorweb.serving.demo_host import EXACT, STRENGTH
 from lorweb.serving.demo_limits import MAX_SEED
 
@@ -96,14 +97,7 @@ def picture(label: str, words: str, height: int, elem_id: str) -> Any:
         alt_text=words.replace("\n", " "),
         elem_id=elem_id,
     )
-
-    async def refuse_addresses(path: Any) -> str:
-        """Gradio would fetch an address that stands in the place of a file, for whoever sends it."""
-        if "://" in str(path):
-            raise gr.Error("an image must be uploaded; addresses are not fetched", print_exception=False)
-        return str(path)
-
-    field.async_move_resource_to_block_cache = refuse_addresses
+    take_uploads_only(field)
     return field
 
 

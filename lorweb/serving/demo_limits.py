@@ -49,20 +49,23 @@ class Limits:
 USUAL = Limits(file_bytes=20 * MEBIBYTE, pixels=40_000_000, prompt=1000, waiting=16, per_minute=60, kept=64)
 
 
-def read_upload(file: Mapping[str, Any] | None, name: str, limits: Limits) -> Image.Image:
+def read_upload(file: Mapping[str, Any] | None, name: str, limits: Limits, folder: Path) -> Image.Image:
     """The RGB image of an uploaded file: first frame, upright, transparency on white, 16 bit scaled to 8.
 
     Args:
-        file: what Gradio knows of it, with its `path` on this machine; None where there is none.
+        file: what the visitor's program says of it, with its `path` on this machine; None where there is none.
         name: what the sentence calls it, as `a'`.
         limits: nothing beyond them is decoded.
+        folder: where uploads lie; whether a file outside it exists is not told.
 
     Raises:
-        ValueError: missing, too large, or no image; the sentence is shown on the page.
+        ValueError: missing, not an upload, too large, or no image; the sentence is shown on the page.
     """
-    path = Path(str(file["path"])) if file and file.get("path") else None
-    if path is None:
+    if not file or not file.get("path"):
         raise ValueError(f"image {name} is missing; drop one into its field, or pick an example")
+    path = _inside(str(file["path"]), folder)
+    if path is None:
+        raise ValueError(f"image {name} was not uploaded; drop it into its field, or pick an example")
     if not path.is_file():
         raise ValueError(f"image {name} is gone from the server; drop it into its field again")
     size = path.stat().st_size
@@ -75,6 +78,15 @@ def read_upload(file: Mapping[str, Any] | None, name: str, limits: Limits) -> Im
         return decode_rgb(path.read_bytes(), limits.pixels)
     except Rejected as why:
         raise ValueError(f"image {name} cannot be used: {_reason(why, limits)}; {ADVICE[why.check]}") from why
+
+
+def _inside(path: str, folder: Path) -> Path | None:
+    """The file that a path leads to, links followed, if it lies in the folder; Gradio checks only some forms' paths."""
+    try:
+        found = Path(path).resolve()
+    except (ValueError, OSError, RuntimeError):  # a zero byte, half a letter, links in a circle
+        return None
+    return found if found.is_relative_to(folder.resolve()) else None
 
 
 def _reason(why: Rejected, limits: Limits) -> str:

@@ -11,6 +11,7 @@ import torch
 from lorweb.kontext.pipeline import AnalogyPipeline
 from lorweb.serving.demo import build_page, launch
 from lorweb.serving.demo_examples import Example
+from lorweb.serving.demo_gate import upload_folder
 from lorweb.serving.demo_host import Host
 from lorweb.serving.demo_limits import USUAL, Limits
 from lorweb.serving.demo_tasks import TaskMixes
@@ -42,7 +43,7 @@ def served(
     model: tuple[AnalogyPipeline, Path], limits: Limits = LIMITS, examples: Sequence[Example] = EXAMPLES
 ) -> Iterator[str]:
     """The page's address."""
-    page: Any = build_page(Host(*model, made_tasks(model[0]), limits), examples)
+    page: Any = build_page(Host(*model, made_tasks(model[0]), limits, upload_folder()), examples)
     try:
         yield launch(page, ("127.0.0.1", free_port()), limits, wait=False)
     finally:

@@ -7,6 +7,7 @@ import pytest
 from lorweb.serving.demo_limits import USUAL, Limits, Rate, finite, read_upload, whole, within
 from tests.kontext.bad_images import REFUSED, TAKEN, png
 from tests.kontext.made import same
+from tests.serving.demo_server import IMAGES
 
 SMALL = replace(USUAL, file_bytes=2000, pixels=1000)
 
@@ -20,7 +21,7 @@ def upload(folder, data: bytes, suffix: str = ".png"):
 @pytest.mark.parametrize("kind", list(TAKEN))
 def test_an_odd_image_becomes_the_picture_that_it_shows(kind, tmp_path):
     odd = TAKEN[kind]()
-    assert same(read_upload(upload(tmp_path, odd.data, odd.suffix), "a", USUAL), odd.shows, odd.by)
+    assert same(read_upload(upload(tmp_path, odd.data, odd.suffix), "a", USUAL, tmp_path), odd.shows, odd.by)
 
 
 BROKEN = {
@@ -37,28 +38,55 @@ BROKEN = {
 @pytest.mark.parametrize("kind", list(BROKEN))
 def test_a_file_that_is_no_whole_image_is_a_sentence_with_advice(kind, tmp_path):
     with pytest.raises(ValueError, match=r"^image b cannot be used: .*; (choose|give|save|scale) .+"):
-        read_upload(upload(tmp_path, BROKEN[kind]()), "b", USUAL)
+        read_upload(upload(tmp_path, BROKEN[kind]()), "b", USUAL, tmp_path)
 
 
 def test_pixels_are_counted_before_anything_is_decoded(tmp_path):
     with pytest.raises(ValueError, match="it has 120,000,000 pixels, more than the 40,000,000 that are taken here"):
-        read_upload(upload(tmp_path, REFUSED["bomb"][0]()), "a", USUAL)
+        read_upload(upload(tmp_path, REFUSED["bomb"][0]()), "a", USUAL, tmp_path)
 
 
 def test_bytes_are_counted_before_the_file_is_read(tmp_path):
     with pytest.raises(ValueError, match=r"image a has 0.0 MiB, more than the 0.0 MiB .*; scale it down first"):
-        read_upload(upload(tmp_path, b"0" * 2001), "a", SMALL)
+        read_upload(upload(tmp_path, b"0" * 2001), "a", SMALL, tmp_path)
 
 
 @pytest.mark.parametrize("file", [None, {}, {"path": None}, {"path": ""}])
-def test_a_missing_image_is_named(file):
+def test_a_missing_image_is_named(file, tmp_path):
     with pytest.raises(ValueError, match="image a' is missing; drop one into its field, or pick an example"):
-        read_upload(file, "a'", USUAL)
+        read_upload(file, "a'", USUAL, tmp_path)
 
 
 def test_an_upload_that_was_cleared_away_is_asked_for_again(tmp_path):
     with pytest.raises(ValueError, match="image b is gone from the server; drop it into its field again"):
-        read_upload({"path": str(tmp_path / "none.png")}, "b", USUAL)
+        read_upload({"path": str(tmp_path / "none.png")}, "b", USUAL, tmp_path)
+
+
+def test_only_uploads_are_read_and_nothing_is_told_of_other_files(tmp_path):
+    folder, secret = tmp_path / "uploads", tmp_path / "secret.png"
+    folder.mkdir()
+    IMAGES["a"].save(secret)
+    (folder / "link.png").symlink_to(secret)
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    near = tmp_path / "uploads-of-another"
+    near.mkdir()
+    IMAGES["a"].save(near / "secret.png")
+    paths = [secret, tmp_path / "none.png", folder / "../secret.png", folder / "link.png", near / "secret.png"]
+    for path in [*map(str, paths), "secret.png", "/", "http://127.0.0.1/a.png", "a\0.png", "\ud800.png", "x" * 5000]:
+        with pytest.raises(ValueError, match=r"^image a was not uploaded; drop it into its field, or pick an example$"):
+            read_upload({"path": path}, "a", USUAL, folder)
+    with pytest.raises(ValueError, match=r"^image a (is gone|was not uploaded)"):
+        read_upload({"path": str(folder / "circle.png")}, "a", USUAL, folder)
+
+
+def test_an_upload_is_found_where_its_folder_is_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    IMAGES["a"].save(tmp_path / "real" / "a.png")
+    for folder in ("real", "link"):
+        for path in ("real", "link"):
+            file = {"path": str(tmp_path / path / "a.png")}
+            assert same(read_upload(file, "a", USUAL, tmp_path / folder), IMAGES["a"])
 
 
 @pytest.mark.parametrize("value", [None, "1", [1], True, float("nan"), float("inf"), {"a": 1}])

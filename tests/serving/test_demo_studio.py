@@ -109,7 +109,7 @@ def form(folder, **changes) -> Form:
 
 def test_the_files_of_an_answer_say_how_to_make_it_again(loaded, tmp_path):
     pipe, basis = loaded
-    host = Host(pipe, basis, "no data", LIMITS)
+    host = Host(pipe, basis, "no data", LIMITS, tmp_path)
     *_, last = host.answers(form(tmp_path, strength=0.5), "here")
     told = json.loads(Image.open(last.image).info["lorweb"])
     mix_LN = load_mix(last.answer.mix, basis)
@@ -127,7 +127,7 @@ def test_the_files_of_an_answer_say_how_to_make_it_again(loaded, tmp_path):
     ("changes", "sentence"),
     [
         ({"b": None}, "image b is missing"),
-        ({"c": {"path": __file__}}, "image c cannot be used"),
+        ({"c": {"path": __file__}}, "image c was not uploaded"),
         ({"strength": "much"}, "the strength is 'much'; give a number"),
         ({"t": -1}, "the interpolation is -1; give a number from 0 to 1"),
         ({"seed": 2.5}, "the seed is 2.5; give a whole number"),
@@ -136,20 +136,20 @@ def test_the_files_of_an_answer_say_how_to_make_it_again(loaded, tmp_path):
     ],
 )
 def test_a_form_that_cannot_be_drawn_is_a_sentence(loaded, tmp_path, changes, sentence):
-    host = Host(*loaded, "no data", LIMITS)
+    host = Host(*loaded, "no data", LIMITS, tmp_path)
     with pytest.raises(ValueError, match=sentence):
         list(host.answers(form(tmp_path, **changes), "here"))
 
 
 def test_panels_name_the_nearest_tasks_and_escape_what_they_are_called(loaded, tmp_path):
-    host = Host(*loaded, made_tasks(loaded[0]), LIMITS)
+    host = Host(*loaded, made_tasks(loaded[0]), LIMITS, tmp_path)
     *_, last = host.answers(form(tmp_path), "here")
     assert last.mix.count('role="listitem"') == 3 and "LoRA 2: 0." in last.mix
     assert "weather/&lt;rain&gt;" in last.tasks and last.tasks.index("let it rain") < last.tasks.index("far off")
 
 
-def test_a_lora_needs_an_answer_and_a_rank_that_the_basis_has(loaded):
-    host = Host(*loaded, "no data", LIMITS)
+def test_a_lora_needs_an_answer_and_a_rank_that_the_basis_has(loaded, tmp_path):
+    host = Host(*loaded, "no data", LIMITS, tmp_path)
     assert host.ranks == ["exact", "1", "2", "4"]
     with pytest.raises(ValueError, match="draw b' first"):
         host.bake(None, "diffusers", "exact", "here")
