@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = 8
 CACHE = (600, 3600)  # s: how often old files of visitors are looked for, and their age when they go
+LOOKS = 2  # uploads that are looked at at once, of all visitors
 SESSIONS = 256  # visitors whose last answer is remembered
 CSS = Path(__file__).with_name("demo.css")
 
@@ -42,7 +43,7 @@ def build_page(host: Host, examples: Sequence[Example]) -> Any:
         theme.click(None, js="() => { document.body.classList.toggle('dark'); }", api_visibility="private")
         _wire_images(host, board, controls, examples)
         _wire_drawing(host, board, controls, results)
-    return page.queue(max_size=host.limits.waiting, default_concurrency_limit=4)
+    return page.queue(max_size=host.limits.waiting, default_concurrency_limit=4, api_open=False)  # none goes round it
 
 
 def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, examples: Sequence[Example]) -> None:
@@ -50,9 +51,9 @@ def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, exa
     import gradio as gr
 
     def checker(name: str) -> Any:
-        def check(file: Any) -> Any:
+        def check(file: Any, request: gr.Request) -> Any:
             try:
-                return host.image(file, name)
+                return host.look(file, name, request.client.host)
             except (ValueError, OSError) as error:
                 gr.Warning(sentence(error), title="That file cannot be used")
                 return None
@@ -60,8 +61,9 @@ def _wire_images(host: Host, board: layout.Board, controls: layout.Controls, exa
         return check
 
     fields = {"a": board.a, "a'": board.a2, "b": board.b, "c": controls.c, "c'": controls.c2}
+    some = {"concurrency_id": "uploads", "concurrency_limit": LOOKS, "preprocess": False}
     for name, field in fields.items():
-        field.upload(checker(name), field, field, preprocess=False, show_progress="hidden", api_visibility="private")
+        field.upload(checker(name), field, field, show_progress="hidden", api_visibility="private", **some)
 
     def pick(event: gr.SelectData) -> tuple[Any, ...]:
         example = examples[event.index]

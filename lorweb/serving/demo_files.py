@@ -4,9 +4,11 @@ Legend: L layers with a basis, N LoRAs per layer.
 """
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from lorweb.basis.files import write_bytes
 from lorweb.provenance import SERVED, facts_of_one, model_facts, png_with_facts, surroundings
+from lorweb.serving.demo_limits import Limits
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -39,17 +42,27 @@ class Lora:
     error: float
 
 
-class Desk:
-    """Writes the files of answers below a folder that goes away with the server; only the last `kept` stay."""
+@dataclass(frozen=True)
+class _Kept:
+    folder: Path
+    kind: str
+    size: int
 
-    def __init__(self, pipe: "AnalogyPipeline", basis: Path, kept: int) -> None:
+
+class Desk:
+    """Writes the files of answers below a folder that goes away with the server; only the last within `limits` stay.
+
+    That folder lies in Gradio's own, which hands out files from there as they are and would keep copies of others.
+    """
+
+    def __init__(self, pipe: "AnalogyPipeline", basis: Path, limits: Limits, uploads: Path) -> None:
         """`basis` is the file that `pipe` was loaded from: mix and LoRA carry its hash. Raises OSError."""
-        self.pipe, self.kept = pipe, kept
+        self.pipe, self.limits = pipe, limits
         self.around = {**model_facts(SERVED, basis), **surroundings(pipe, "none")}
         self.basis_sha256 = str(self.around["basis_sha256"])
-        self.holder = TemporaryDirectory(prefix="lorweb-demo-")
-        self.folders: list[Path] = []
-        self.numbers = count(1)
+        uploads.mkdir(parents=True, exist_ok=True)
+        self.holder = TemporaryDirectory(prefix="lorweb-demo-", dir=uploads)
+        self.kept: list[_Kept] = []
 
     def put(self, drawn: "Drawn") -> Answer:
         """Write b' and the mix. Raises OSError where the disk is full or cannot be written."""
@@ -73,15 +86,14 @@ class Desk:
         a, a2 = question.shown
         shown = {"a": a, "a2": a2, "b": question.b}
         facts = facts_of_one(settings, self.around, shown, None if mix_LN is None else mix_hash(mix_LN))
-        folder = self._folder()
-        image = folder / f"b2-{name}.png"
-        write_bytes(image, png_with_facts(drawn.image, facts))
-        if mix_LN is None:
-            return Answer(image, None, None, facts)
-        about = {"base": self.pipe.base.name, "query_mode": self.pipe.config.query_mode, **blend}
-        mix = folder / mix_name
-        MixFile(mix_LN, self.basis_sha256, about).save(mix)
-        return Answer(image, mix, mix_LN, facts)
+        with self._folder("answer") as folder:
+            image, mix = folder / f"b2-{name}.png", folder / mix_name
+            write_bytes(image, png_with_facts(drawn.image, facts))
+            if mix_LN is None:
+                return Answer(image, None, None, facts)
+            about = {"base": self.pipe.base.name, "query_mode": self.pipe.config.query_mode, **blend}
+            MixFile(mix_LN, self.basis_sha256, about).save(mix)
+            return Answer(image, mix, mix_LN, facts)
 
     def bake(self, answer: Answer, style: str, rank: int | None) -> Lora:
         """One plain LoRA of an answer at strength 1; `rank` None is exact.
@@ -96,14 +108,36 @@ class Desk:
         if answer.mix_LN is None:
             raise ValueError("this model asks anew in every layer at every step, so that no one LoRA can stand for it")
         baked = self.pipe.bake(answer.mix_LN, rank)
-        path = self._folder() / f"lora-{answer.facts['mix'][:8]}-{known}-rank{baked.rank}.safetensors"
-        baked.save(path, known, {"base": self.pipe.base.name, "basis_sha256": self.basis_sha256})
+        with self._folder("lora") as folder:
+            path = folder / f"lora-{answer.facts['mix'][:8]}-{known}-rank{baked.rank}.safetensors"
+            baked.save(path, known, {"base": self.pipe.base.name, "basis_sha256": self.basis_sha256})
         return Lora(path, baked.rank, baked.total_error)
 
-    def _folder(self) -> Path:
-        while len(self.folders) >= self.kept:
-            shutil.rmtree(self.folders.pop(0), ignore_errors=True)
-        folder = Path(self.holder.name) / str(next(self.numbers))
+    @contextmanager
+    def _folder(self, kind: str) -> Iterator[Path]:
+        """A folder to write in; it goes again if that fails, and older ones go if it is too much."""
+        folder = Path(self.holder.name) / token_hex(16)  # nobody guesses the folder of another visitor's answer
         folder.mkdir()
-        self.folders.append(folder)
-        return folder
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        self.kept.append(_Kept(folder, kind, sum(file.stat().st_size for file in folder.iterdir())))
+        for one in self._too_much():
+            shutil.rmtree(one.folder, ignore_errors=True)
+            self.kept.remove(one)
+
+    def _too_much(self) -> "list[_Kept]":
+        """All but the newest whose kind is kept often enough without them, or whose bytes are one too many."""
+        counts, total, found = {"answer": 0, "lora": 0}, 0, []
+        most = {"answer": self.limits.kept, "lora": self.limits.kept_loras}
+        for one in reversed(self.kept):
+            if one is self.kept[-1] or (
+                counts[one.kind] < most[one.kind] and total + one.size <= self.limits.kept_bytes
+            ):
+                counts[one.kind] += 1
+                total += one.size
+            else:
+                found.append(one)
+        return found

@@ -18,12 +18,17 @@ def upload_folder() -> Path:
 
 
 def take_uploads_only(field: Any) -> None:
-    """Gradio would fetch an address that stands in the place of a field's file, for whoever sends it."""
+    """Gradio would fetch an address that stands in the place of a field's file, for whoever sends it.
+
+    The files that come by, which lie in its folder, are noted so that they go when they are old.
+    """
     import gradio as gr
 
     async def refuse_addresses(path: Any) -> str:
         if "://" in str(path):
             raise gr.Error("an image must be uploaded; addresses are not fetched", print_exception=False)
+        if Path(path).is_file():
+            field.temp_files.add(str(Path(path).absolute()))
         return str(path)
 
     field.async_move_resource_to_block_cache = refuse_addresses

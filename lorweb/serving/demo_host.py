@@ -51,7 +51,7 @@ class Shown:
 class Host:
     """One model, open to visitors. `tasks` is the mean mixes of the training tasks, or why there are none.
 
-    `uploads` is the folder that visitors' files come in; no file outside it is read for them.
+    `uploads` is the folder that visitors' files come in; no file outside it is read for them, and answers lie there.
     """
 
     def __init__(
@@ -59,8 +59,9 @@ class Host:
     ) -> None:
         """Raises OSError where no files can be written."""
         self.studio, self.limits, self.tasks, self.uploads = Studio(pipe), limits, tasks, uploads
-        self.desk = Desk(pipe, basis, limits.kept)
+        self.desk = Desk(pipe, basis, limits, uploads)
         self.rate = Rate(limits.per_minute)
+        self.looks = Rate(limits.uploads_per_minute, did="uploaded", again="upload")
 
     @property
     def ranks(self) -> list[str]:
@@ -68,6 +69,11 @@ class Host:
         config = self.studio.pipe.config
         exact = config.n_loras * config.rank
         return [EXACT, *(str(2**k) for k in range(exact.bit_length()) if 2**k < exact)]
+
+    def look(self, file: Upload, name: str, address: str) -> Image.Image:
+        """As `image`, when it has just been uploaded. Raises ValueError, also where the address uploads too often."""
+        self.looks.ask(address)
+        return self.image(file, name)
 
     def image(self, file: Upload, name: str) -> Image.Image:
         """The picture of an upload. Raises ValueError; the sentence is shown on the page."""
@@ -93,8 +99,8 @@ class Host:
             ValueError: see `question` and `Studio.draw`; or the address has asked too often.
             OSError: the files of the answer cannot be written.
         """
+        self.rate.ask(address)  # first: a form that cannot be drawn takes time too
         question = self.question(form)
-        self.rate.ask(address)
         for found in self.studio.draw(question):
             if isinstance(found, Drawn):
                 yield self._finished(found)

@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from time import monotonic
 from typing import Any
 
@@ -29,8 +30,9 @@ class Limits:
     """Of one server.
 
     file_bytes, pixels: of one image; pixels are counted from its header, before anything is decoded. prompt: its
-    letters. waiting: questions in the queue, of all visitors. per_minute: questions of one address. kept: answers whose
-    files stay ready for download.
+    letters. waiting: calls in the queue, of all visitors. per_minute: questions of one address. uploads_per_minute:
+    images of one address that are looked at. kept, kept_loras: answers and baked LoRAs whose files stay ready for
+    download; kept_bytes: of all these files together, beside the newest.
     """
 
     file_bytes: int
@@ -38,7 +40,10 @@ class Limits:
     prompt: int
     waiting: int
     per_minute: int
+    uploads_per_minute: int
     kept: int
+    kept_loras: int
+    kept_bytes: int
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -46,7 +51,17 @@ class Limits:
                 raise ValueError(f"the demo's limit {name} is {value}; it must be at least 1")
 
 
-USUAL = Limits(file_bytes=20 * MEBIBYTE, pixels=40_000_000, prompt=1000, waiting=16, per_minute=60, kept=64)
+USUAL = Limits(
+    file_bytes=20 * MEBIBYTE,
+    pixels=40_000_000,
+    prompt=1000,
+    waiting=16,
+    per_minute=60,
+    uploads_per_minute=60,
+    kept=64,
+    kept_loras=8,
+    kept_bytes=4096 * MEBIBYTE,
+)
 
 
 def read_upload(file: Mapping[str, Any] | None, name: str, limits: Limits, folder: Path) -> Image.Image:
@@ -121,23 +136,32 @@ def within(value: Any, name: str, low: float, high: float) -> float:
 
 
 class Rate:
-    """Questions of each address within the last minute. `clock` gives seconds."""
+    """What each address did within the last minute, safe to count in many threads. `clock` gives seconds.
+
+    `did` and `again` are the words of the sentence for who does it too often.
+    """
 
     MINUTE = 60.0
 
-    def __init__(self, per_minute: int, clock: Callable[[], float] = monotonic) -> None:
-        self.per_minute, self.clock = per_minute, clock
+    def __init__(
+        self, per_minute: int, clock: Callable[[], float] = monotonic, did: str = "asked", again: str = "ask"
+    ) -> None:
+        self.per_minute, self.clock, self.did, self.again = per_minute, clock, did, again
         self.asked: dict[str, deque[float]] = {}
+        self.lock = Lock()
 
     def ask(self, address: str) -> None:
-        """Count one question. Raises ValueError, and does not count it, where the address has asked too many."""
-        now = self.clock()
-        self.asked = {who: times for who, times in self.asked.items() if times[-1] > now - self.MINUTE}
-        times = self.asked.get(address, deque())
-        while times and times[0] <= now - self.MINUTE:
-            times.popleft()
-        if len(times) >= self.per_minute:
-            wait = math.ceil(times[0] + self.MINUTE - now)
-            raise ValueError(f"you have asked {len(times)} times within a minute; ask again in {wait} s")
-        times.append(now)
-        self.asked[address] = times
+        """Count one. Raises ValueError, and does not count it, where the address has come too often."""
+        with self.lock:
+            now = self.clock()
+            self.asked = {who: times for who, times in self.asked.items() if times[-1] > now - self.MINUTE}
+            times = self.asked.get(address, deque())
+            while times and times[0] <= now - self.MINUTE:
+                times.popleft()
+            if len(times) >= self.per_minute:
+                wait = math.ceil(times[0] + self.MINUTE - now)
+                raise ValueError(
+                    f"you have {self.did} {len(times)} times within a minute; {self.again} again in {wait} s"
+                )
+            times.append(now)
+            self.asked[address] = times

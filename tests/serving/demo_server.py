@@ -18,7 +18,7 @@ from lorweb.serving.demo_tasks import TaskMixes
 from tests.cluster.head import free_port
 from tests.kontext_tiny import drawn_image
 
-LIMITS = replace(USUAL, per_minute=10_000)
+LIMITS = replace(USUAL, per_minute=10_000, uploads_per_minute=10_000)
 NAMES = ("a", "a2", "b", "c", "c2")
 IMAGES = {name: drawn_image(seed, 64, 44) for seed, name in enumerate(NAMES)}
 EXAMPLES = [Example(f"example {i}", *(drawn_image(10 * i + j, 48, 48) for j in range(3))) for i in (1, 2)]

@@ -1,12 +1,18 @@
 """The demo as programs ask it: a real Gradio server on loopback, over HTTP."""
 
+import asyncio
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
+from lorweb.serving.demo import build_page
+from lorweb.serving.demo_gate import upload_folder
+from lorweb.serving.demo_host import Host
+from lorweb.serving.demo_layout import picture
 from tests.kontext.made import same
 from tests.serving.demo_http import functions, queued, uploaded
 from tests.serving.demo_server import IMAGES, LIMITS, load, save_images, served
@@ -117,6 +123,46 @@ def test_gradio_itself_refuses_what_says_that_it_is_a_file_and_tells_nothing_of_
         assert not any(one[-1]["success"] or "data" in one[-1]["output"] for one in said)
     said = queued(address, functions(address, "upload")[0], [{"path": "http://127.0.0.1:9/b.png"} | FILE])
     assert "an image must be uploaded; addresses are not fetched" in told(said)
+
+
+def test_uploads_are_looked_at_so_often_within_a_minute(loaded):
+    with served(loaded, replace(LIMITS, uploads_per_minute=2)) as url:
+        said = [told(queued(url, check, [None])) for check in functions(url, "upload")]
+        assert all("Image " in one and "is missing" in one for one in said[:2])
+        assert all("You have uploaded 2 times within a minute; upload again in" in one for one in said[2:])
+        assert len(said) == 5
+
+
+def test_uploads_of_all_fields_wait_in_one_line_two_at_once(loaded, tmp_path):
+    page = build_page(Host(*loaded, "no data", LIMITS, tmp_path), [])
+    checks = [one for one in page.fns.values() if any(target[1] == "upload" for target in one.targets)]
+    assert len(checks) == 5 and {(one.concurrency_id, one.concurrency_limit) for one in checks} == {("uploads", 2)}
+
+
+def test_no_call_goes_round_the_queue(address):
+    for function in [*functions(address, "upload"), *functions(address, "submit")]:
+        call = {"data": [None] * 9, "fn_index": function, "session_hash": "round"}
+        answer = httpx.post(f"{address}gradio_api/run/predict", json=call)
+        assert answer.status_code == 404 and "join the queue" in answer.text
+
+
+def test_gradio_hands_out_the_answers_files_and_keeps_no_copies(address):
+    png = io.BytesIO()
+    A.save(png, "PNG")
+    file = {"path": uploaded(address, png.getvalue())}
+    (draw,) = functions(address, "submit")
+    data = queued(address, draw, form(a=file, a2=file, b=file))[-1]["output"]["data"]
+    for path in (Path(data[0]["path"]), Path(data[4]["value"]["path"]), Path(data[5]["value"]["path"])):
+        holder = path.parent.parent
+        assert path.is_file() and holder.name.startswith("lorweb-demo-") and holder.parent == upload_folder()
+
+
+def test_pictures_of_a_field_are_noted_to_go_when_they_are_old(tmp_path):
+    A.save(tmp_path / "a.png")
+    field = picture("a", "a", 100, "a")
+    for path in (tmp_path / "a.png", tmp_path, tmp_path / "none.png"):
+        assert asyncio.run(field.async_move_resource_to_block_cache(str(path))) == str(path)
+    assert field.temp_files == {str(tmp_path / "a.png")}
 
 
 def test_only_drawing_is_open_to_programs(address):

@@ -1,10 +1,11 @@
 """What may be asked of the demo: uploads of every kind, numbers of every kind, and how often."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from lorweb.serving.demo_limits import USUAL, Limits, Rate, finite, read_upload, whole, within
+from lorweb.serving.demo_limits import USUAL, Rate, finite, read_upload, whole, within
 from tests.kontext.bad_images import REFUSED, TAKEN, png
 from tests.kontext.made import same
 from tests.serving.demo_server import IMAGES
@@ -106,7 +107,7 @@ def test_numbers_have_a_range():
 
 def test_limits_are_at_least_one():
     with pytest.raises(ValueError, match="the demo's limit waiting is 0; it must be at least 1"):
-        Limits(1, 1, 1, 0, 1, 1)
+        replace(USUAL, waiting=0)
 
 
 def test_an_address_may_ask_so_often_within_any_minute_and_others_are_not_kept_waiting():
@@ -125,3 +126,19 @@ def test_an_address_may_ask_so_often_within_any_minute_and_others_are_not_kept_w
     now[0] = 500.0
     rate.ask("three")
     assert set(rate.asked) == {"three"}, "addresses that asked nothing for a minute are forgotten"
+
+
+def test_many_threads_are_counted_one_by_one():
+    rate, refused = Rate(200, lambda: 0.0, did="uploaded", again="upload"), []
+
+    def come(visitor: int) -> None:
+        for _ in range(100):
+            try:
+                rate.ask("one")
+            except ValueError as error:
+                refused.append(str(error))
+            rate.ask(f"{visitor}")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(come, range(8)))
+    assert len(refused) == 600 and set(refused) == {"you have uploaded 200 times within a minute; upload again in 60 s"}

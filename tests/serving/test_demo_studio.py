@@ -2,7 +2,9 @@
 
 import json
 import threading
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,14 +157,44 @@ def test_a_lora_needs_an_answer_and_a_rank_that_the_basis_has(loaded, tmp_path):
         host.bake(None, "diffusers", "exact", "here")
 
 
-def test_only_the_last_answers_are_kept(loaded, pipe):
-    desk = Desk(*loaded, kept=2)
-    answers = [desk.put(drawn(Studio(pipe), ask(seed=seed))) for seed in range(3)]
-    assert [answer.image.is_file() for answer in answers] == [False, True, True]
+def exist(files) -> list[bool]:
+    return [file.is_file() for file in files]
+
+
+def test_only_the_last_answers_and_the_last_loras_are_kept(loaded, pipe, tmp_path):
+    desk = Desk(*loaded, replace(LIMITS, kept=3, kept_loras=1), tmp_path)
+    answers = [desk.put(drawn(Studio(pipe), ask(seed=seed))) for seed in range(4)]
+    loras = [desk.bake(answers[-1], style, 1) for style in ("diffusers", "comfyui")]
+    assert exist(answer.image for answer in answers) == [False, True, True, True]
+    assert exist(lora.path for lora in loras) == [False, True]
+    assert {file.parent.parent for file in tmp_path.rglob("*.*") if file.is_file()} == {Path(desk.holder.name)}
+
+
+def test_files_are_kept_within_their_bytes_and_the_newest_always_is(loaded, pipe, tmp_path):
+    made = drawn(Studio(pipe), ask())
+    desk = Desk(*loaded, LIMITS, tmp_path)
+    size = sum(file.stat().st_size for file in desk.put(made).image.parent.iterdir())
+    for room, kept in (
+        (2 * size, [False, True, True]),
+        (2 * size - 1, [False, False, True]),
+        (1, [False, False, True]),
+    ):
+        desk = Desk(*loaded, replace(LIMITS, kept_bytes=room), tmp_path)
+        answers = [desk.put(made) for _ in range(3)]
+        assert exist(answer.image for answer in answers) == kept
+        assert exist(answer.mix for answer in answers) == kept
+
+
+def test_what_cannot_be_written_whole_leaves_nothing(loaded, pipe, tmp_path):
+    desk = Desk(*loaded, LIMITS, tmp_path)
+    answer = desk.put(drawn(Studio(pipe), ask()))
+    with pytest.raises(KeyError):
+        desk.bake(replace(answer, facts={}), "diffusers", 1)
+    assert list(Path(desk.holder.name).iterdir()) == [answer.image.parent]
 
 
 def test_a_picture_taken_home_is_made_again_by_the_command(loaded, pipe, model, tmp_path):
-    desk, names = Desk(*loaded, kept=2), {side: tmp_path / f"{side}.png" for side in ("a", "a2", "b")}
+    desk, names = Desk(*loaded, LIMITS, tmp_path), {side: tmp_path / f"{side}.png" for side in ("a", "a2", "b")}
     for path, image in zip(names.values(), (A, A2, B), strict=True):
         image.save(path)
     answer = desk.put(drawn(Studio(pipe), ask(strength=0.7)))
