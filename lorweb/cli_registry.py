@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lorweb.cli_output import PartlyDone
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,6 +48,8 @@ def show(
     fault = _fault(registry, version)
     decision = registry.decisions.read(version.tags.get("decision_run", ""), "decision.json")
     facts = {**_facts(version), "tags": version.tags, "files": fault or "whole", "decision": decision}
+    if as_json and fault:
+        raise PartlyDone(fault, facts)
     if as_json:
         _print_json(facts)
     else:
@@ -61,7 +65,7 @@ def show(
 
 @app.command("promote")
 def promote_version(
-    version: Annotated[int, typer.Argument(min=1)],
+    version: Annotated[int, typer.Argument(min=1, help="Its number, see `lorweb registry list`.")],
     reason: Reason,
     name: Name = "lorweb",
     by: By = None,
@@ -82,7 +86,9 @@ def promote_version(
 def rollback(name: Name = "lorweb", reason: Reason = "", by: By = None, as_json: Json = False) -> None:
     """Swap champion and previous. Example: lorweb registry rollback --reason "banding on skies" """
     registry = _registry(name)
-    _moved(registry, f"{name} version {registry.rollback(_why(reason, by)).number} is the champion again", as_json)
+    version, moved = registry.rollback(_why(reason, by))
+    finished = "" if moved else ": a rollback that a process had begun and left is finished"
+    _moved(registry, f"{name} version {version.number} is the champion again{finished}", as_json)
 
 
 @app.command()
@@ -119,7 +125,8 @@ def _version(registry: "Registry", which: str) -> "Version":
 
 
 def _why(reason: str, by: str | None) -> Any:
-    from lorweb.serving.history import Why, current_user
+    from lorweb.serving.history import Why
+    from lorweb.serving.processes import current_user
 
     return Why(by or current_user(), reason)
 

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from lorweb.doctor import Finding
+from lorweb.serving.reachable import without_password
+
+__all__ = ["around", "kind_of", "without_password"]
 
 EXTRAS: Final = {  # module -> what it is for, and how to get it
     "gradio": "the web demo: pip install 'lorweb[demo]'",
@@ -50,14 +53,6 @@ def kind_of(uri: str) -> str:
         "databricks": "a cloud",
     }
     return kinds.get(scheme, "an address")
-
-
-def without_password(uri: str) -> str:
-    """The address as it may be shown."""
-    parts = urllib.parse.urlsplit(uri)
-    if not parts.password:
-        return uri
-    return uri.replace(f":{parts.password}@", ":***@", 1)
 
 
 def _extras() -> Iterator[Finding]:

@@ -10,8 +10,10 @@ from lorweb.evaluation.gate import Decision
 from lorweb.evaluation.gate_entries import Gate
 from lorweb.records import stable_id
 from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE
-from lorweb.serving.history import LONGEST, VOID, current_user
-from lorweb.serving.registry import ROLLED_BACK, Overtaken, Registry, State, Version, Why
+from lorweb.serving.history import DONE, LONGEST, VOID
+from lorweb.serving.processes import current_user
+from lorweb.serving.reachable import first_line
+from lorweb.serving.registry import EVIDENCE, ROLLED_BACK, Overtaken, Registry, State, Version, Why
 from lorweb.serving.tracking import fault_of, tracking_uri
 from pipelines._answers import Plan, make_plan
 from pipelines._judgement import Candidate, Rival, find_rival, judge, read_candidate
@@ -22,9 +24,7 @@ from pipelines._submission import submission
 from pipelines.summary import print_summary
 
 OUT: Final = Path("models/promoted.json")
-DECIDED: Final = (
-    "decision_key"  # tag: what the version was last judged by, so that an equal judgement is not recorded twice
-)
+DECIDED: Final = "decision_key"  # tag: what a version was last judged by; an equal refusal is not recorded twice
 JUDGEMENTS: Final = 3  # against champions that other processes replace meanwhile
 
 
@@ -45,6 +45,7 @@ def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) ->
         Overtaken: other processes have replaced the champion again and again while this one judged.
     """
     registry.settle()
+    retell(registry)
     tags = lineage(Path(), candidate.metadata)
     version = registry.submit(submission(candidate, tags, gate.metric))
     for attempt in range(1, JUDGEMENTS + 1):
@@ -111,7 +112,9 @@ def _compared(rival: Rival | None) -> dict[str, Any] | None:
 
 
 def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdict, Gate], seen: State) -> None:
-    """Keep the decision as a run, then move the aliases if it is a pass. An equal refusal is not recorded again.
+    """Keep the decision as a run, move the aliases if it is a pass, and only then say so in the version's tags.
+
+    An equal refusal is not recorded again.
 
     Raises:
         Overtaken: the champion is not the one any more that was there when it was decided.
@@ -121,7 +124,9 @@ def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdic
     key = stable_id(
         verdict.decision, json.dumps([verdict.reasons, gate.model_dump(mode="json"), proof], sort_keys=True)
     )
-    if verdict.decision == "refused" and version.tags.get(DECIDED) == key:
+    told = version.tags
+    newest = told.get("decision_run") == told.get(EVIDENCE)  # evidence of a pass that was not carried out is newer
+    if told.get("decision") == verdict.decision == "refused" and told.get(DECIDED) == key and newest:
         return
     by = f"{current_user()} (promote)"
     reasons = " | ".join(verdict.reasons)
@@ -140,11 +145,29 @@ def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdic
     files = {DECISION_FILE: decision, EVIDENCE_FILE: {**proof, **facts, "answers": candidate.answers}}
     tags = {"decision": verdict.decision, "by": by, "reasons": reasons[:LONGEST], "champion": str(seen.champion)}
     run = registry.record(version, f"promote: {verdict.decision}", files, tags)
-    for name, value in (("decision", verdict.decision), ("decision_reasons", reasons[:LONGEST]), ("decision_run", run)):
-        registry.tag(version, name, value)
     if verdict.decision == "promoted":
         registry.promote(version, Why(by, reasons, run), seen)
+    tell(registry, version, verdict.decision, reasons, run)
     registry.tag(version, DECIDED, key)
+
+
+def tell(registry: Registry, version: Version, decision: str, reasons: str, run: str) -> None:
+    """The last decision on a version as its tags; `decision_run` comes last, and says that they are whole."""
+    for name, value in (("decision", decision), ("decision_reasons", reasons[:LONGEST]), ("decision_run", run)):
+        registry.tag(version, name, value)
+
+
+def retell(registry: Registry) -> None:
+    """Write the tags of a promotion that a process has made and died before it could say so."""
+    champion = registry.by_alias("champion")
+    moves = [move for move in registry.moves() if move.settled == DONE]
+    if champion is None or not moves:
+        return
+    kind, number, why = moves[-1].kind, moves[-1].after.champion, moves[-1].why
+    if kind == "promote" and number == champion.number and champion.tags.get("decision_run") != why.run:
+        decision = registry.decisions.read(why.run, DECISION_FILE) or {}
+        if decision.get("decision") == "promoted":  # by hand it says "promote"
+            tell(registry, champion, "promoted", why.reason, why.run)
 
 
 def main(execute: Execute | None = None) -> None:
@@ -161,7 +184,7 @@ def main(execute: Execute | None = None) -> None:
         try:
             found = promote(Registry(cfg.model, create=True), candidate, cfg.gate, plan)
         except MlflowException as error:
-            first = fault_of(str(error), tracking_uri()) or str(error).strip().splitlines()[0]
+            first = fault_of(str(error), tracking_uri()) or first_line(error)
             raise StageFailed(
                 f"the model registry refused: {first}; see MLFLOW_TRACKING_URI, then run it again"
             ) from error

@@ -44,6 +44,9 @@ def test_by_hand_and_back(desk, capsys):
     code, out, _ = run(capsys, "registry", "rollback", "--reason", "banding")
     assert (code, out) == (0, "lorweb version 1 is the champion again\n")
 
+    code, out, err = run(capsys, "registry", "rollback")
+    assert code == 1 and not out and "`lorweb registry promote 2 --reason TEXT` brings it back" in err
+
     code, out, _ = run(capsys, "registry", "list", "--json")
     one, two = json.loads(out)
     assert (one["version"], one["aliases"], one["state"]) == (1, ["champion"], "")
@@ -73,6 +76,9 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
     shutil.rmtree(desk / "mlartifacts")
     code, out, err = run(capsys, "registry", "show", "champion")
     assert code == 1 and "models:/lorweb/2 cannot be had" in out and "cannot be had" in err
+    code, out, _ = run(capsys, "registry", "show", "champion", "--json")
+    damaged = json.loads(out)
+    assert code == 1 and damaged["version"] == 2 and "cannot be had" in damaged["error"] == damaged["files"]
 
 
 @pytest.mark.parametrize(

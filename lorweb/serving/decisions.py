@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from lorweb.serving.history import VOID, Move
 from lorweb.serving.orphans import owner_tags
-from lorweb.serving.tracking import experiment_id
+from lorweb.serving.reachable import first_line
+from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
 DECISION_FILE: Final = "decision.json"
 EVIDENCE_FILE: Final = "evidence.json"  # the numbers behind it, to compare the next candidate with
@@ -32,19 +33,42 @@ class Decisions:
         return str(run.info.run_id)
 
     def read(self, run: str, name: str) -> dict[str, Any] | None:
-        """A file of a decision's run; None where there is no run, or it is not there any more."""
-        if not run:
+        """A file of a decision's run; None where there is no run, or it is not there any more.
+
+        Raises:
+            ValueError: it is there and cannot be read; says what to do.
+        """
+        if not run or not self._holds(run, name):
             return None
         import mlflow
         from mlflow.exceptions import MlflowException
 
         with tempfile.TemporaryDirectory() as folder:
             try:
-                path = mlflow.artifacts.download_artifacts(run_id=run, artifact_path=name, dst_path=folder)
+                path = patiently(
+                    tracking_uri(self.root),
+                    mlflow.artifacts.download_artifacts,
+                    run_id=run,
+                    artifact_path=name,
+                    dst_path=folder,
+                )
                 content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-            except (MlflowException, OSError, ValueError):
-                return None
+            except (MlflowException, OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+                raise ValueError(
+                    f"{name} of the decision in run {run} cannot be read ({first_line(error)}); restore it from a "
+                    "copy, or delete it from the run: it is then as if it had not been recorded"
+                ) from error
         return content
+
+    def _holds(self, run: str, name: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return any(file.path == name for file in self.client.list_artifacts(run))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
 
     def refusals(self) -> list[Any]:
         """Runs of refused candidates, oldest first."""
@@ -85,6 +109,12 @@ def refused_event(run: Any) -> dict[str, Any]:
         "why": tags.get("reasons", ""),
         "run": run.info.run_id,
     }
+
+
+def foreign_event(number: int, at: int) -> dict[str, Any]:
+    """A version of the history's list that lorweb did not write: it moves nothing."""
+    note = f"version {number} of the history was made in MLflow itself and is no move"
+    return {"at": _when(at), "what": "ignored", "from": None, "to": None, "by": "", "why": note, "run": ""}
 
 
 def _when(milliseconds: int) -> str:

@@ -9,10 +9,11 @@ that was decided on an older state is void, and every reader finds the same, fro
 
 import json
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
+
+from lorweb.serving.processes import lives, place
 
 Kind = Literal["promote", "rollback", "outside"]  # outside: somebody moved an alias past lorweb, in MLflow itself
 SETTLED: Final = "settled"
@@ -49,19 +50,19 @@ class Move:
     after: State
     why: Why
     at: int  # ms since 1970, by the database's side
-    host: str
+    place: str  # where `pid` means its process, see `place`; "" if unknown
     pid: int
     settled: str  # "" until the aliases have followed, then "done"; "void" if it does not count
 
     @property
     def abandoned(self) -> bool:
-        """The process that made it is known to be gone: it was on this machine."""
-        return self.host == socket.gethostname() and not lives(self.pid)
+        """The process that made it is known to be gone: it was here."""
+        return self.place == place() and not lives(self.pid)
 
     @property
     def own(self) -> bool:
         """This process made it."""
-        return self.host == socket.gethostname() and self.pid == os.getpid()
+        return self.place == place() and self.pid == os.getpid()
 
 
 def replay(moves: Sequence[Move]) -> tuple[State, list[Move]]:
@@ -85,9 +86,14 @@ class History:
         self.client, self.model, self.name = client, model, f"{model}-history"
 
     def moves(self) -> list[Move]:
-        """All of them in their order; empty if nothing was ever moved."""
-        found = [_move(version) for version in versions_of(self.client, self.name)]
-        return sorted(found, key=lambda move: move.number)
+        """All of them in their order; empty if nothing was ever moved. What lorweb did not write is no move."""
+        found = [_read(version) for version in versions_of(self.client, self.name)]
+        return sorted((move for move in found if move is not None), key=lambda move: move.number)
+
+    def foreign(self) -> list[tuple[int, int]]:
+        """(number, ms since 1970) of versions in the list that somebody made past lorweb, and that are no moves."""
+        found = [version for version in versions_of(self.client, self.name) if _read(version) is None]
+        return sorted((int(version.version), int(version.creation_timestamp)) for version in found)
 
     def append(self, kind: Kind, before: State, after: State, why: Why) -> Move:
         """Add a move at the end. `why.run` must name a run: its artifacts are what the entry points at."""
@@ -98,7 +104,7 @@ class History:
             "by": why.by,
             "reason": why.reason[:LONGEST],
             "run": why.run,
-            "host": socket.gethostname(),
+            "place": place(),
             "pid": str(os.getpid()),
         }
         ensure_model(
@@ -137,26 +143,11 @@ def ensure_model(client: Any, name: str, description: str) -> None:
             raise
 
 
-def current_user() -> str:
-    """`user@host` of this process."""
-    import pwd
-
+def _read(version: Any) -> Move | None:
     try:
-        name = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # in a container without such a user
-        name = str(os.getuid())
-    return f"{name}@{socket.gethostname()}"
-
-
-def lives(pid: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return _move(version)
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _move(version: Any) -> Move:
@@ -169,7 +160,7 @@ def _move(version: Any) -> Move:
         State(*json.loads(tags["after"])),
         Why(tags["by"], tags["reason"], tags["run"]),
         int(version.creation_timestamp),
-        tags["host"],
+        tags.get("place", ""),
         int(tags["pid"]),
         tags.get(SETTLED, ""),
     )

@@ -1,25 +1,44 @@
-"""Runs that a killed process has left open are closed by the next one on the same machine: MLflow never does it."""
+"""What killed or failed processes have left in MLflow: open runs are closed, half a model is removed."""
 
 import os
 import socket
 from typing import Any, Final
 
-from lorweb.serving.history import lives
+from lorweb.serving.processes import lives, place
 
 PAGE: Final = 200
 
 
 def owner_tags() -> dict[str, str]:
     """What names this process in the tags of a run."""
-    return {"owner_host": socket.gethostname(), "owner_pid": str(os.getpid())}
+    return {"owner_host": socket.gethostname(), "owner_place": place(), "owner_pid": str(os.getpid())}
 
 
 def close_orphans(client: Any, experiment: str) -> list[str]:
-    """Set runs whose process is gone from RUNNING to KILLED; returns their ids."""
-    wanted = f"tags.owner_host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
+    """Set runs whose process was here and is gone from RUNNING to KILLED; MLflow never does. Returns their ids."""
+    wanted = f"tags.owner_place = '{place()}' and attributes.status = 'RUNNING'"
     closed = []
     for run in client.search_runs([experiment], wanted, max_results=PAGE):
         if not lives(int(run.data.tags["owner_pid"])):
             client.set_terminated(run.info.run_id, "KILLED")
             closed.append(str(run.info.run_id))
     return closed
+
+
+def remove_failed(client: Any, experiment: str, tag: str, value: str) -> list[str]:
+    """Delete this process's FAILED runs that carry a tag, with the files and models they logged; returns their ids.
+
+    A model that is logged again, whole, would otherwise leave its weights behind with each try.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    owner = f"tags.owner_place = '{place()}' and tags.owner_pid = '{os.getpid()}'"
+    removed = []
+    for run in client.search_runs([experiment], f"{owner} and tags.{tag} = '{value}' and attributes.status = 'FAILED'"):
+        for model in client.search_logged_models([experiment], f"source_run_id = '{run.info.run_id}'"):
+            get_artifact_repository(model.artifact_location).delete_artifacts()
+            client.delete_logged_model(model.model_id)
+        get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+        client.delete_run(run.info.run_id)
+        removed.append(str(run.info.run_id))
+    return removed

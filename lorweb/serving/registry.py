@@ -12,23 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.serving.artifacts import CONTENT, Submission, content_hash, log_model, resolve
-from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, moved_event, refused_event
-from lorweb.serving.history import (
-    VOID,
-    History,
-    Kind,
-    Move,
-    State,
-    Why,
-    current_user,
-    ensure_model,
-    replay,
-)
+from lorweb.serving.artifacts import Submission, content_hash, resolve
+from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, foreign_event, moved_event, refused_event
+from lorweb.serving.history import VOID, History, Kind, Move, State, Why, replay
 from lorweb.serving.orphans import close_orphans
+from lorweb.serving.processes import current_user
 from lorweb.serving.settle import ROLLED_BACK, Aliases
-from lorweb.serving.tracking import PatientClient, experiment_id, open_client, patiently, tracking_uri
-from lorweb.serving.versions import Version, read_versions
+from lorweb.serving.tracking import PatientClient, experiment_id, open_client, tracking_uri
+from lorweb.serving.versions import Version, make_version, read_versions
 
 __all__ = ["ROLLED_BACK", "Overtaken", "Registry", "State", "Version", "Why"]
 EVIDENCE: Final = "evidence_run"  # run whose evidence.json holds what a version was judged by
@@ -122,19 +113,29 @@ class Registry:
         self._move("promote", now, State(version.number, now.champion), why or Why(current_user(), ""))
         return True
 
-    def rollback(self, why: Why | None = None) -> Version:
+    def rollback(self, why: Why | None = None) -> tuple[Version, bool]:
         """Swap champion and previous; the version that goes is marked, so that it is not promoted again by itself.
 
+        Returns the champion, and false if only a rollback to it was finished, which a process that is gone had begun.
+
         Raises:
-            ValueError: there is no champion or no previous version.
+            ValueError: there is no champion or no previous version, or the previous version was itself rolled back.
             Overtaken: another process came first.
         """
+        begun = [move for move in self.history.moves()[-1:] if not move.settled and (move.own or move.abandoned)]
         now = self.settle()
+        if begun and begun[0].kind == "rollback" and begun[0].after == now:
+            return self.by_number(now.champion or 0), False
         if now.champion is None or now.previous is None or now.champion == now.previous:
             raise ValueError(f"{self.name} has no previous champion to roll back to; see `lorweb registry list`")
         version = self.by_number(now.previous)
+        if ROLLED_BACK in version.tags:
+            raise ValueError(
+                f"version {version.number} of {self.name} was rolled back already, and version {now.champion} is the "
+                f"champion; `lorweb registry promote {version.number} --reason TEXT` brings it back"
+            )
         self._move("rollback", now, State(now.previous, now.champion), why or Why(current_user(), ""))
-        return self.by_number(version.number)
+        return self.by_number(version.number), True
 
     def settle(self) -> State:
         """Finish what other processes have begun; returns where `champion` and `previous` stand then."""
@@ -158,6 +159,7 @@ class Registry:
         times = itertools.accumulate((move.at for move in moves), max)  # clocks of several machines may disagree
         found = [(at, moved_event(move)) for at, move in zip(times, moves, strict=True)]
         found += [(run.info.start_time, refused_event(run)) for run in self.decisions.refusals()]
+        found += [(at, foreign_event(number, at)) for number, at in self.history.foreign()]
         return [event for _, event in sorted(found, key=lambda entry: entry[0])]
 
     def _move(self, kind: Kind, before: State, after: State, why: Why) -> None:
@@ -179,18 +181,12 @@ class Registry:
         return replace(why, run=run)
 
     def _register(self, submission: Submission, content: str) -> Version:
-        import mlflow
-
-        uri = tracking_uri(self.root)
-        ensure_model(self.client, self.name, "Visual analogies with a learned basis of LoRAs; `lorweb registry list`.")
-        source = patiently(uri, log_model, submission, {CONTENT: content}, experiment_id(self.client, self.root))
-        tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
-        made = patiently(uri, mlflow.register_model, source, self.name, tags=tags)
+        made = make_version(self.client, self.name, self.root, submission, content)
         first = self.by_content(content)
-        if first is not None and first.number < int(made.version):  # another process has registered the same meanwhile
-            self.client.delete_model_version(self.name, made.version)
+        if first is not None and first.number < made:  # another process has registered the same meanwhile
+            self.client.delete_model_version(self.name, str(made))
             return first
-        return self.by_number(int(made.version))
+        return self.by_number(made)
 
 
 def _overtaken(name: str, seen: State, now: State) -> str:

@@ -13,9 +13,12 @@ How processes P and Q can meet, and what comes of it:
 - P wakes after more than `PATIENCE`, writes an old state and dies before it looks again: the aliases stand one move
   behind. That, and a person who moves an alias in MLflow's own page, cannot be told apart: both enter the history as a
   move `outside`, by the next process that looks.
+- P rolls back and dies before it could say so, and is run again: what it had begun is finished, and counts as this
+  rollback. One that was finished already is refused, for the champion before it was rolled back: two rollbacks are
+  never a step back and forth.
 
 A reader sees `champion` on one whole version at every moment: MLflow sets one alias in one transaction, and lorweb
-removes no version.
+removes no version that an alias has named. (Of the same bytes registered twice at once, who came second removes his.)
 """
 
 import time

@@ -4,15 +4,15 @@ import itertools
 import os
 import random
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.serving.reachable import check_reachable, first_line, without_password
+
+__all__ = ["PatientClient", "check_reachable", "experiment_id", "fault_of", "open_client", "patiently", "tracking_uri"]
 EXPERIMENT: Final = "lorweb"
-TIMEOUT: Final = 5.0  # s, for a server's sign of life
 WAIT: Final = 30.0  # s after which a call that finds the database locked is not made again; MLflow waits 20 by itself
 PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # s before the next try, the last one for all further ones
 BUSY: Final = (
@@ -22,6 +22,7 @@ BUSY: Final = (
     "could not serialize access",
     "Model Version creation error",  # MLflow's own three tries to take the next number
 )
+AWAY: Final = ("connection refused", "could not connect", "connection to server", "server closed the connection")
 
 
 class PatientClient:
@@ -43,28 +44,31 @@ def patiently(uri: str, call: Callable[..., Any], *arguments: Any, **named: Any)
     """`call(...)`, again and again for up to `WAIT` seconds while the database is locked.
 
     Raises:
-        ValueError: it stays locked, cannot be written, or is of another version of MLflow; says what to do.
+        ValueError: it stays locked, is away, cannot be used, or is of another version of MLflow; says what to do.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     begun = time.monotonic()
     for attempt in itertools.count():
         try:
             return call(*arguments, **named)
-        except MlflowException as error:
+        except (MlflowException, SQLAlchemyError) as error:
             text = str(error)
             if any(words in text for words in BUSY) and time.monotonic() - begun < WAIT:
                 time.sleep(PAUSES[min(attempt, len(PAUSES) - 1)] * random.uniform(0.5, 1.0))
                 continue
             sentence = fault_of(text, uri)
-            if sentence is None:
+            if sentence is None and isinstance(error, MlflowException):
                 raise
+            sentence = sentence or f"the database of {without_password(uri)} cannot be used ({first_line(error)})"
             raise ValueError(sentence) from error
     raise AssertionError("unreachable")
 
 
 def fault_of(text: str, uri: str) -> str | None:
     """A sentence on what is wrong with the database or the server, from what MLflow says; None if it is neither."""
+    uri = without_password(uri)
     if any(words in text for words in BUSY):
         return (
             f"the model registry at {uri} stayed locked by another process for {WAIT:.0f} s; wait for that "
@@ -81,6 +85,8 @@ def fault_of(text: str, uri: str) -> str | None:
         )
     if "API request to" in text and "failed with exception" in text:
         return f"the MLflow server at {uri} no longer answers; start it, then run the same command again"
+    if "OperationalError" in text and any(words in text.lower() for words in AWAY):
+        return f"the database at {uri} no longer answers; start it, then run the same command again"
     return None
 
 
@@ -108,7 +114,12 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     mlflow.set_registry_uri(uri)
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-    return patiently(uri, mlflow.MlflowClient, uri, uri)
+    try:
+        return patiently(uri, mlflow.MlflowClient, uri, uri)
+    except mlflow.exceptions.MlflowException as error:
+        raise ValueError(
+            f"MLflow cannot use {without_password(uri)} ({first_line(error)}); see MLFLOW_TRACKING_URI"
+        ) from error
 
 
 def experiment_id(client: Any, root: Path = Path()) -> str:
@@ -127,30 +138,6 @@ def experiment_id(client: Any, root: Path = Path()) -> str:
         if found is None:
             raise
         return str(found.experiment_id)
-
-
-def check_reachable(uri: str, create: bool) -> None:
-    """Raises ValueError if the server does not answer, or the database is missing (unless `create`) or read-only."""
-    if uri.startswith(("http://", "https://")):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=TIMEOUT).close()
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            raise ValueError(
-                f"the MLflow server at {uri} does not answer ({reason}); start it, "
-                "or unset MLFLOW_TRACKING_URI to use mlflow.db"
-            ) from error
-    elif uri.startswith("sqlite:///"):
-        path = Path(uri.removeprefix("sqlite:///"))
-        if not path.is_file() and not create:
-            raise ValueError(
-                f"there is no model registry at {path}; give --model PATH (a folder or a basis.safetensors), set "
-                "MLFLOW_TRACKING_URI, or run from the root of a project where `make run` has finished"
-            )
-        if not os.access(path if path.is_file() else path.parent, os.W_OK):
-            raise ValueError(
-                f"{path} cannot be written; make it writable, or set MLFLOW_TRACKING_URI to another database"
-            )
 
 
 def _quiet() -> None:

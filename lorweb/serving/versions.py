@@ -1,11 +1,15 @@
-"""Versions of the registered model as lorweb reads them."""
+"""Versions of the registered model: how they are read, and how one is made."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
-from lorweb.serving.artifacts import CONTENT
-from lorweb.serving.history import versions_of
+from lorweb.serving.artifacts import CONTENT, Submission, log_model
+from lorweb.serving.history import ensure_model, versions_of
+from lorweb.serving.orphans import remove_failed
+from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
 ALIASES: Final = ("candidate", "champion", "previous")
 
@@ -38,3 +42,23 @@ def read_versions(client: Any, model: str, aliases: Mapping[str, int]) -> list[V
         for v in versions_of(client, model)
     ]
     return sorted(versions, key=lambda version: version.number)
+
+
+def make_version(client: Any, model: str, root: Path, submission: Submission, content: str) -> int:
+    """Log a candidate and register it; returns the number of its version."""
+    import mlflow
+
+    uri, experiment = tracking_uri(root), experiment_id(client, root)
+    ensure_model(client, model, "Visual analogies with a learned basis of LoRAs; `lorweb registry list`.")
+
+    def log() -> str:
+        try:
+            return log_model(submission, {CONTENT: content}, experiment)
+        except Exception:
+            with suppress(Exception):  # what went wrong is worth more than what could not be tidied up after it
+                remove_failed(client, experiment, CONTENT, content)
+            raise
+
+    source = patiently(uri, log)
+    tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
+    return int(patiently(uri, mlflow.register_model, source, model, tags=tags).version)

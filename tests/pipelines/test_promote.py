@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lorweb.serving.artifacts import Submission
+from lorweb.serving.history import History
 from lorweb.serving.registry import Registry, Why
 from pipelines import evaluate, promote
 from pipelines._rows import Runner, in_process
@@ -107,6 +108,31 @@ def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     registry.rollback()
     rolled = run()
     assert rolled["decision"] == "refused" and "rolled back by hand" in rolled["reasons"][0]
+
+
+def test_a_process_that_dies_round_the_move_leaves_no_promotion_that_was_not_and_the_next_one_tells_what_was(
+    project, monkeypatch
+):
+    perfect()
+    registry = Registry("lorweb", create=True)
+    for place, name in ((History, "append"), (Registry, "tag")):
+        real = getattr(place, name)
+
+        def dies(self, first, *rest, place=place, real=real):
+            if place is History or rest[0] == "decision":
+                raise SystemExit("dead")
+            return real(self, first, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, dies)
+            with pytest.raises(SystemExit, match="dead"):
+                promote.main(in_process)
+        version = registry.by_number(1)
+        assert "decision" not in version.tags and ("champion" in version.aliases) is (place is Registry)
+    again = run()
+    told = registry.by_number(1).tags
+    assert again["decision"] == "unchanged" and told["decision"] == "promoted"
+    assert told["decision_run"] == registry.moves()[-1].why.run and again["reasons"][1] in told["decision_reasons"]
 
 
 def test_a_champion_that_was_measured_otherwise_is_measured_again(project, parts, monkeypatch):

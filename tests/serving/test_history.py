@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from lorweb.serving import settle
 from lorweb.serving.history import DONE, VOID, Move, State, Why, ensure_model, replay
+from lorweb.serving.processes import place
 from lorweb.serving.registry import Overtaken, Registry
 from lorweb.serving.tracking import experiment_id
 
@@ -106,6 +107,27 @@ def test_an_alias_moved_in_mlflow_itself_enters_the_history(registry):
     assert registry.aliases.read() == State(2, 3)
     event = registry.events()[1]
     assert (event["what"], event["from"], event["to"]) == ("outside", 1, 3)
+
+
+def test_a_version_of_the_history_that_lorweb_did_not_write_is_no_move_and_is_shown(registry):
+    run = registry.client.get_run(registry.moves()[0].why.run).info
+    registry.client.create_model_version("lorweb-history", run.artifact_uri, run.run_id)
+    registry.client.create_model_version(
+        "lorweb-history", run.artifact_uri, run.run_id, {"kind": "promote", "before": "[1"}
+    )
+    assert registry.promote(registry.by_number(2), ME)
+    assert [found.number for found in registry.moves()] == [1, 4] and registry.aliases.read() == State(2, 1)
+    assert [event["what"] for event in registry.events()] == ["promote", "ignored", "ignored", "promote"]
+    assert "version 2 of the history was made in MLflow itself" in registry.events()[1]["why"]
+
+
+def test_a_process_of_the_same_host_name_and_number_elsewhere_is_not_taken_for_gone_or_for_this_one():
+    here = dataclasses.replace(move(1, State(1, None), State(2, 1)), place=place(), pid=2**22 + 1)
+    assert here.abandoned and dataclasses.replace(here, pid=os.getpid()).own
+    host, boot, numbers = place().split("/")
+    for other in (f"{host}/{boot}/1", f"{host}/0/{numbers}", host, ""):
+        there = dataclasses.replace(here, place=other)
+        assert not there.abandoned and not dataclasses.replace(there, pid=os.getpid()).own
 
 
 def test_a_version_that_is_gone_before_its_move_is_finished_is_no_champion(registry):

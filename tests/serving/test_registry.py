@@ -57,8 +57,13 @@ def test_rollback_swaps_and_marks_and_a_promotion_by_hand_unmarks(root):
     with pytest.raises(ValueError, match="no previous champion to roll back to"):
         registry.rollback()
     registry.promote(two)
-    assert registry.rollback().number == 1
-    assert ROLLED_BACK in registry.by_number(2).tags
+    champion, moved = registry.rollback()
+    assert (champion.number, moved) == (1, True) and ROLLED_BACK in registry.by_number(2).tags
+    with pytest.raises(
+        ValueError, match=r"version 2 of lorweb was rolled back already, and version 1 is the champion; "
+    ):
+        registry.rollback()
+    assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (1, 2)
     registry.promote(registry.by_number(2))
     assert ROLLED_BACK not in registry.by_number(2).tags
     assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)

@@ -1,12 +1,13 @@
 """What is wrong with a registry is said in a sentence: locked, read-only, of another MLflow, files gone or damaged."""
 
-import http.server
 import shutil
 import sqlite3
 import threading
 import time
 
+import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from lorweb.serving import tracking
 from lorweb.serving.artifacts import resolve
@@ -48,8 +49,6 @@ def test_a_database_that_stays_locked_is_a_sentence(registry, root, monkeypatch)
 
 
 def test_a_lock_is_tried_again_without_end_of_patience_and_no_other_fault_is(monkeypatch):
-    from mlflow.exceptions import MlflowException
-
     monkeypatch.setattr(tracking, "PAUSES", (0.0,))
     calls = []
 
@@ -99,33 +98,50 @@ def test_files_that_were_changed_or_are_gone_are_named(registry, root):
         resolve(uri, root)
 
 
-def test_a_decision_whose_run_is_gone_is_none(registry):
+def test_a_decision_whose_run_or_file_is_gone_is_none(registry, root):
     assert registry.decisions.read("0" * 32, "decision.json") is None
     assert registry.decisions.read("", "decision.json") is None
+    run = registry.moves()[0].why.run
+    assert registry.decisions.read(run, "decision.json")["decision"] == "promote"
+    assert registry.decisions.read(run, "evidence.json") is None
+    shutil.rmtree(root / "mlartifacts")
+    assert registry.decisions.read(run, "decision.json") is None
 
 
-class Alive(http.server.BaseHTTPRequestHandler):
-    """Answers the look for a sign of life, as a server does before it dies."""
+def test_a_decision_that_cannot_be_read_is_not_taken_for_none(registry, root, monkeypatch):
+    run = registry.moves()[0].why.run
+    (path,) = root.rglob(f"mlartifacts/{run}/artifacts/decision.json")
+    path.write_text('{"decision": "pro')
+    with pytest.raises(ValueError, match=rf"decision.json of the decision in run {run} cannot be read .* restore it"):
+        registry.decisions.read(run, "decision.json")
+    path.write_text('{"decision": "promote"}')
+    real, calls = mlflow.artifacts.download_artifacts, []
 
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
+    def locked_once(**named):
+        calls.append(named)
+        if len(calls) == 1:
+            raise MlflowException("(sqlite3.OperationalError) database is locked")
+        return real(**named)
 
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", locked_once)
+    assert registry.decisions.read(run, "decision.json") == {"decision": "promote"} and len(calls) == 2
 
 
-def test_a_server_that_dies_later_is_a_sentence(tmp_path, monkeypatch):
-    server = http.server.HTTPServer(("127.0.0.1", 0), Alive)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    registry = Registry("lorweb", tmp_path)
-    server.shutdown()
-    server.server_close()
-    thread.join()
-    with pytest.raises(
-        ValueError, match=r"http://127.0.0.1:\d+ no longer answers; start it, then run the same command"
-    ):
-        registry.versions()
+def test_a_model_that_is_logged_again_after_a_lock_is_there_once(registry, root, monkeypatch):
+    real, calls = mlflow.log_metrics, []
+
+    def locked_once(*words, **named):
+        calls.append(words)
+        if len(calls) == 1:
+            raise MlflowException("(sqlite3.OperationalError) database is locked")
+        return real(*words, **named)
+
+    monkeypatch.setattr(mlflow, "log_metrics", locked_once)
+    version = registry.submit(candidate(root, "three"))
+    assert len(calls) == 2 and (registry.folder(version) / "basis.safetensors").read_bytes() == b"three"
+    weights = [path for path in root.rglob("mlartifacts/**/basis.safetensors") if path.read_bytes() == b"three"]
+    assert len(weights) == 1, "the first try has left its files"
+    found = registry.client.search_runs(["1"])
+    assert not [run for run in found if run.info.status == "FAILED"] and version.run_id in [
+        r.info.run_id for r in found
+    ]

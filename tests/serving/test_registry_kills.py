@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lorweb.serving.registry import Registry, State
+from lorweb.serving.registry import ROLLED_BACK, Registry, State
 from tests.serving.test_registry import candidate
 
 REPO = Path(__file__).parents[2]
@@ -31,7 +31,7 @@ def counted(real):
     return call
 for name in steps:
     setattr(registry.client, name, counted(getattr(registry.client, name)))
-registry.promote(registry.by_number(2))
+registry.rollback() if sys.argv[3:] else registry.promote(registry.by_number(2))
 """
 
 
@@ -50,6 +50,20 @@ def test_a_process_killed_between_two_steps_leaves_what_the_next_run_repairs(roo
     assert [move.settled for move in registry.moves()] == ["done"] * (1 + moved)
     registry.promote(registry.by_number(2))
     assert registry.aliases.read() == State(2, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "moved"), [(2, True), (3, False), (4, False), (5, False), (6, False)])
+def test_a_rollback_that_was_killed_and_is_run_again_is_one_rollback(root, at, moved):
+    registry = Registry("lorweb", root)
+    for text in ("one", "two"):
+        registry.promote(registry.submit(candidate(root, text)))
+    words = [sys.executable, "-c", KILLED, str(root), str(at), "rollback"]
+    assert subprocess.run(words, cwd=REPO, env=os.environ, check=False).returncode == -signal.SIGKILL
+    champion, again = registry.rollback()
+    assert (champion.number, again) == (1, moved), "what was begun is finished, and only what was not is made"
+    assert registry.aliases.read() == State(1, 2) and ROLLED_BACK in registry.by_number(2).tags
+    assert [move.kind for move in registry.moves()] == ["promote", "promote", "rollback"]
 
 
 KILLED_REGISTERING = """

@@ -1,0 +1,96 @@
+"""Whether an address of MLflow can be used, found out in seconds and said in a sentence that holds no password."""
+
+import base64
+import http.client
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Final
+
+TIMEOUT: Final = 5.0  # s, for a sign of life
+DATABASES: Final = ("postgresql", "mysql", "mssql")
+_MAGIC: Final = b"SQLite format 3\0"
+_USER: Final = re.compile(r"(://[^/:@\s]*):\S*@")  # up to the last @: a password may hold one, and a slash too
+_QUERY: Final = re.compile(r"([?&](?:ssl)?pass(?:word|wd)?=)[^&\s]*", re.I)
+
+
+def without_password(text: str) -> str:
+    """An address, or a sentence with addresses, as it may be shown."""
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1:***@", text))
+
+
+def check_reachable(uri: str, create: bool) -> None:
+    """Raises ValueError if the server or database does not answer, or the file is missing (unless `create`)."""
+    if uri.startswith(("http://", "https://")):
+        _check_server(uri)
+    elif uri.startswith("sqlite:///"):
+        _check_file(Path(uri.removeprefix("sqlite:///")), create)
+    elif uri.partition("://")[0].partition("+")[0] in DATABASES:
+        _check_database(uri)
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says first, without passwords; its type where it says nothing."""
+    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _check_server(uri: str) -> None:
+    user, _, rest = uri.partition("://")[2].rpartition("@")
+    request_headers = {}
+    if user:
+        request_headers["Authorization"] = f"Basic {base64.b64encode(urllib.parse.unquote(user).encode()).decode()}"
+    try:
+        address = f"{uri.partition('://')[0]}://{rest.rstrip('/')}/health"
+        urllib.request.urlopen(urllib.request.Request(address, headers=request_headers), timeout=TIMEOUT).close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", "") or first_line(error)
+        raise ValueError(
+            f"the MLflow server at {without_password(uri)} does not answer ({without_password(str(reason))}); start "
+            "it, or unset MLFLOW_TRACKING_URI to use mlflow.db"
+        ) from error
+
+
+def _check_file(path: Path, create: bool) -> None:
+    if not path.is_file() and not create:
+        raise ValueError(
+            f"there is no model registry at {path}; give --model PATH (a folder or a basis.safetensors), set "
+            "MLFLOW_TRACKING_URI, or run from the root of a project where `make run` has finished"
+        )
+    if not os.access(path if path.is_file() else path.parent, os.W_OK):
+        raise ValueError(f"{path} cannot be written; make it writable, or set MLFLOW_TRACKING_URI to another database")
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            start = file.read(len(_MAGIC))
+        if start != _MAGIC:
+            raise ValueError(
+                f"{path} is no SQLite database; restore it from a copy, or move it away and run `dvc repro promote`"
+            )
+
+
+def _check_database(uri: str) -> None:
+    """One connection: MLflow by itself tries for minutes, and then ends with a traceback."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if uri.partition("://")[2].count("@") > 1:  # taken for the host's name, and told as such
+        raise ValueError(f"the address {without_password(uri)} has an @ in its password; write %40 for it")
+    limit = "timeout" if uri.startswith("mssql") else "connect_timeout"
+    try:
+        engine = create_engine(uri, connect_args={limit: int(TIMEOUT)})
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except ImportError as error:
+        raise ValueError(
+            f"the driver of {without_password(uri)} is not installed ({first_line(error)}); for Postgres: pip install "
+            "'lorweb[cluster]' and an address that begins with postgresql+psycopg2://"
+        ) from error
+    except (SQLAlchemyError, ValueError) as error:
+        raise ValueError(
+            f"the database at {without_password(uri)} does not answer ({first_line(error)}); start it, or correct "
+            "MLFLOW_TRACKING_URI"
+        ) from error
