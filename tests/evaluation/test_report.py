@@ -16,6 +16,7 @@ from lorweb.evaluation.report_judge import outcome_names
 from lorweb.evaluation.report_views import bar_groups, best_models
 from lorweb.evaluation.results import CELLS
 from lorweb.evaluation.thumbnails import LARGEST_SIDE, thumbnail
+from lorweb.evaluation.verdicts import show
 from tests.evaluation.report_cases import MODELS, STRANGE, TASKS, report_data
 from tests.kontext_tiny import drawn_image
 
@@ -168,7 +169,7 @@ def test_the_judge_is_named_counted_and_its_preferences_are_shown(text, data):
         versus = data.judge["preferences"][cell]["single_lora"]
         at = words(found).index("single LoRA", words(found).index(cell))
         rate, wilson, *counted, first = words(found)[at + 1 : at + 4 + len(outcomes)]
-        assert rate.startswith(f"{versus['win_rate']['mean']:.3f}"[:5])
+        assert rate.startswith(f"{show(versus['win_rate']['mean'])} ")
         assert wilson == "–".join(f"{end:.3f}" for end in versus["wilson_95"])
         assert counted == [str(versus[name]) for name in outcomes]
         assert first == f"{versus['first_share']:.3f}"
