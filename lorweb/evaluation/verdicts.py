@@ -21,7 +21,7 @@ Paired = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 def told(found: Mapping[str, Any]) -> bool:
     """Whether a difference is told from zero: its interval leaves 0 out, and its p value is below LEVEL."""
-    return (found["low"] > 0 or found["high"] < 0) and found["p_value"] < LEVEL
+    return bool((found["low"] > 0 or found["high"] < 0) and found["p_value"] < LEVEL)
 
 
 def sense(name: str, found: Mapping[str, Any], metric: Metric) -> str | None:

@@ -166,20 +166,14 @@ def test_only_tasks_with_a_holdout_are_called_held_out():
     assert re.findall(r'<th scope="row">(\w+) <small class="soft">held out</small>', page) == ["both", "flip", "grey"]
 
 
-def test_stages_that_measured_something_else_are_not_on_the_page():
-    """Files in metrics/ that no data stage and no training wrote."""
-    metrics = Path("metrics")
-    assert stage_counts(metrics) == {} and training_curves(metrics) == {}
-    (metrics / "collect.json").write_text('{"rows_in": 3, "kept": 2}')
-    (metrics / "promote.json").write_text("{}")
-    (metrics / "train_loss.csv").write_text("step,loss,variant\n1,0.5,lorweb\n")
-    (metrics / "train_other.csv").write_text("step,loss\n1,0.5\n")
-    try:
-        assert list(stage_counts(metrics)) == ["collect"]
-        assert training_curves(metrics) == {"train loss": {"lorweb loss": [(1.0, 0.5)]}}
-    finally:
-        for name in ("collect.json", "promote.json", "train_loss.csv", "train_other.csv"):
-            (metrics / name).unlink()
+def test_files_that_no_data_stage_and_no_training_wrote_are_not_on_the_page(tmp_path):
+    assert stage_counts(tmp_path) == {} and training_curves(tmp_path) == {}
+    (tmp_path / "collect.json").write_text('{"rows_in": 3, "kept": 2}')
+    (tmp_path / "promote.json").write_text("{}")
+    (tmp_path / "train_loss.csv").write_text("step,loss,variant\n1,0.5,lorweb\n")
+    (tmp_path / "train_other.csv").write_text("step,loss\n1,0.5\n")
+    assert list(stage_counts(tmp_path)) == ["collect"]
+    assert training_curves(tmp_path) == {"train loss": {"lorweb loss": [(1.0, 0.5)]}}
 
 
 def test_card_and_task_mixes_are_of_the_candidate():
