@@ -134,7 +134,7 @@ def _judge(data: ReportData) -> list[str]:
         rate, wilson = row["win_rate"], row["wilson"]
         shown = [f"{rate['mean']:.3f}", f"{wilson[0]:.3f} to {wilson[1]:.3f}"] if rate and wilson else ["", ""]
         rows.append([row["cell"], row["rival"], *shown, *row["outcomes"].values()])
-    head = ["cell", "lorweb against", "win rate", "95 % (Wilson)", *outcome_names(data.judge)]
+    head = ["cell", "lorweb against", "win rate", "95 % over comparisons", *outcome_names(data.judge)]
     return [f"Questions to the judge `{judge}`: {told}.\n", *([_table(head, rows)] if rows else [])]
 
 
