@@ -10,6 +10,7 @@ from lorweb.evaluation.entries import AnswerJudge
 from lorweb.evaluation.judge_prompts import PROMPT_VERSION
 from lorweb.evaluation.judge_results import OURS, counts, graded, preferences
 from lorweb.evaluation.judging import JUDGE_VERSION, JUDGED, JudgeAnswers
+from lorweb.evaluation.local_names import base_name
 from lorweb.evaluation.results import Measured
 from lorweb.evaluation.workers import ANSWER
 from pipelines._answer_items import Answers, by_analogy
@@ -44,7 +45,11 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
     write_shards(results.tables(), folder / "judged", JUDGED)
     judged = results.index(JUDGED.names)
     return {
-        "judge": {"model": cfg.model, "endpoint": cfg.endpoint.url if cfg.endpoint else None, "revision": revision},
+        "judge": {
+            "model": cfg.model if cfg.endpoint else base_name(cfg.model),
+            "endpoint": cfg.endpoint.url if cfg.endpoint else None,
+            "revision": revision,
+        },
         **counts(judged, len(results.rejects)),
         "grades": graded(judged, measured, plan.cfg.bootstrap, plan.seed),
         "preferences": preferences(judged, measured, plan.cfg.bootstrap, plan.seed),

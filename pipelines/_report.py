@@ -10,9 +10,12 @@ from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import RowReader
 from lorweb.evaluation.failures import failures, losses
 from lorweb.evaluation.glossary import described, worse_by
+from lorweb.evaluation.local_names import base_name, encoder_name
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.pictures import PictureRow, pictured, png_bytes, sheet
 from lorweb.evaluation.report import FailureData, MixData, ReportData, read_curve, write_report
+from lorweb.evaluation.report_judge import judge_name
+from lorweb.evaluation.report_views import DATA_STAGES
 from lorweb.evaluation.results import CELLS, HEADLINE, Measured
 from lorweb.evaluation.workers import ANSWER, decode_quadrant, first_answers
 from lorweb.records import PAIR, stable_id
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines._answers import Plan
 
 EXTREMES: Final = 6  # rows of the best and of the worst answers
+CURVES: Final = ("train_loss", "train_validation")
 FAILURES: Final = 10  # rows of pictures; the page lists all of them in numbers
 SHEET_SIDE: Final = 128  # px
 TASK_MIXES: Final = "task_mixes.safetensors"
@@ -42,7 +46,8 @@ class Inputs:
 def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
     """index.html, model_card.md, task_mixes.safetensors and pictures/<cell>.png, all below `inputs.reports`.
 
-    `shown`: "metrics", "paired" and "tasks", as reports/ has them. Only the atom gallery is drawn here.
+    `shown`: "metrics", "paired", "by_metric", "judge" and "tasks", as reports/ has them. Only the atom gallery is
+    drawn here.
     """
     plan = inputs.plan
     gallery = _Gallery(inputs)
@@ -59,16 +64,16 @@ def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
         mixes.train.save(inputs.reports / TASK_MIXES, plan.weights[CANDIDATE])
     data = ReportData(
         headline=HEADLINE,
-        **{name: shown[name] for name in ("metrics", "paired", "tasks")},
+        **{name: shown[name] for name in ("metrics", "paired", "by_metric", "judge", "tasks")},
         pictures=chosen,
         failures=FailureData(
             lost, losses(inputs.measured, lost), [gallery.row(failure.measured) for failure in lost[:FAILURES]]
         ),
-        mixes=mixes and mix_data(mixes),
+        mixes=mixes and mix_data(mixes, plan.analogies),
         atoms=draw_gallery(plan, plan.cfg.atoms, mixes.use_N) if mixes and plan.cfg.atoms else None,
         curves=training_curves(Path("metrics")),
         stages=stage_counts(Path("metrics")),
-        facts=facts(inputs),
+        facts=facts(inputs, judge_name(shown["judge"])),
     )
     write_report(data, inputs.reports / "index.html")
     write_card(inputs.reports / "model_card.md", plan, data)
@@ -115,35 +120,39 @@ class _Gallery:
         return PictureRow(m.task, str(analogy["instruction"]), m.cells[0], images, scores)
 
 
-def mix_data(mixes: Mixes) -> MixData:
-    """What the page shows of them."""
-    return MixData(mixes.test, mixes.near, mixes.health, frozenset(mixes.train.tasks))
+def mix_data(mixes: Mixes, analogies: Iterable[Mapping[str, Any]]) -> MixData:
+    """What the page shows of them; `analogies` (the test ones) say which tasks are held out."""
+    trained = frozenset(str(row["task"]) for row in analogies if row["holdout"] == "none")
+    return MixData(mixes.test, mixes.near, mixes.health, trained)
 
 
 def training_curves(folder: Path) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """The loss columns of metrics/train_*.csv."""
-    found = {path.stem.replace("_", " "): read_curve(path) for path in sorted(folder.glob("train_*.csv"))}
+    """The loss columns of the curves that the last training left in `folder`."""
+    paths = [folder / f"{name}.csv" for name in CURVES]
+    found = {path.stem.replace("_", " "): read_curve(path) for path in paths if path.is_file()}
     return {name: {key: points for key, points in series.items() if "loss" in key} for name, series in found.items()}
 
 
 def stage_counts(folder: Path) -> dict[str, dict[str, Any]]:
-    """metrics/<stage>.json by stage name."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    """metrics/<stage>.json of the data stages, as of the last run of each."""
+    paths = [folder / f"{stage}.json" for stage in DATA_STAGES]
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()}
 
 
-def facts(inputs: Inputs) -> dict[str, str]:
-    """What the numbers were made with."""
+def facts(inputs: Inputs, judge: str | None = None) -> dict[str, str]:
+    """What the numbers were made with; of folders the names alone."""
     plan = inputs.plan
-    encoded = read_manifest(plan.sources.encoded)
+    made = read_manifest(plan.sources.encoded)["params"]
     rows = {
         "test analogies": len(plan.analogies),
-        "base": plan.settings.base,
-        "query": f"{encoded['params'].get('encoder', '')} {encoded['params'].get('query_mode', '')}".strip(),
+        "base": base_name(plan.settings.base),
+        "query": f"{encoder_name(made.get('encoder', ''))} {made.get('query_mode', '')}".strip(),
         "quadrant": f"{plan.sources.quadrant} px",
         "steps and guidance": f"{plan.settings.steps}, {plan.settings.guidance}",
-        "prompt": "given to every model" if plan.settings.prompt else "none, except where the model's name says so",
+        "prompt": f"{'given' if plan.settings.prompt else 'none'}, except where the model's name says otherwise",
         "noises per analogy": plan.cfg.seeds,
         **{f"{part} backbone": f"{found.name} {found.revision}" for part, found in plan.backbones.items()},
+        **({"judge": judge} if judge else {}),
         "evaluation set": plan.set_sha256,
         **{f"weights of {name}": digest for name, digest in sorted(plan.weights.items())},
     }

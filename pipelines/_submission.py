@@ -17,7 +17,7 @@ from pipelines._judgement import CANDIDATE_FOLDER, REPORTS, Candidate
 from pipelines._mlflow_run import flatten
 
 PARAMS: Final = Path("params.yaml")
-REPORTED: Final = ("index.html", "metrics.json", "paired.json", "per_task.csv", "model_card.md")
+REPORTED: Final = ("index.html", "metrics.json", "paired.json", "judge.json", "per_task.csv", "model_card.md")
 LONGEST: Final = 500  # characters of a parameter that every MLflow server takes
 
 

@@ -59,7 +59,7 @@ def write_numbers(plan: Plan, measured: Sequence[Measured], verdicts: Mapping[st
     writer.writeheader()
     writer.writerows(table)
     write_text(REPORTS / "per_task.csv", text.getvalue())
-    return {"metrics": metrics, "paired": paired, "tasks": table}
+    return {"metrics": metrics, "paired": paired, "by_metric": others, "judge": verdicts, "tasks": table}
 
 
 def main(execute: Execute | None = None) -> None:

@@ -1,8 +1,8 @@
 """What each atom does alone: b' with one LoRA of every layer and no other, at several strengths.
 
 The exemplar shows no edit (a' = a) and there is no prompt, so that what changes from the first column on comes from the
-atom. The same number names another LoRA in every layer; together they are one column of the basis. Strength 1 gives it
-all that a softmax has to give.
+atom. The same number names another LoRA in every layer; together they are one column of the basis. At strength
+1 its coefficient is 1, the largest that a mix can hold.
 
 Legend: L layers, N LoRAs per layer.
 """

@@ -8,8 +8,19 @@ from lorweb.evaluation.glossary import Metric, worse_by
 from lorweb.evaluation.results import Measured
 
 OURS: Final = "lorweb"
-RIVALS: Final = ("copy", "base", "single_lora", "single_lora_equal", "basis_constant")
-"""An answer that loses to one of these is a failure: to an unchanged b, or to a model without the mix."""
+RIVALS: Final = (
+    "copy",
+    "base",
+    "base_prompt",
+    "base_no_prompt",
+    "single_lora",
+    "single_lora_prompt",
+    "single_lora_no_prompt",
+    "single_lora_equal",
+    "basis_constant",
+    "official",
+)
+"""An answer that loses to one of these is a failure: to an unchanged b, or to another model with the same exemplar."""
 
 
 @dataclass(frozen=True)

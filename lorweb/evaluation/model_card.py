@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from lorweb.evaluation.glossary import described
-from lorweb.evaluation.model_card_facts import CardData, base_name, encoder_name, front_matter
+from lorweb.evaluation.local_names import base_name, encoder_name
+from lorweb.evaluation.model_card_facts import CardData, front_matter
 from lorweb.evaluation.report import ReportData
-from lorweb.evaluation.report_views import HEALTH, models_in, show, verdicts
+from lorweb.evaluation.report_judge import judge_counts, judge_name, outcome_names, preference_rows
+from lorweb.evaluation.report_views import HEALTH, models_in
 from lorweb.evaluation.results import CELLS
+from lorweb.evaluation.verdicts import LEVEL, comparisons, show, verdicts
 
 INTENDED: Final = """Editing an image b as an example pair (a, a') shows: for research on visual analogies, and for
 edits like those that it was trained on. Not meant for images of people without their consent, for deception, or for any
@@ -103,10 +106,12 @@ def _evaluation(data: ReportData) -> str:
     """Sentences of the two main cells, then the headline of every model in every main cell."""
     headline = described(data.headline)
     parts = [
-        "Held-out analogies; means over tasks, in brackets the 95 % interval over resampled tasks. The "
-        "evaluation's page (`index.html`) has all metrics, pictures and failures.\n"
+        "Held-out analogies; means over tasks, in brackets the 95 % interval over resampled tasks. Better and worse "
+        f"are said where the interval leaves out 0 and the p value of a sign-flip test is below {LEVEL}, which is not "
+        f"corrected for the {comparisons(data.paired, data.by_metric)} comparisons that were made. The evaluation's "
+        "page (`index.html`) has all metrics, pictures and failures.\n"
     ]
-    for cell, sentences in verdicts(data.metrics, data.paired, headline):
+    for cell, sentences in verdicts(data.metrics, data.paired, headline, data.by_metric):
         parts.append(f"**{cell}** ({CELLS[cell]}):\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))
     cells = [cell for cell in data.metrics if cell in CELLS]
     way = {True: ", lower is better", False: ", higher is better", None: ""}[headline.lower_is_better]
@@ -115,7 +120,22 @@ def _evaluation(data: ReportData) -> str:
         found = [data.metrics[cell].get(model, {}).get(data.headline) for cell in cells]
         rows.append([model, *(f"{show(v['mean'])} [{show(v['low'])}, {show(v['high'])}]" if v else "" for v in found)])
     parts.append(_table([f"{data.headline}{way}", *cells], rows))
-    return "\n".join(parts)
+    return "\n".join([*parts, *_judge(data)])
+
+
+def _judge(data: ReportData) -> list[str]:
+    """Who judged, how many verdicts there are, and whom it prefers; nothing without a judge."""
+    judge = judge_name(data.judge)
+    if judge is None:
+        return []
+    told = ", ".join(f"{count} {name}" for name, count in judge_counts(data.judge).items())
+    rows = []
+    for row in preference_rows(data.judge):
+        rate, wilson = row["win_rate"], row["wilson"]
+        shown = [f"{rate['mean']:.3f}", f"{wilson[0]:.3f} to {wilson[1]:.3f}"] if rate and wilson else ["", ""]
+        rows.append([row["cell"], row["rival"], *shown, *row["outcomes"].values()])
+    head = ["cell", "lorweb against", "win rate", "95 % over comparisons", *outcome_names(data.judge)]
+    return [f"Questions to the judge `{judge}`: {told}.\n", *([_table(head, rows)] if rows else [])]
 
 
 def _limits(card: CardData, data: ReportData) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lorweb.evaluation.glossary import metrics_in
+from lorweb.evaluation.local_names import base_name
 from lorweb.evaluation.report import ReportData
-from lorweb.evaluation.report_views import OURS
+from lorweb.evaluation.verdicts import OURS, SUMMED_UP
 from lorweb.kontext.metadata import ModelMetadata
 
-SUMMED_UP: Final = ("seen", "unseen")  # cells whose numbers go into the front matter
 DIGITS: Final = 6  # of numbers in the front matter
 BASE_LICENCES: Final[dict[str, tuple[str, str | None, str | None]]] = {  # licence, its name, its page
     "tiny": ("apache-2.0", None, None),
@@ -79,18 +79,3 @@ def front_matter(card: CardData, data: ReportData) -> str:
         base_model_relation="adapter",
     )
     return str(found.to_yaml()).strip()
-
-
-def base_name(base: str) -> str:
-    """A hub id or a packaged name as it is; of a local folder only its own name."""
-    return (
-        base
-        if base in BASE_LICENCES or (base.count("/") == 1 and base[0] not in "/.~")
-        else base.rstrip("/").split("/")[-1]
-    )
-
-
-def encoder_name(encoder: str) -> str:
-    """The encoder without the folder that its weights lie in: `clip:/here/vit` is `clip:vit`."""
-    kind, colon, where = encoder.partition(":")
-    return f"{kind}:{base_name(where)}" if colon and where else encoder

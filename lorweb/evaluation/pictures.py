@@ -1,6 +1,7 @@
 """Rows a | a' | b | outputs | truth: what the report shows, and PNG sheets for the README."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -36,23 +37,11 @@ LABELS: Final[dict[str, str]] = {
     "codec_truth": "truth, through the codec",
     "truth": "truth b'",
 }
-INSET: Final = (
-    "a",
-    "a2",
-    "b",
-    "lorweb",
-    "single_lora",
-    "single_lora_equal",
-    "basis_constant",
-    "official",
-    "base",
-    "truth",
-)
-"""Columns of a sheet, in order; those that a row lacks are left out."""
 GIVEN: Final = ("a", "a2", "b")
 UNDRAWN: Final = ("copy", "codec_copy", "codec_truth")  # models that draw nothing
 GAP: Final = 4  # px between images of a sheet
-HEADER: Final = 18  # px
+LINE: Final = 15  # px of a line of the header
+LETTER: Final = 6.5  # px of a letter of it, about
 CAPTION: Final = 14  # px under each row
 
 
@@ -95,14 +84,18 @@ def sheet(rows: Sequence[PictureRow], side: int) -> Image.Image:
     """
     if not rows:
         raise ValueError("a sheet needs at least one row of pictures; evaluate at least one analogy")
-    columns = [name for name in INSET if any(name in row.images for row in rows)]
+    columns = PictureRow("", "", "", {name: b"" for row in rows for name in row.images}).columns
     pitch = side + GAP
-    canvas = Image.new("RGB", (GAP + len(columns) * pitch, HEADER + len(rows) * (pitch + CAPTION)), "white")
+    labels = [textwrap.wrap(LABELS.get(name, name), max(8, int(side / LETTER))) for name in columns]
+    header = LINE * max(map(len, labels)) + GAP
+    canvas = Image.new("RGB", (GAP + len(columns) * pitch, header + len(rows) * (pitch + CAPTION)), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(size=12)
-    for x, name in enumerate(columns):
-        draw.text((GAP + x * pitch + side / 2, HEADER / 2), LABELS[name], fill="black", font=font, anchor="mm")
+    for x, lines in enumerate(labels):
+        centre = GAP + x * pitch + side / 2
+        for number, line in enumerate(lines):
+            draw.text((centre, (number + 0.6) * LINE), line, fill="black", font=font, anchor="mm")
     for y, row in enumerate(rows):
-        top = HEADER + y * (pitch + CAPTION)
+        top = header + y * (pitch + CAPTION)
         for x, name in enumerate(columns):
             if name in row.images:
                 canvas.paste(_open(row.images[name], side), (GAP + x * pitch, top))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from lorweb.basis.health import Health
 from lorweb.charts import line_chart, page_style
+from lorweb.evaluation import report_judge as judging
 from lorweb.evaluation import report_views as views
 from lorweb.evaluation.atoms import AtomGallery
 from lorweb.evaluation.failures import Failure, Losses
@@ -18,6 +19,7 @@ from lorweb.evaluation.neighbours import TaskMixes
 from lorweb.evaluation.pictures import GIVEN, LABELS, PictureRow
 from lorweb.evaluation.results import CELLS
 from lorweb.evaluation.thumbnails import drawing, thumbnail
+from lorweb.evaluation.verdicts import Paired, comparisons, sense, show, verdicts
 
 STYLE: Final = "report.css"  # on top of the style of all our pages
 TEMPLATE: Final = "report.html"
@@ -30,7 +32,7 @@ class MixData:
     test: TaskMixes
     near: Mapping[str, Sequence[tuple[str, float]]]
     health: Health
-    trained: frozenset[str]  # tasks that were trained
+    trained: frozenset[str]  # test tasks that are not held out
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,11 @@ class ReportData:
 
     headline: str  # name of the metric that bars, captions and gate use
     metrics: Metrics
-    paired: Mapping[str, Mapping[str, Mapping[str, Any]]]  # {difference: {cell: {mean, low, high, n}}} of the headline
+    paired: Paired  # of the headline
     tasks: Sequence[Mapping[str, Any]]  # rows of reports/per_task.csv
     pictures: Mapping[str, Sequence[PictureRow]]  # by cell, plus "best" and "worst"
+    by_metric: Mapping[str, Paired] = field(default_factory=dict)  # of the other metrics, in the main cells
+    judge: judging.Verdicts = field(default_factory=dict)  # reports/judge.json
     failures: FailureData | None = None
     mixes: MixData | None = None
     atoms: AtomGallery | None = None
@@ -74,14 +78,21 @@ def render(data: ReportData) -> str:
         metrics=metrics,
         headline=headline,
         best=views.best_models(data.metrics, metrics),
-        verdicts=views.verdicts(data.metrics, data.paired, headline),
+        verdicts=verdicts(data.metrics, data.paired, headline, data.by_metric),
+        differences=[headline, *(metric for metric in metrics if metric.name in data.by_metric)],
+        comparisons=comparisons(data.paired, data.by_metric),
+        sense=sense,
+        judge=judging.judge_name(data.judge),
+        judge_counts=judging.judge_counts(data.judge),
+        preferences=judging.preference_rows(data.judge),
+        outcomes=judging.outcome_names(data.judge),
         bars=views.bar_groups(data.tasks, headline),
         layers=views.layer_map(data.mixes.test) if data.mixes else None,
         mix_rows=views.mix_rows(data.mixes.test, data.mixes.near, data.mixes.trained) if data.mixes else [],
         health=views.health_rows(data.mixes.health) if data.mixes else None,
         curves=[(name, svg) for name, series in data.curves.items() if (svg := line_chart(series, name))],
         funnel=views.funnel(data.stages),
-        show=views.show,
+        show=show,
         thumb=thumbnail,
         drawing=drawing,
     )

@@ -1,4 +1,4 @@
-"""The numbers of the report in the form that its template lays out: bars, maps, sentences.
+"""The numbers of the report in the form that its template lays out: bars, maps, tables.
 
 Legend: T tasks, L layers, N LoRAs.
 """
@@ -15,13 +15,13 @@ from lorweb.evaluation.glossary import Metric, best_of
 from lorweb.evaluation.neighbours import TaskMixes
 from lorweb.evaluation.pictures import LABELS, heat_image, ramp
 
-OURS: Final = "lorweb"
 HOLDOUTS: Final = {
     "none": "trained tasks",
     "value": "held out: values",
     "composition": "held out: compositions",
     "edit": "held out: whole edits",
 }
+DATA_STAGES: Final = ("collect", "generate", "filter", "assemble", "encode")
 MARKS: Final = ("single_lora", "copy")  # on the bars of our model
 WORST_LAYERS: Final = 5
 HEALTH: Final = {
@@ -34,11 +34,6 @@ HEALTH: Final = {
     "dead_atoms": "atoms that add nothing, of all layers",
     "duplicate_pairs": "pairs of atoms of one layer that are one atom twice",
 }
-
-
-def show(value: float) -> str:
-    """A number with about four digits that matter."""
-    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 1 else f"{value:.4f}"
 
 
 def models_in(metrics: Metrics) -> list[str]:
@@ -64,35 +59,6 @@ def best_models(metrics: Metrics, known: Sequence[Metric]) -> dict[str, dict[str
         }
         for cell, found in means.items()
     }
-
-
-def verdicts(metrics: Metrics, paired: Mapping[str, Any], headline: Metric) -> list[tuple[str, list[str]]]:
-    """(cell, sentences) for the two cells that sum the others up: ours, and the differences to the main rivals."""
-    rows = []
-    for cell in ("seen", "unseen"):
-        ours = metrics.get(cell, {}).get(OURS, {}).get(headline.name)
-        if ours is None:
-            continue
-        sentences = [f"{headline.name} {show(ours['mean'])} ({show(ours['low'])} to {show(ours['high'])})"]
-        for name, found in paired.items():
-            if cell in found:
-                sentences.append(_verdict(name, found[cell], headline))
-        rows.append((cell, sentences))
-    return rows
-
-
-def _verdict(name: str, found: Mapping[str, Any], headline: Metric) -> str:
-    sure = found["low"] > 0 or found["high"] < 0
-    interval = f"{found['mean']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})"
-    if not sure:
-        return f"{name}: {interval}, not told from zero"
-    up = found["mean"] > 0
-    if name.startswith("exemplar gap"):
-        follows = up if headline.lower_is_better is not False else not up
-        return f"{name}: {interval}, {'the exemplar is followed' if follows else 'the exemplar misleads'}"
-    if headline.lower_is_better is None:
-        return f"{name}: {interval}"
-    return f"{name}: {interval}, {'worse' if up == headline.lower_is_better else 'better'}"
 
 
 def bar_groups(tasks: Sequence[Mapping[str, Any]], headline: Metric) -> list[dict[str, Any]]:
@@ -170,7 +136,6 @@ def health_rows(health: Health) -> dict[str, Any]:
 
 def funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows of the data stages in pipeline order; stages without counts are left out."""
-    order = ("collect", "generate", "filter", "assemble", "encode")
     return [
         {
             "stage": stage,
@@ -178,6 +143,6 @@ def funnel(stages: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
             "kept": stages[stage].get("kept", stages[stage].get("train_pairs", "")),
             "rejected": dict(sorted(stages[stage].get("rejected", {}).items())),
         }
-        for stage in order
+        for stage in DATA_STAGES
         if "rows_in" in stages.get(stage, {})
     ]

@@ -14,7 +14,7 @@ def sign_flip_p(differences: NDArray[np.float64], flips: int, generator: np.rand
     """Two-sided p value of a mean of differences, 0..1: how often random signs give a mean as far from 0.
 
     Were the two models alike, each unit's difference would be as likely with the other sign. With at most `flips`
-    patterns of signs all of them are tried, and p is exact; else `flips` random ones, and p is 1 / (flips + 1) or more.
+    patterns of signs all of them are tried, and p is exact; else `flips` random ones, and p is 2 / (flips + 1) or more.
     One unit says nothing: 1.
 
     Raises:

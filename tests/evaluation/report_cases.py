@@ -9,10 +9,11 @@ from lorweb.basis.health import health
 from lorweb.evaluation.atoms import NO_ATOM, AtomGallery
 from lorweb.evaluation.failures import failures, losses
 from lorweb.evaluation.glossary import described
+from lorweb.evaluation.judge_results import counts, graded, preferences
 from lorweb.evaluation.neighbours import TaskMixes, nearest
 from lorweb.evaluation.pictures import PictureRow, png_bytes
 from lorweb.evaluation.report import FailureData, MixData, ReportData
-from lorweb.evaluation.results import HEADLINE, Measured, differences, per_task, rows_of, summarise
+from lorweb.evaluation.results import HEADLINE, Measured, differences, other_differences, per_task, rows_of, summarise
 from tests.basis.cases import config, queries, trained
 from tests.kontext_tiny import drawn_image
 from tests.tiny import tiny_transformer
@@ -40,7 +41,9 @@ def measured(seed: int = 0) -> list[Measured]:
             }
             kind = task.partition("/")[0]
             found.append(
-                Measured(f"{kind}-{number}", task, kind, holdout, False, ("photo", "avatar:x")[number % 2], scores)
+                Measured(
+                    f"{kind}-{len(found):02d}", task, kind, holdout, False, ("photo", "avatar:x")[number % 2], scores
+                )
             )
     return found
 
@@ -49,6 +52,10 @@ def report_data() -> ReportData:
     """All of it."""
     answers = measured()
     rows = rows_of(answers)
+    numbers, judge = summarise(rows, 50, 0), verdicts(answers)
+    for cell, models in judge["grades"].items():
+        for model, grades in models.items():
+            numbers[cell][model].update(grades)
     metric = described(HEADLINE)
     found = failures(answers, metric)
     settings = config()
@@ -63,8 +70,10 @@ def report_data() -> ReportData:
     pictures = [picture(m) for m in answers[::3]]
     return ReportData(
         headline=HEADLINE,
-        metrics=summarise(rows, 50, 0),
+        metrics=numbers,
         paired=differences(rows, HEADLINE, 50, 0),
+        by_metric=other_differences(rows, 50, 0),
+        judge=judge,
         tasks=per_task(answers),
         pictures={"seen": pictures[:2], "unseen": pictures[2:], "worst": pictures[:1]},
         failures=FailureData(found, losses(answers, found), [picture(failure.measured) for failure in found[:2]]),
@@ -74,6 +83,32 @@ def report_data() -> ReportData:
         stages={"collect": {"rows_in": 10, "kept": 8, "rejected": {"size": 2}}, "filter": {"rows_in": 8, "kept": 8}},
         facts={"base": "tiny", "weights of candidate": "0" * 64, "query": "effnet cat-aa'b"},
     )
+
+
+def verdicts(answers: list[Measured]) -> dict:
+    """What reports/judge.json holds: ours wins against the single LoRA but for a tie and a reply that is no verdict."""
+    rows = []
+    for number, m in enumerate(answers):
+        for model in ("lorweb", "single_lora"):
+            valid = not (model == "single_lora" and number == 0)
+            rows.append(question(m, model, "") | {"accuracy": number % 10 + 1 if valid else None, "preservation": 5})
+        for rival in ("single_lora", "copy"):
+            for first in ("lorweb", rival):
+                preferred = None if rival == "copy" else first if number == 1 else "lorweb"
+                rows.append(question(m, rival, first) | {"preferred": preferred})
+    return {
+        "judge": {"model": "a/<judge>", "endpoint": None, "revision": "1234abcd"},
+        **counts(rows, 2),
+        "grades": graded(rows, answers, 50, 0),
+        "preferences": preferences(rows, answers, 50, 0),
+    }
+
+
+def question(m: Measured, model: str, first: str) -> dict:
+    """A row of the judge without a verdict."""
+    name = f"{'compare' if first else 'grade'}:{model}:{m.analogy}:{first}"
+    empty = dict.fromkeys(("accuracy", "preservation", "preferred"))
+    return {"id": name, "analogy": m.analogy, "model": model, "first": first, "invalid_replies": 0, "note": "", **empty}
 
 
 def picture(m: Measured) -> PictureRow:

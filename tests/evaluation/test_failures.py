@@ -47,6 +47,13 @@ def test_counts_add_up():
     assert len(judged(ANSWERS)) == 4
 
 
+def test_the_base_that_is_told_the_edit_and_a_published_checkpoint_are_rivals():
+    won = asked("by-words", lorweb=1.0, copy=2.0, base_prompt=0.5, official=0.8, lorweb_shuffled=0.1, codec_truth=0.0)
+    (found,) = failures([won], DISTANCE)
+    assert found.lost_to == ("base_prompt", "official") and found.excess == 0.5
+    assert losses([won], [found])[-1].to == {"copy": 0, "base_prompt": 1, "official": 1}
+
+
 def test_nothing_asked_is_nothing_lost():
     assert failures([], DISTANCE) == [] and losses([], []) == []
     assert described("nobody knows it").lower_is_better is None

@@ -9,8 +9,10 @@ import typer
 from huggingface_hub import ModelCard
 
 from lorweb import cli
+from lorweb.evaluation.local_names import base_name
 from lorweb.evaluation.model_card import render_card
-from lorweb.evaluation.model_card_facts import CardData, TrainingPair, base_name
+from lorweb.evaluation.model_card_facts import CardData, TrainingPair
+from lorweb.evaluation.report_judge import outcome_names
 from lorweb.kontext.metadata import ModelMetadata
 from tests.basis.cases import INTERNAL, config
 from tests.evaluation.report_cases import report_data
@@ -38,7 +40,7 @@ def test_the_front_matter_is_what_the_hub_reads(data):
     assert found.license == "apache-2.0" and found.base_model == "tiny" and found.pipeline_tag == "image-to-image"
     assert {"visual-analogies", "lora"} <= set(found.tags) and found.metrics[0] == data.headline
     results = {(r.dataset_config, r.metric_type): r.metric_value for r in found.eval_results}
-    assert len(results) == 6 and {r.dataset_revision for r in found.eval_results} == {"5" * 64}
+    assert len(results) == 10 and {r.dataset_revision for r in found.eval_results} == {"5" * 64}
     for (cell, metric), value in results.items():
         assert value == pytest.approx(data.metrics[cell]["lorweb"][metric]["mean"], rel=1e-5)
 
@@ -83,6 +85,18 @@ def test_a_licence_is_the_bases_own_and_no_path_is_told(data, base, licence, nam
     found = ModelCard(text).data
     assert (found.license, found.license_name, found.base_model) == (licence, name, shown or base)
     assert "/data/models" not in text and base_name(base) in text
+
+
+def test_a_judge_and_what_it_prefers_are_in_it(data):
+    text = render_card(card(), data)
+    assert "judge `a/<judge> 1234abcd`: 92 asked, 59 valid, 31 invalid, 2 unanswered" in text
+    for cell in ("seen", "unseen"):
+        versus = data.judge["preferences"][cell]["single_lora"]
+        low, high = versus["wilson_95"]
+        counted = " | ".join(str(versus[name]) for name in outcome_names(data.judge))
+        row = f"| {cell} | single_lora | {versus['win_rate']['mean']:.3f} | {low:.3f} to {high:.3f} | {counted} |"
+        assert row in text
+    assert "judge `" not in render_card(card(), replace(data, judge={"judge": None}))
 
 
 def test_licences_that_forbid_commerce_are_named(data):

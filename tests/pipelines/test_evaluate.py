@@ -14,6 +14,7 @@ from lorweb.evaluation.neighbours import read_task_mixes
 from lorweb.evaluation.results import CELLS, HEADLINE
 from lorweb.evaluation.workers import ANSWER
 from pipelines import evaluate
+from pipelines._report import stage_counts, training_curves
 from pipelines._rows import Runner, in_process
 from tests.kontext_tiny import drawn_image
 from tests.pipelines.evaluated import SIDE, make_project, pixels, read_json
@@ -151,6 +152,30 @@ def test_the_page_needs_nothing_from_outside():
     assert sorted(path.name for path in Path("reports/pictures").iterdir())[0] == "best.png"
 
 
+def test_no_report_tells_where_it_was_made():
+    texts = [path for path in Path("reports").iterdir() if path.suffix in (".html", ".json", ".csv", ".md")]
+    assert len(texts) == 6
+    for path in texts:
+        assert str(Path.cwd()) not in path.read_text(encoding="utf-8"), path
+    page = Path("reports/index.html").read_text(encoding="utf-8")
+    assert ">kontext</td>" in page and ">clip:clip " in page, "the names alone are told"
+
+
+def test_only_tasks_with_a_holdout_are_called_held_out():
+    page = Path("reports/index.html").read_text(encoding="utf-8")
+    assert re.findall(r'<th scope="row">(\w+) <small class="soft">held out</small>', page) == ["both", "flip", "grey"]
+
+
+def test_files_that_no_data_stage_and_no_training_wrote_are_not_on_the_page(tmp_path):
+    assert stage_counts(tmp_path) == {} and training_curves(tmp_path) == {}
+    (tmp_path / "collect.json").write_text('{"rows_in": 3, "kept": 2}')
+    (tmp_path / "promote.json").write_text("{}")
+    (tmp_path / "train_loss.csv").write_text("step,loss,variant\n1,0.5,lorweb\n")
+    (tmp_path / "train_other.csv").write_text("step,loss\n1,0.5\n")
+    assert list(stage_counts(tmp_path)) == ["collect"]
+    assert training_curves(tmp_path) == {"train loss": {"lorweb loss": [(1.0, 0.5)]}}
+
+
 def test_card_and_task_mixes_are_of_the_candidate():
     from huggingface_hub import ModelCard
 
@@ -160,7 +185,6 @@ def test_card_and_task_mixes_are_of_the_candidate():
     found = {(result.dataset_config, result.metric_type): result.metric_value for result in card.data.eval_results}
     assert found["unseen", HEADLINE] == pytest.approx(metrics["unseen"]["lorweb"][HEADLINE]["mean"], rel=1e-5)
     assert card.data.license == "other" and "| CC0-1.0 | 2 |" in card.text and weights in card.text
-    assert str(Path.cwd()) not in str(card)
     mixes = read_task_mixes(Path("reports/task_mixes.safetensors"), weights)
     assert mixes.tasks == ("negative",) and mixes.mixes_TLN.shape[2] == 3
 

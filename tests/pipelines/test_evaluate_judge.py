@@ -1,6 +1,7 @@
 """A judge in the evaluate stage: what it is shown, what is made of its replies, and what happens when it is away."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,16 @@ def test_a_judge_grades_and_prefers_and_is_asked_once(evaluated):
         and metrics["seen"]["copy"]["judge_accuracy"]["mean"] == 1
     )
     assert "judge_accuracy" not in found["grades"]["seen"].get("base", {}) and found["judge"]["endpoint"] == url
-    assert "judge_preservation" in Path("reports/index.html").read_text()
+    page = Path("reports/index.html").read_text()
+    judge = page[page.index('<h2 id="judge">') : page.index("</section>", page.index('<h2 id="judge">'))]
+    assert (
+        f"some-judge {found['judge']['revision']}" in judge and "50 asked, 50 valid, 0 invalid, 0 unanswered" in judge
+    )
+    assert re.search(r'"row">seen</th><td>copy of b</td><td><span class="mean">1\.000<.*<td>4</td><td>0</td>', judge)
+    assert f"some-judge {found['judge']['revision']}</td>" in page, "a row of the facts"
+    grades = [cell for cell in page.split("</td>") if "judge" not in cell and ">9.000<" in cell]
+    assert len(grades) >= 5, "judge_accuracy of ours in every main cell"
+    assert "| seen | copy | 1.000 |" in Path("reports/model_card.md").read_text()
     assert read_json("metrics/evaluate.json")["judge"]["asked"] == 50
 
 
@@ -123,6 +133,9 @@ def test_a_judge_from_a_folder(evaluated, tmp_path):
     found = read_json("reports/judge.json")
     assert found["valid"] == 10 and found["grades"]["seen"]["lorweb"]["judge_accuracy"]["mean"] == 8
     assert found["judge"]["endpoint"] is None and found["preferences"] == {}
+    assert found["judge"]["model"] == "judge", "a folder is told by its name"
+    for name in ("index.html", "judge.json", "model_card.md", "paired.json"):
+        assert str(tmp_path) not in Path(f"reports/{name}").read_text(), name
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def test_a_candidate_carries_its_reports_parameters_and_licences(project):
     kept = registry.client.get_run(version.run_id)
     assert kept.data.params["evaluate.num_inference_steps"] == "2"
     folder = Path("mlartifacts") / version.run_id / "artifacts"
-    for name in ("index.html", "metrics.json", "paired.json", "per_task.csv"):
+    for name in ("index.html", "metrics.json", "paired.json", "judge.json", "per_task.csv", "model_card.md"):
         assert (folder / "report" / name).read_bytes() == (Path("reports") / name).read_bytes()
     assert (folder / "config/params.yaml").read_bytes() == Path("params.yaml").read_bytes()
     decision = registry.decisions.read(version.tags["decision_run"], "decision.json")
