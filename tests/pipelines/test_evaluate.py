@@ -167,7 +167,7 @@ def test_card_and_task_mixes_are_of_the_candidate():
 
 def test_a_second_run_draws_nothing_and_writes_the_same_bytes(monkeypatch):
     before = contents(Path("data/evaluation")) | contents(Path("reports"))
-    monkeypatch.setattr(Runner, "__init__", lambda self, job, folder: pytest.fail(f"{job.function} ran again"))
+    monkeypatch.setattr(Runner, "__init__", lambda self, job, *rest: pytest.fail(f"{job.function} ran again"))
     evaluate.main(in_process)
     assert contents(Path("data/evaluation")) | contents(Path("reports")) == before
 
