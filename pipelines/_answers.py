@@ -1,6 +1,7 @@
 """b' of every test analogy by every model, and its metrics: rows for the engine, shared by evaluate and promote."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from lorweb.evaluation.measuring import MEASURE_VERSION, SCORED, Backbones, Meas
 from lorweb.evaluation.models import BASELINES, CANDIDATE, OFFICIAL, weights_of
 from lorweb.evaluation.official import checked_official
 from lorweb.evaluation.painter import Settings
-from lorweb.evaluation.results import Measured, group_draws, mean_draw
+from lorweb.evaluation.results import Measured
 from lorweb.evaluation.workers import (
     ANSWER,
     DRAW_VERSION,
@@ -32,6 +33,7 @@ WEIGHTS: Final = {
     CANDIDATE: Path("models/candidate") / weights_file(CANDIDATE),
     **{name: Path("models/baselines") / name / weights_file(name) for name in BASELINES},
 }
+SET_FACTS: Final = ("id", "task", "edit_type", "holdout", "subject_seen", "instruction")
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class Plan:
 
     @property
     def set_sha256(self) -> str:
-        """The evaluation set: ids of the analogies and bytes of their four images."""
+        """The evaluation set: the analogies with all that is asked or reported of them, and bytes of their images."""
         digest = hashlib.sha256()
         for analogy in self.analogies:
-            digest.update(f"{analogy['id']} {' '.join(self.images_of(analogy))}\n".encode())
+            told = [analogy[name] for name in SET_FACTS]
+            digest.update(f"{json.dumps(told)} {' '.join(self.images_of(analogy))}\n".encode())
         return digest.hexdigest()
 
     def images_of(self, analogy: Mapping[str, Any]) -> list[str]:
@@ -74,6 +77,7 @@ class Plan:
             **rest,
             "seed": self.seed,
             "quadrant": self.sources.quadrant,
+            "draw": DRAW_VERSION,
             "metrics": MEASURE_VERSION,
             "backbones": facts_for_protocol(self.backbones),
             "set": self.set_sha256,
@@ -158,7 +162,13 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
             folder.resolve(),
             Backbones(plan.cfg.perceptual, plan.cfg.direction, plan.settings.device),
         ),
-        identity=(MEASURE_VERSION, safety_revision(), plan.sources.quadrant, facts_for_protocol(plan.backbones)),
+        identity=(
+            MEASURE_VERSION,
+            safety_revision(),
+            plan.sources.quadrant,
+            facts_for_protocol(plan.backbones),
+            plan.settings.device,
+        ),
         schema=SCORED,
     )
     answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
@@ -179,8 +189,4 @@ def measured_before(plan: Plan, folder: Path) -> list[Measured]:
 
 
 def _measured(plan: Plan, analogy: Mapping[str, Any], scores: Mapping[str, float]) -> Measured:
-    facts = {name: analogy[name] for name in ("task", "edit_type", "holdout", "subject_seen")}
-    category = plan.pairs[analogy["query"]]["category"]
-    draws = group_draws(scores)
-    means = {model: mean_draw(own) for model, own in draws.items()}
-    return Measured(analogy=analogy["id"], category=category, scores=means, draws=draws, **facts)
+    return Measured.of(analogy, plan.pairs[analogy["query"]]["category"], scores)

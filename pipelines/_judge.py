@@ -17,7 +17,7 @@ from pipelines._answer_items import Answers, by_analogy
 from pipelines._answers import Plan
 from pipelines._results import Results
 from pipelines._rows import Item, RowJob, run_rows
-from pipelines._stage import StageFailed
+from pipelines._stage import StageFailed, TooManyRefused
 
 
 def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
         function="judge",
         worker=JudgeAnswers,
         arguments=(plan.sources, folder.resolve(), cfg),
-        identity=(JUDGE_VERSION, revision, plan.sources.quadrant),
+        identity=(JUDGE_VERSION, revision, plan.sources.quadrant, _device(cfg)),
         schema=JUDGED,
         pool=cfg.pool,
         max_error_rate=cfg.max_unanswered,
@@ -52,20 +52,22 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
         },
         **counts(judged, len(results.rejects)),
         "grades": graded(judged, measured, plan.cfg.bootstrap, plan.seed),
-        "preferences": preferences(judged, measured, plan.cfg.bootstrap, plan.seed),
+        "preferences": preferences(judged, measured, cfg.rivals, plan.cfg.bootstrap, plan.seed),
     }
+
+
+def _device(cfg: AnswerJudge) -> str:
+    """What a local judge runs on: another device rounds otherwise. "" where a server runs it."""
+    return "" if cfg.endpoint else "cuda" if cfg.pool.gpus else "cpu"
 
 
 def _asked(job: RowJob, items: list[Item], plan: Plan) -> Results:
     try:
         return run_rows(job, items, plan.execute)
-    except StageFailed as error:
-        _, refused, reasons = str(error).partition("\n")
-        if not refused:
-            raise
+    except TooManyRefused as error:
         raise StageFailed(
             "the judge leaves more questions without a reply than evaluate.judge.max_unanswered = "
-            f"{job.max_error_rate} allows; see to it and run the stage again, which asks only these:\n{reasons}"
+            f"{job.max_error_rate} allows; see to it and run the stage again, which asks only these:\n{error.reasons}"
         ) from error
 
 

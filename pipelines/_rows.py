@@ -27,7 +27,7 @@ from pipelines._batches import Batches, Item
 from pipelines._code import worker_code
 from pipelines._journal import FORMAT, Finished, Journal, Keys, Results, as_keys, contained, read_batch
 from pipelines._pace import Count, Pace, peak_megabytes, shown
-from pipelines._stage import StageFailed, start_ray
+from pipelines._stage import StageFailed, TooManyRefused, start_ray
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], list[Result]]
@@ -116,7 +116,7 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
     """Finish every item and return the merged results. Items are unique by `id`; they are worked in their order.
 
     Raises:
-        StageFailed: more than `max_error_rate` of the rows were refused; names the commonest reasons with examples.
+        TooManyRefused: more than `max_error_rate` of the rows were; names the commonest reasons with examples.
     """
     journal = job.journal
     journal.open()
@@ -133,7 +133,7 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
                 break
     batches.remove()
     if pace.refused > most:
-        raise StageFailed(_too_many(job, journal, keys))
+        raise _too_many(job, journal, keys)
     return journal.results(keys, pace.report())
 
 
@@ -188,13 +188,11 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
         raise StageFailed(f"{job.function} stopped: {why}; finished rows are kept, run the stage again") from error
 
 
-def _too_many(job: RowJob, journal: Journal, keys: Keys) -> str:
+def _too_many(job: RowJob, journal: Journal, keys: Keys) -> TooManyRefused:
     refused = [r for key, r in journal.refused() if contained(as_keys([key]), keys)[0]]
     lines = []
     for check, number in Counter(r["check"] for r in refused).most_common(3):
         examples = sorted((r for r in refused if r["check"] == check), key=lambda r: str(r["id"]))[:3]
         lines.append(f"  {number} x {check}: " + "; ".join(f"{r['id']} {r['reason']}" for r in examples))
-    return (
-        f"{len(refused)} of {len(keys)} rows were refused, more than {job.stage}.max_error_rate = "
-        f"{job.max_error_rate}; correct the inputs, or raise it:\n" + "\n".join(lines)
-    )
+    what = f"{len(refused)} of {len(keys)} rows were refused, more than {job.stage}.max_error_rate = "
+    return TooManyRefused(f"{what}{job.max_error_rate}; correct the inputs, or raise it", "\n".join(lines))

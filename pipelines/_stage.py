@@ -35,6 +35,14 @@ class StageFailed(Exception):
     """A stage cannot go on; the message says what was wrong and what to do."""
 
 
+class TooManyRefused(StageFailed):
+    """More rows were refused than may be; `reasons` are the commonest with examples, a line each."""
+
+    def __init__(self, what: str, reasons: str) -> None:
+        super().__init__(f"{what}:\n{reasons}")
+        self.reasons = reasons
+
+
 @contextmanager
 def stage(name: str) -> Iterator[dict[str, Any]]:
     """Run the body of a stage: it fills the metrics, which are written with the seconds it took when it succeeds.

@@ -107,6 +107,7 @@ PLUMBING += [
     "lorweb/data/icons.py",
     "lorweb/data/plugins.py",
 ]  # types of the params section; collect lists them
+PLUMBING += ["lorweb/evaluation/glossary.py"]  # checks what the gate may name; evaluate lists it
 PLUMBING += [f"pipelines/_train_{name}.py" for name in ("backend", "driver", "log", "notes", "plan", "resume", "stop")]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.
 NAMES_ONLY = {

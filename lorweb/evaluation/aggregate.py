@@ -6,9 +6,9 @@ certainty about new tasks that few tasks cannot give.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from lorweb.evaluation.significance import sign_flip_p
 from lorweb.records import stable_id
 
 CONFIDENCE: Final = 0.95
+LEAST: Final = 5  # values that are resampled
 Values = NDArray[np.float64]
 
 
@@ -31,7 +32,7 @@ class Row:
 
 
 class Summary(TypedDict):
-    """A mean with its 95 % interval; `n` analogies in `tasks` tasks."""
+    """A mean with its 95 % interval (see `resampled` for what it rests on); `n` analogies in `tasks` tasks."""
 
     mean: float
     low: float
@@ -101,6 +102,15 @@ def paired(rows: Iterable[Row], compared: Comparison, bootstrap: int, seed: int)
     return Difference(**summary, p_value=p_value)
 
 
+def resampled(summary: Mapping[str, Any]) -> int:
+    """How many independent values an interval rests on: tasks, or the analogies of a lone task.
+
+    Of one there is no interval: `low` and `high` repeat the mean then, and say nothing of what is certain.
+    """
+    tasks = int(summary.get("tasks", summary["n"]))
+    return tasks if tasks > 1 else int(summary["n"])
+
+
 def expanded_tail(n: int) -> float:
     """Share of the resampled means of n >= 2 values below a 95 % interval, and as much above.
 
@@ -113,13 +123,28 @@ def expanded_tail(n: int) -> float:
 
 
 def interval(values: Values, bootstrap: int, generator: np.random.Generator) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of independent values, by expanded percentiles (see `expanded_tail`)."""
+    """95 % bootstrap interval of the mean of independent values, by expanded percentiles (see `expanded_tail`).
+
+    Means of fewer than LEAST values take too few forms to be resampled: their interval is Student's. A single value
+    has none, and is given for both ends: see `resampled`.
+    """
     if len(values) < 2:
         return float(values[0]), float(values[0])
+    if len(values) < LEAST:
+        return student(values)
     n, tail = len(values), expanded_tail(len(values))
     means = values[generator.integers(0, n, size=(bootstrap, n))].mean(axis=1)
     low, high = np.quantile(means, [tail, 1.0 - tail])
     return float(low), float(high)
+
+
+def student(values: Values) -> tuple[float, float]:
+    """95 % interval of the mean of two or more independent values by Student's t."""
+    from scipy.stats import t
+
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = float(t.ppf((1.0 + CONFIDENCE) / 2.0, len(values) - 1)) * error
+    return mean - half, mean + half
 
 
 def _summaries(rows: Sequence[Row], bootstrap: int, seed: int) -> dict[str, Summary]:

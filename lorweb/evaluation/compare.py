@@ -1,22 +1,28 @@
 """Two models against each other from their measured answers, wherever these come from: no stage, no registry."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
+from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import read_index, read_table
 from lorweb.evaluation.aggregate import Comparison, Difference, Row, paired
 from lorweb.evaluation.measuring import SCORED
-from lorweb.evaluation.results import Measured, group_draws, mean_draw, rows_of
+from lorweb.evaluation.results import Measured, rows_of
 from lorweb.records import ANALOGY, PAIR, load_scores
+
+SHARED: Final = ("set", "metrics", "backbones")
+"""What two protocols must share; other noises, steps or instructions may be what is compared."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One model of an evaluation: `name` as in the scores of `measured`."""
+    """One model of an evaluation: `name` as in the scores of `measured`; `protocol` of its manifest, {} if unknown."""
 
     name: str
     measured: Sequence[Measured]
+    protocol: Mapping[str, Any] = field(default_factory=dict)
 
 
 def compare(x: Contender, y: Contender, bootstrap: int, seed: int) -> dict[str, dict[str, Difference]]:
@@ -25,8 +31,10 @@ def compare(x: Contender, y: Contender, bootstrap: int, seed: int) -> dict[str, 
     Answers are matched by the names of their analogies; the two may be of one evaluation or of two on one set.
 
     Raises:
-        ValueError: the two did not answer the same analogies, or one of them answered none.
+        ValueError: the two did not answer the same analogies, or one of them answered none; or their protocols are
+            known and differ in the evaluation set, the metrics or the backbones.
     """
+    _check_comparable(x, y)
     of_x, of_y = ({m.analogy: m for m in c.measured if c.name in m.scores} for c in (x, y))
     odd = sorted(of_x.keys() ^ of_y.keys())
     if odd or not of_x:
@@ -45,6 +53,18 @@ def compare(x: Contender, y: Contender, bootstrap: int, seed: int) -> dict[str, 
     }
 
 
+def _check_comparable(x: Contender, y: Contender) -> None:
+    """Equal names of analogies do not make one set: images, metrics and networks must be the same too."""
+    if not x.protocol or not y.protocol:
+        return
+    odd = [name for name in SHARED if x.protocol.get(name) != y.protocol.get(name)]
+    if odd:
+        told = "; ".join(
+            f"{name}: {x.protocol.get(name)} of {x.name}, {y.protocol.get(name)} of {y.name}" for name in odd
+        )
+        raise ValueError(f"{x.name} and {y.name} were measured otherwise ({told}); evaluate both on one evaluation set")
+
+
 def _rows(contender: Contender, label: str) -> list[Row]:
     """The rows of one model under a label that the other cannot have."""
     return [
@@ -52,6 +72,11 @@ def _rows(contender: Contender, label: str) -> list[Row]:
         for row in rows_of(contender.measured)
         if row.model == contender.name
     ]
+
+
+def read_contender(name: str, evaluation: Path, analogies: Path, pairs: Path) -> Contender:
+    """A model of a finished evaluation with the protocol that it was measured by; see `read_measured`."""
+    return Contender(name, read_measured(evaluation, analogies, pairs), read_manifest(evaluation)["params"])
 
 
 def read_measured(evaluation: Path, analogies: Path, pairs: Path) -> list[Measured]:
@@ -66,17 +91,6 @@ def read_measured(evaluation: Path, analogies: Path, pairs: Path) -> list[Measur
     for row in read_table(evaluation / "scores", SCORED).to_pylist():
         if row["id"] not in known:
             raise ValueError(f"{evaluation} has scores of analogy {row['id']}, which {analogies} does not have")
-        analogy, draws = known[row["id"]], group_draws(load_scores(row["scores"]))
-        found.append(
-            Measured(
-                analogy["id"],
-                analogy["task"],
-                analogy["edit_type"],
-                analogy["holdout"],
-                analogy["subject_seen"],
-                categories[analogy["query"]],
-                {model: mean_draw(own) for model, own in draws.items()},
-                draws,
-            )
-        )
+        analogy = known[row["id"]]
+        found.append(Measured.of(analogy, categories[analogy["query"]], load_scores(row["scores"])))
     return found

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from lorweb.evaluation.aggregate import resampled
 from lorweb.evaluation.gate_entries import Gate, Healthy
 
 MODEL: Final = "lorweb"
@@ -141,6 +142,9 @@ def _certain(check: Check, interval: Mapping[str, Any] | None) -> Check:
     if interval is None or not math.isfinite(interval["low"]):
         fault = f"{check.cell}: no interval of the {check.name} was measured, which margin_at: low asks for"
         return Check(name, check.cell, False, f"{fault}; evaluate both models on the same analogies", None, needed)
+    if resampled(interval) < 2:
+        fault = f"{check.cell}: the {check.name} was measured on one analogy, which has no interval"
+        return Check(name, check.cell, False, f"{fault}; margin_at: low needs two or more", None, needed)
     low, high = float(interval["low"]), float(interval["high"])
     passed = low > 0 and low >= needed
     sentence = (

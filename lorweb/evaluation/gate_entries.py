@@ -1,10 +1,28 @@
 """Parameters of the gate (lorweb.evaluation.gate): a part of the promote section of lorweb.config. Without torch."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from lorweb.config_errors import unknown_name
+from lorweb.evaluation.glossary import GLOSSARY
 from lorweb.sections import Section, Share
+
+
+def _distance(name: str) -> str:
+    """A metric of which less is better: the gate would promote the worse model by any other."""
+    known = [metric.name for metric in GLOSSARY.values() if metric.lower_is_better]
+    if name not in GLOSSARY:
+        raise ValueError(unknown_name("metric", name, known))
+    if name not in known:
+        what = "higher is better" if GLOSSARY[name].lower_is_better is False else "neither direction is better"
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(
+            f"of '{name}' {what}, and the gate promotes the model with the lower value; did you mean '{near}'? "
+            f"Lower is better of: {', '.join(known)}"
+        )
+    return name
 
 
 class Healthy(Section):
@@ -17,7 +35,7 @@ class Healthy(Section):
 
 
 class Gate(Section):
-    metric: str
+    metric: Annotated[str, AfterValidator(_distance)]
     cells: Annotated[tuple[str, ...], Field(min_length=1)]
     margin_at: Literal["mean", "low"]
     min_margin: Annotated[float, Field(ge=0)]

@@ -1,6 +1,6 @@
 """What the metrics mean and which way is better, for the page and the model card. Unlisted ones are shown too."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,11 @@ GLOSSARY: Final = {
         Metric("ssim_to_truth", "structural similarity of b′ and the true b′; 1 is equal", False),
         Metric(
             "color_to_truth", "CIEDE2000 difference of colours averaged over an 8 × 8 grid; 1 is just visible", True
+        ),
+        Metric(
+            "color_histogram_to_truth",
+            "earth mover's distance of the distributions of L*, a* and b*: right colours wherever they are; 0 is equal",
+            True,
         ),
         Metric(
             "perceptual_to_truth",
@@ -75,8 +80,3 @@ def best_of(values: Mapping[str, float], metric: Metric) -> str | None:
 def worse_by(value: float, rival: float, metric: Metric) -> float:
     """How much worse `value` is than `rival`, in units of the metric; negative where it is better."""
     return rival - value if metric.lower_is_better is False else value - rival
-
-
-def names(metrics: Iterable[Metric]) -> list[str]:
-    """Names alone."""
-    return [metric.name for metric in metrics]

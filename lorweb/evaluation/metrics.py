@@ -1,8 +1,9 @@
 """Metrics of one answer b' to an analogy a : a' :: b : ?, and their means over tasks with intervals.
 
 The feature network is SafetyNet, which is not the encoder that makes the query. All distances and similarities compare
-8-bit RGB images of equal size. Lower is better for `perceptual_to_truth`, `color_to_truth` and `mse_to_truth`; higher
-for `ssim_to_truth`, `psnr_to_truth` and `feature_direction`; `perceptual_to_source` says how far b' went from b.
+8-bit RGB images of equal size. Lower is better for `perceptual_to_truth`, `color_to_truth`,
+`color_histogram_to_truth` and `mse_to_truth`; higher for `ssim_to_truth`, `psnr_to_truth` and `feature_direction`;
+`perceptual_to_source` says how far b' went from b.
 Further networks, whose weights the user gives, add metrics under names of their own (lorweb.evaluation.backbones).
 """
 
@@ -16,22 +17,7 @@ from PIL import Image
 
 from lorweb.data.pixels import check_comparable, ssim
 from lorweb.data.scores import NetOutput, SafetyNet, cosine, perceptual_distance
-from lorweb.evaluation.aggregate import Comparison, Row, Summary, aggregate, paired
 from lorweb.evaluation.backbones import Backbone
-
-__all__ = [
-    "METRICS",
-    "Comparison",
-    "Question",
-    "Row",
-    "Summary",
-    "aggregate",
-    "color_distance",
-    "measure",
-    "measure_answers",
-    "paired",
-    "pixel_metrics",
-]
 
 METRICS: Final = (
     "perceptual_to_truth",
@@ -39,6 +25,7 @@ METRICS: Final = (
     "ssim_to_truth",
     "psnr_to_truth",
     "color_to_truth",
+    "color_histogram_to_truth",
     "mse_to_truth",
     "feature_direction",
 )
@@ -82,14 +69,6 @@ def measure_answers(
     return measured
 
 
-def measure(net: SafetyNet, questions: Sequence[Question], answers: Sequence[Image.Image]) -> list[dict[str, float]]:
-    """All metrics of one answer to each question. Raises ValueError as `measure_answers`, or if the counts differ."""
-    if len(questions) != len(answers):
-        raise ValueError(f"measure needs one answer for each question, got {len(questions)} and {len(answers)}")
-    pairs = zip(questions, answers, strict=True)
-    return [measure_answers(net, question, {"the answer": answer})["the answer"] for question, answer in pairs]
-
-
 def pixel_metrics(truth: Image.Image, answer: Image.Image) -> dict[str, float]:
     """The metrics that need no network.
 
@@ -98,6 +77,8 @@ def pixel_metrics(truth: Image.Image, answer: Image.Image) -> dict[str, float]:
     - `ssim_to_truth`: structural similarity, -1..1
     - `color_to_truth`: CIEDE2000 colour difference (1 is just visible, black to white is 100) of the averages of the
       two images in an 8x8 grid of cells, mean over cells: right colours in the right places, blind to detail
+    - `color_histogram_to_truth`: earth mover's distance of the distributions of L*, a* and b* over all pixels, in units
+      of CIE Lab, mean of the three: right colours and as much of them, blind to where they are
     """
     mse = float(np.square(_unit_range(truth) - _unit_range(answer)).mean())
     return {
@@ -105,6 +86,7 @@ def pixel_metrics(truth: Image.Image, answer: Image.Image) -> dict[str, float]:
         "psnr_to_truth": min(MAX_PSNR, float(-10.0 * np.log10(max(mse, 1e-30)))),
         "ssim_to_truth": ssim(truth, answer),
         "color_to_truth": color_distance(truth, answer),
+        "color_histogram_to_truth": color_histogram_distance(truth, answer),
     }
 
 
@@ -114,6 +96,15 @@ def color_distance(x: Image.Image, y: Image.Image) -> float:
 
     x_lab, y_lab = (rgb2lab(_cells(image)) for image in (x, y))
     return float(deltaE_ciede2000(x_lab, y_lab).mean())
+
+
+def color_histogram_distance(x: Image.Image, y: Image.Image) -> float:
+    """Mean earth mover's distance of the distributions of L*, a* and b*, exact, without bins; see `pixel_metrics`."""
+    from scipy.stats import wasserstein_distance  # type: ignore[import-untyped]
+    from skimage.color import rgb2lab
+
+    x_lab, y_lab = (rgb2lab(_unit_range(image)).reshape(-1, 3) for image in (x, y))
+    return float(np.mean([wasserstein_distance(x_lab[:, c], y_lab[:, c]) for c in range(3)]))
 
 
 def _network_metrics(fixed: NetOutput, answer: NetOutput) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from lorweb.evaluation.aggregate import Comparison, Difference, Row, Summary, aggregate, paired
 from lorweb.evaluation.gate import Evidence
@@ -57,6 +57,14 @@ class Measured:
     scores: Mapping[str, Mapping[str, float]]  # {model: {metric: value}}
     draws: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # {model: one for each noise}
 
+    @classmethod
+    def of(cls, analogy: Mapping[str, Any], category: str, flat: Mapping[str, float]) -> Self:
+        """From a row of `ANALOGY`, the category of its b, and the scores {"<draw>/<metric>": value}."""
+        facts = {name: analogy[name] for name in ("task", "edit_type", "holdout", "subject_seen")}
+        draws = group_draws(flat)
+        means = {model: mean_draw(own) for model, own in draws.items()}
+        return cls(analogy=analogy["id"], category=category, scores=means, draws=draws, **facts)
+
     @property
     def cells(self) -> list[str]:
         """The cells an analogy counts in: held-out tasks in `unseen` and in their kind; photos and avatars apart too.
@@ -82,11 +90,6 @@ def group_draws(flat: Mapping[str, float]) -> dict[str, list[dict[str, float]]]:
 def mean_draw(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Each metric's mean over the noises of one analogy; of a single noise, its own number."""
     return {name: math.fsum(draw[name] for draw in draws) / len(draws) for name in draws[0]}
-
-
-def group_scores(flat: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """{"<draw>/<metric>": value} -> {model: {metric: mean over its noises}}."""
-    return {model: mean_draw(draws) for model, draws in group_draws(flat).items()}
 
 
 def rows_of(measured: Iterable[Measured]) -> list[Row]:

@@ -53,6 +53,17 @@ def test_only_invalid_replies_are_counted_never_guessed():
     assert len(asked) == 3 and found.scores == {"judge_invalid": 1.0} and found.lacks.check == "judge_invalid"
 
 
+@pytest.mark.parametrize("content", [b"null", b"7", b'[{"type": "text", "text": "8"}]'])
+def test_a_completion_without_a_text_is_an_invalid_reply_and_no_silence(content):
+    """A model that declines to answer has content null."""
+    refused = Answer(b'{"choices": [{"message": {"refusal": "I cannot.", "content": ' + content + b"}}]}")
+    (found,), asked = ask([refused])
+    assert len(asked) == 3 and found.scores == {"judge_invalid": 1.0} and found.lacks.check == "judge_invalid"
+    assert f"the reply holds {content.decode()}" in found.lacks.reason
+    (found,), asked = ask([refused, Answer(VERDICT)])
+    assert len(asked) == 2 and found.scores["judge_adherence"] == 8
+
+
 @pytest.mark.parametrize(
     ("answer", "words", "times"),
     [
@@ -63,7 +74,6 @@ def test_only_invalid_replies_are_counted_never_guessed():
         (Answer(b"<html>hello</html>"), r"did not answer as chat completions do .*<html>", 3),
         (Answer(b"[]"), "did not answer as chat completions do", 3),
         (Answer(b'{"choices": []}'), r"did not answer as chat completions do \(IndexError\)", 3),
-        (Answer(b'{"choices": [{"message": {"content": null}}]}'), "gave a NoneType for the text", 3),
         (Answer(b"x" * (2 << 20)), "an answer of more than 1048576 bytes", 3),
         (Answer(VERDICT, wait=30), r"gave no answer within 0\.2 s", 3),
     ],

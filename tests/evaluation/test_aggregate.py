@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import sem
+from scipy.stats import t as scipy_t
 
-from lorweb.evaluation.aggregate import Comparison, Row, aggregate, interval, paired
+from lorweb.evaluation.aggregate import Comparison, Row, aggregate, expanded_tail, interval, paired, resampled
 
 
 def row(task: str, model: str, value: float, cell: str = "seen") -> Row:
@@ -30,7 +32,8 @@ def test_mean_per_task_then_over_tasks():
     found = aggregate([row("x", "m", v) for v in (1.0, 2.0, 3.0)] + [row("y", "m", 10.0)], bootstrap=100, seed=0)
     summary = found["seen"]["m"]["perceptual_to_truth"]
     assert summary["mean"] == 6.0 and summary["n"] == 4 and summary["tasks"] == 2
-    assert summary["low"] == 2.0 and summary["high"] == 10.0
+    half = 12.7062 * math.sqrt(((2 - 6) ** 2 + (10 - 6) ** 2) / 1) / math.sqrt(2)  # Student's t with one degree
+    assert summary["low"] == pytest.approx(6 - half, abs=1e-3) and summary["high"] == pytest.approx(6 + half, abs=1e-3)
 
 
 def test_cells_and_models_are_kept_apart_and_json_can_hold_them(rows):
@@ -68,6 +71,34 @@ def test_the_interval_covers_the_truth_95_times_in_a_hundred():
             low, high = interval(values, 300, generator)
             hits += low <= truth <= high
         assert least < hits / 1000 < 0.975, (n, hits)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_few_tasks_are_covered_as_often_and_not_told_narrower(n):
+    """Resampling would cover 50, 75 and 88 %."""
+    generator = np.random.default_rng(0)
+    hits = sum(
+        low <= 0 <= high for low, high in (interval(generator.normal(size=n), 300, generator) for _ in range(2000))
+    )
+    assert 0.935 < hits / 2000 < 0.965
+    values = generator.normal(size=n)
+    assert interval(values, 300, generator) == pytest.approx(
+        scipy_t.interval(0.95, n - 1, values.mean(), sem(values)), abs=1e-12
+    )
+
+
+def test_what_an_interval_rests_on():
+    counted = {"tasks 3": (7, 3, 3), "one task": (7, 1, 7), "one answer": (1, 1, 1)}
+    for n, tasks, units in counted.values():
+        assert resampled({"n": n, "tasks": tasks}) == units
+    assert interval(np.array([0.5]), 100, np.random.default_rng(0)) == (0.5, 0.5)
+
+
+def test_from_five_tasks_on_the_ends_are_those_of_resampling():
+    values = np.array([0.1, 0.4, 0.2, 0.9, 0.5])
+    means = values[np.random.default_rng(3).integers(0, 5, size=(400, 5))].mean(axis=1)
+    tail = expanded_tail(5)
+    assert interval(values, 400, np.random.default_rng(3)) == tuple(np.quantile(means, [tail, 1 - tail]))
 
 
 def test_paired_difference_is_far_narrower_than_the_two_intervals(rows):

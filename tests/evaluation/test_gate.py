@@ -3,12 +3,13 @@
 import math
 
 import pytest
+from pydantic import ValidationError
 
 from lorweb.evaluation.gate import Decision, Evidence, Further, decide
 from lorweb.evaluation.gate_entries import Gate, Healthy
 
 GATE = Gate(
-    metric="distance",
+    metric="mse_to_truth",
     cells=("seen", "unseen"),
     margin_at="mean",
     min_margin=0.01,
@@ -23,9 +24,12 @@ GOOD = {"lorweb": 0.10, "lorweb_shuffled": 0.20, "base": 0.18, "copy": 0.20}
 
 def evidence(change: dict[str, float] | None = None, tasks: dict[str, float] | None = None) -> Evidence:
     means = {**GOOD, **(change or {})}
-    cell = {model: {"distance": {"mean": value, "low": value, "high": value, "n": 9}} for model, value in means.items()}
+    cell = {
+        model: {"mse_to_truth": {"mean": value, "low": value, "high": value, "n": 9}} for model, value in means.items()
+    }
     return Evidence(
-        {"seen": cell, "unseen": cell}, {task: {"distance": value} for task, value in (tasks or {"sepia": 0.1}).items()}
+        {"seen": cell, "unseen": cell},
+        {task: {"mse_to_truth": value} for task, value in (tasks or {"sepia": 0.1}).items()},
     )
 
 
@@ -48,7 +52,7 @@ def test_first_promotion_is_measured_against_the_base():
         ({"base": 0.10}, "not better"),
         ({"lorweb_shuffled": 0.115}, "exemplar gap +0.0150 falls short of the needed 0.0200"),
         ({"copy": 0.12}, "gain over copying b +0.0200 falls short of the needed 0.0300"),
-        ({"lorweb": math.nan}, "no finite distance was measured for candidate"),
+        ({"lorweb": math.nan}, "no finite mse_to_truth was measured for candidate"),
     ],
 )
 def test_each_threshold_refuses_on_its_own_with_numbers(change, words):
@@ -77,17 +81,17 @@ def test_the_champion_is_compared_by_its_own_lorweb_numbers():
 def test_one_task_may_not_get_much_worse():
     champion = evidence({"lorweb": 0.15}, {"sepia": 0.1, "flip": 0.1, "gone": 0.0})
     text = refusals(decide(evidence(tasks={"sepia": 0.05, "flip": 0.25}), champion, GATE))
-    assert "worst of 2 tasks against the champion is flip: distance +0.1500, above the allowed +0.1000" in text
+    assert "worst of 2 tasks against the champion is flip: mse_to_truth +0.1500, above the allowed +0.1000" in text
 
 
 def test_no_common_task_refuses():
     champion = evidence({"lorweb": 0.15}, {"other": 0.1})
-    assert "no task has distance from both" in refusals(decide(evidence(), champion, GATE))
+    assert "no task has mse_to_truth from both" in refusals(decide(evidence(), champion, GATE))
 
 
 def test_a_cell_or_model_that_was_not_measured_refuses():
     gate = GATE.model_copy(update={"cells": ("seen", "unseen_edit")})
-    assert "unseen_edit: no finite distance was measured for candidate, base model" in refusals(
+    assert "unseen_edit: no finite mse_to_truth was measured for candidate, base model" in refusals(
         decide(evidence(), None, gate)
     )
 
@@ -125,6 +129,34 @@ def test_the_low_end_of_the_interval_must_reach_the_threshold_too():
     assert "interval of the margin is -0.0100 to +0.9000 over 40 analogies" in refusals(
         decide(evidence(), champion, gate, Further(intervals(0.04, champion=-0.01)))
     )
+
+
+@pytest.mark.parametrize(("counts", "told"), [({"n": 1, "tasks": 1}, False), ({"n": 2, "tasks": 1}, True)])
+def test_one_analogy_is_never_certain(counts, told):
+    gate = GATE.model_copy(update={"margin_at": "low"})
+    cell = {name: {"mean": 0.5, "low": 0.5, "high": 0.5, **counts} for name in ("base", "lorweb_shuffled", "copy")}
+    decision = decide(evidence(), None, gate, Further({"seen": cell, "unseen": cell}))
+    assert decision.promoted == told
+    if not told:
+        assert "seen: the margin was measured on one analogy, which has no interval" in refusals(decision)
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("ssim_to_truth", "of 'ssim_to_truth' higher is better, .* did you mean 'mse_to_truth'"),
+        ("psnr_to_truth", "of 'psnr_to_truth' higher is better"),
+        ("feature_direction", "of 'feature_direction' higher is better"),
+        ("judge_accuracy", "of 'judge_accuracy' higher is better"),
+        ("lpips_to_source", "of 'lpips_to_source' neither direction is better, .* did you mean 'lpips_to_truth'"),
+        ("mse_to_thruth", "unknown metric 'mse_to_thruth'; did you mean 'mse_to_truth'"),
+    ],
+)
+def test_a_metric_that_would_promote_the_worse_model_is_refused(metric, words):
+    with pytest.raises(ValidationError, match=words):
+        Gate.model_validate({**GATE.model_dump(), "metric": metric})
+    for name in ("mse_to_truth", "perceptual_to_truth", "color_histogram_to_truth", "lpips_to_truth"):
+        assert Gate.model_validate({**GATE.model_dump(), "metric": name}).metric == name
 
 
 def test_an_interval_that_was_not_measured_refuses():

@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from lorweb.data.pixels import ssim
 from lorweb.data.scores import SafetyNet, perceptual_distance
-from lorweb.evaluation.metrics import METRICS, Question, color_distance, measure, measure_answers, pixel_metrics
+from lorweb.evaluation.metrics import METRICS, Question, color_distance, measure_answers, pixel_metrics
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,13 @@ def question() -> Question:
 def test_the_true_answer_scores_perfectly(net, question):
     row = measure_answers(net, question, {"truth": question.b2})["truth"]
     assert set(row) == set(METRICS)
-    assert row["perceptual_to_truth"] == row["mse_to_truth"] == row["color_to_truth"] == 0.0
+    assert (
+        row["perceptual_to_truth"]
+        == row["mse_to_truth"]
+        == row["color_to_truth"]
+        == 0.0
+        == row["color_histogram_to_truth"]
+    )
     assert row["ssim_to_truth"] == pytest.approx(1.0) and row["psnr_to_truth"] == 100.0
     assert row["perceptual_to_source"] > 0.05 and row["feature_direction"] > 0.05
 
@@ -43,7 +49,7 @@ def test_an_answer_nearer_to_the_truth_scores_better(net, question):
     """Between the copy and the truth lies their blend; a destroyed answer is worse than the blend."""
     blend = Image.blend(question.b, question.b2, 0.8)
     rows = measure_answers(net, question, {"copy": question.b, "blend": blend, "truth": question.b2})
-    for metric in ("perceptual_to_truth", "mse_to_truth", "color_to_truth"):
+    for metric in ("perceptual_to_truth", "mse_to_truth", "color_to_truth", "color_histogram_to_truth"):
         assert rows["truth"][metric] < rows["blend"][metric] < rows["copy"][metric]
     for metric in ("ssim_to_truth", "psnr_to_truth"):
         assert rows["truth"][metric] > rows["blend"][metric] > rows["copy"][metric]
@@ -54,14 +60,13 @@ def test_feature_direction_is_the_cosine_of_the_two_changes(net, question):
     f = [net([image]).feature[0].astype(float) for image in (question.a, question.a2, question.b, answer)]
     u, v = f[1] - f[0], f[3] - f[2]
     expected = u @ v / np.sqrt((u @ u) * (v @ v))
-    assert measure(net, [question], [answer])[0]["feature_direction"] == pytest.approx(expected, abs=1e-4)
+    assert measure_answers(net, question, {"x": answer})["x"]["feature_direction"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_models_measured_together_or_alone_agree_exactly(net, question):
     answers = {"copy": question.b, "blend": Image.blend(question.b, question.b2, 0.5)}
     together = measure_answers(net, question, answers)
-    alone = measure(net, [question, question], list(answers.values()))
-    assert [together["copy"], together["blend"]] == alone
+    assert together == {name: measure_answers(net, question, {name: answer})[name] for name, answer in answers.items()}
 
 
 def test_pixel_metrics_against_scikit_image(question):
@@ -85,5 +90,3 @@ def test_colour_distance_of_flat_images_and_of_detail():
 def test_a_wrong_size_is_refused_and_named(net, question):
     with pytest.raises(ValueError, match=r"lorweb cannot be compared with b.*resize"):
         measure_answers(net, question, {"lorweb": question.b.resize((32, 32))})
-    with pytest.raises(ValueError, match="one answer for each question, got 1 and 0"):
-        measure(net, [question], [])

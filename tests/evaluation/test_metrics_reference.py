@@ -7,7 +7,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from lorweb.data.scores import SafetyNet
-from lorweb.evaluation.metrics import Question, color_distance, measure, pixel_metrics
+from lorweb.evaluation.metrics import Question, color_distance, color_histogram_distance, measure_answers, pixel_metrics
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,27 @@ def test_colour_distance_is_the_mean_difference_of_cell_averages(question):
         assert color_distance(x, y) == pytest.approx(ciede2000(*cells).mean(), abs=2e-3)
 
 
+def test_histogram_distance_is_the_area_between_the_cumulative_distributions(question):
+    """Integrated over a fine grid of values, L*, a*, b* one after another."""
+    grid = np.linspace(-130, 130, 26001)
+    for x, y in ((question.b, question.b2), (question.a, question.b)):
+        areas = []
+        for u, v in zip(*(lab(np.asarray(i) / 255).reshape(-1, 3).T for i in (x, y)), strict=True):
+            below = [np.searchsorted(np.sort(w), grid, side="right") / len(w) for w in (u, v)]
+            areas.append(np.abs(below[0] - below[1]).sum() * (grid[1] - grid[0]))
+        assert color_histogram_distance(x, y) == pytest.approx(np.mean(areas), abs=0.02)
+
+
+def test_histogram_distance_by_hand():
+    """Black to white moves L* by 100; where pixels lie does not count, and how many of them changed does."""
+    black, white = (Image.new("RGB", (16, 16), (v, v, v)) for v in (0, 255))
+    assert color_histogram_distance(black, white) == pytest.approx(100 / 3, abs=0.01)
+    half = black.copy()
+    half.paste(white.crop((0, 0, 8, 16)), (0, 0))
+    assert color_histogram_distance(black, half) == pytest.approx(50 / 3, abs=0.01)
+    assert color_histogram_distance(half, ImageOps.mirror(half)) == 0.0
+
+
 def test_ssim_is_that_of_scikit_image(question):
     x, y = np.asarray(question.b2), np.asarray(question.a)
     expected = structural_similarity(
@@ -84,7 +105,7 @@ def test_ssim_is_that_of_scikit_image(question):
 
 def test_perceptual_distances_stage_by_stage(net, question):
     answer = ImageOps.posterize(question.b, 2)
-    found = measure(net, [question], [answer])[0]
+    found = measure_answers(net, question, {"x": answer})["x"]
     seen = net([answer, question.b2, question.b])
     for name, other in (("perceptual_to_truth", 1), ("perceptual_to_source", 2)):
         total = 0.0
@@ -103,5 +124,5 @@ def test_perceptual_distances_stage_by_stage(net, question):
 
 def test_direction_of_no_change_is_zero_on_either_side(net, question):
     still = Question(question.a, question.a, question.b, question.b2)
-    assert measure(net, [still], [question.b2])[0]["feature_direction"] == 0.0
-    assert measure(net, [question], [question.b])[0]["feature_direction"] == 0.0
+    assert measure_answers(net, still, {"x": question.b2})["x"]["feature_direction"] == 0.0
+    assert measure_answers(net, question, {"x": question.b})["x"]["feature_direction"] == 0.0

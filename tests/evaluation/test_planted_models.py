@@ -47,6 +47,8 @@ def test_the_perfect_model_is_best_on_every_truth_metric(measured):
     for metric in LOWER:
         means = {model: found[metric]["mean"] for model, found in models.items()}
         assert means["perfect"] == 0.0 and sorted(means, key=means.__getitem__)[:2] == ["perfect", "nearly"]
+    colours = {model: found["color_histogram_to_truth"]["mean"] for model, found in models.items()}
+    assert min(colours, key=colours.__getitem__) == "perfect" and colours["perfect"] == 0.0 < colours["copy"]
     for metric in HIGHER:
         means = {model: found[metric]["mean"] for model, found in models.items()}
         assert sorted(means, key=means.__getitem__)[-1] == "perfect"

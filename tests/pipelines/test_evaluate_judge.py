@@ -5,11 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lorweb.config import parse_params
 from lorweb.data.scorers import judge_asking
 from lorweb.data.shards import read_table
 from lorweb.evaluation.judging import JUDGED
+from pipelines import evaluate
+from pipelines._rows import in_process
+from pipelines._stage import StageFailed
 from tests.data.scoring import save_judge
 from tests.evaluation.judges import NUMBERS, POOL, always_first, grade, judge_params, judging, likes_change, prefer
 from tests.pipelines.evaluated import read_json
@@ -119,10 +123,33 @@ def test_some_silence_is_allowed_where_the_parameters_say_so_and_is_counted(eval
     with judging(rule) as (url, _):
         evaluated(models=MODELS, judge=judge_params(url, max_unanswered=0.9))
         found = read_json("reports/judge.json")
-        assert (found["asked"], found["valid"], found["unanswered"]) == (30, 10, 20) and not found["preferences"]
+        assert (found["asked"], found["valid"], found["unanswered"]) == (30, 10, 20)
+        versus = found["preferences"]["seen"]["copy"]
+        assert (versus["unanswered"], versus["invalid"], versus["win_rate"]) == (4, 0, None)
         broken["is"] = False
         evaluated()
     assert read_json("reports/judge.json")["unanswered"] == 0
+
+
+def test_a_stage_that_stops_for_another_reason_says_that_reason(evaluated):
+    """As where a worker dies: faults of the runner have many lines too."""
+    evaluated(models=MODELS)
+
+    def execute(job, batches):
+        if job.function != "judge":
+            return in_process(job, batches)
+        raise StageFailed("judge stopped: the actor died\nOut of memory")
+
+    set_judge(judge_params("http://127.0.0.1:9/v1"))
+    with pytest.raises(SystemExit, match=r"^evaluate: judge stopped: the actor died\nOut of memory$"):
+        evaluate.main(execute)
+
+
+def set_judge(judge):
+    path = Path("params.yaml")
+    params = yaml.safe_load(path.read_text())
+    params["evaluate"]["judge"] = judge
+    path.write_text(yaml.safe_dump(params))
 
 
 def test_a_judge_from_a_folder(evaluated, tmp_path):

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 import pytest
 
 from lorweb.data.shards import read_table
-from lorweb.evaluation.compare import Contender, compare, read_measured
+from lorweb.evaluation.compare import Contender, compare, read_contender, read_measured
 from lorweb.evaluation.results import DIFFERENCES, HEADLINE
 from lorweb.evaluation.workers import ANSWER, noise_number
 from pipelines._rows import Runner
@@ -147,7 +147,7 @@ def test_the_prompt_is_given_or_not_whatever_the_settings_say(evaluated):
     assert "lorweb minus lorweb_no_prompt" in read_json("reports/paired.json")["paired"]
 
 
-def test_a_finished_evaluation_can_be_compared_without_the_stage(evaluated, capsys):
+def test_a_finished_evaluation_can_be_compared_without_the_stage(evaluated, capsys, tmp_path):
     evaluated(models=["lorweb", "single_lora", "copy"])
     measured = read_measured(*places())
     found = compare(Contender("lorweb", measured), Contender("single_lora", measured), 50, read_seed())
@@ -156,9 +156,19 @@ def test_a_finished_evaluation_can_be_compared_without_the_stage(evaluated, caps
     assert found["ssim_to_truth"]["seen"] == paired["by_metric"]["ssim_to_truth"]["lorweb minus single_lora"]["seen"]
     assert ("lorweb", "single_lora") in DIFFERENCES.values()
     shutil.copytree("data/evaluation", "other/data/evaluation")
-    (block,) = [block for block in BLOCKS if "read_measured" in block]
+    (block,) = [block for block in BLOCKS if "read_contender" in block]
     exec(block, {})
     assert "'p_value': " in capsys.readouterr().out
+    mine = read_contender("lorweb", *places())
+    assert mine.protocol == read_json("reports/paired.json")["protocol"] and mine.protocol["draw"]
+    evaluated(direction=f"clip:{save_clip(tmp_path / 'clip')}")
+    with pytest.raises(ValueError, match=r"backbones: .*packaged.* of single_lora, .*clip.* of lorweb"):
+        compare(
+            read_contender("single_lora", Path("other/data/evaluation"), *places()[1:]),
+            read_contender("lorweb", *places()),
+            9,
+            0,
+        )
 
 
 def read_seed():

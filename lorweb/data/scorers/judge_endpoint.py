@@ -14,7 +14,7 @@ from PIL import Image
 
 from lorweb.data.decode import encode_png
 from lorweb.data.scorers.entries import AskedModel, Endpoint
-from lorweb.data.scorers.judge_reply import Question
+from lorweb.data.scorers.judge_reply import BadReply, Question
 
 MOST_BYTES: Final = 1 << 20  # of an answer
 _BUSY: Final = (408, 429)  # worth asking again, as all of 5xx
@@ -38,7 +38,12 @@ class EndpointJudge:
         self._cfg, self._endpoint = cfg, endpoint
 
     def __call__(self, question: Question, seed: int) -> str:
-        """The reply. Raises `Unanswered`: no connection, no answer in time, a refusal, another shape."""
+        """The reply.
+
+        Raises:
+            Unanswered: no connection, no answer in time, an HTTP status of a fault, another shape.
+            BadReply: a completion without a text, as of a model that declines to answer.
+        """
         url = self._endpoint.url
         try:
             status, body = self._post(self._payload(question, seed))
@@ -93,7 +98,7 @@ def _content(body: bytes, url: str) -> str:
         reason = f"{url} did not answer as chat completions do ({type(error).__name__}): {_first(body)}"
         raise Unanswered(reason, final=False) from error
     if not isinstance(content, str):
-        raise Unanswered(f"{url} gave a {type(content).__name__} for the text of its reply", final=False)
+        raise BadReply(f"the reply holds {_first(json.dumps(content).encode())} for its text")
     return content
 
 
