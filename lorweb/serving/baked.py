@@ -3,6 +3,8 @@
 `mlflow.diffusers.load_model(URI).load_pipeline()` gives a stock pipeline that carries it, without lorweb.
 """
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -117,7 +119,10 @@ def _log(lora: Path, base: Named, tags: dict[str, str], experiment: str) -> str:
     import mlflow
     from mlflow.models import Model
 
-    with mlflow.start_run(experiment_id=experiment, run_name=f"bake: {lora.stem}", tags=tags, nested=True):
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # MLflow prints a server's address of the run
+        mlflow.start_run(experiment_id=experiment, run_name=f"bake: {lora.stem}", tags=tags, nested=True),
+    ):
         logged = Model.log(
             artifact_path=None, name="lora", flavor=_Pinned(), flavor_name="diffusers", adapter_path=str(lora),
             base=base, tags=tags, metadata=tags,
