@@ -69,26 +69,23 @@ def apply(
     from lorweb.basis.mixes import mix_hash
     from lorweb.kontext.denoise import Sampling
     from lorweb.kontext.request import Request
-    from lorweb.provenance import input_facts, png_with_facts
+    from lorweb.provenance import facts_of, input_facts, png_with_facts
 
     pipe = drawer.pipe
     a, a2 = (read_image(path) for path in exemplar)
     given = combined(settings.mixes, drawer.basis)
     sampling = Sampling(settings.steps or pipe.steps, pipe.guidance if settings.guidance is None else settings.guidance)
     request = Request(sampling, settings.prompt, settings.seed, settings.strength, given)
-    told = {**asdict(settings), "steps": sampling.steps, "guidance": sampling.guidance, **drawer.facts}
+    used = {**asdict(settings), "steps": sampling.steps, "guidance": sampling.guidance}
     shown = input_facts({"a": a, "a2": a2}, {"a": exemplar[0].name, "a2": exemplar[1].name})
     queries = _Queries(list(plan))
     if len(plan) > 1:  # the bar of images is enough
         pipe.set_progress_bar_config(disable=True)
     for index, answer in enumerate(pipe.stream(a, a2, queries, request)):
         source, pixels = queries.read[index]
-        facts = {
-            **told,
-            "inputs": {**shown, "b": {"pixels_sha256": pixels, "name": source.name}},
-            "batch": queries.batch_of(index),
-            "mix": None if answer.mix_LN is None else mix_hash(answer.mix_LN),
-        }
+        inputs = {**shown, "b": {"pixels_sha256": pixels, "name": source.name}}
+        mix = None if answer.mix_LN is None else mix_hash(answer.mix_LN)
+        facts = facts_of(used, drawer.facts, inputs, queries.batch_of(index), mix)
         write_bytes(plan[source], png_with_facts(answer.image, facts))
         yield Written(source, plan[source], None, facts)
     yield from queries.faults

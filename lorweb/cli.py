@@ -13,6 +13,7 @@ from lorweb import cli_apply, cli_inspect, cli_mix, cli_plan, cli_registry, cli_
 from lorweb.cli_options import CheckpointFormat, Dtype, Json, Model, Profile
 from lorweb.cli_output import PartlyDone, busy, finish, print_json
 from lorweb.commands import CHAMPION
+from lorweb.terminal import plain
 
 if TYPE_CHECKING:
     from lorweb.doctor import Finding
@@ -134,7 +135,7 @@ def _show_findings(findings: "list[Finding]") -> None:
     for finding in findings:
         colour = {"ok": "green", "note": "yellow", "missing": "red"}[finding.state]
         console.print(f"[{colour}]{finding.state:8}[/]", end="")
-        console.print(f"{finding.name}: {finding.text}", markup=False, highlight=False)
+        console.print(plain(f"{finding.name}: {finding.text}"), markup=False, highlight=False)
 
 
 app.command()(cli_mix.mix)

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from lorweb.cli_options import A2, MODEL_HELP, A, Json, Model, Offload, complete_model
-from lorweb.cli_output import PartlyDone, busy, print_json
-from lorweb.commands import CHAMPION
+from lorweb.cli_output import PartlyDone, busy, print_json, telling
+from lorweb.commands import CHAMPION, MOST_STEPS
+from lorweb.terminal import plain
 
 
 def apply(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -17,7 +18,9 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
     prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
     model: Model = CHAMPION,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps; the model's own by default.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps; the model's own by default.")
+    ] = None,
     guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the noise.")] = 0,
     strength: Annotated[float, typer.Option(help="1 is the analogy, 0 the base model, below 0 undoes the edit.")] = 1.0,
@@ -44,7 +47,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb import applying
     from lorweb.commands import plan_outputs
 
-    plan = plan_outputs(b, out)
+    plan = plan_outputs(b, out, (a, a2))
     settings = applying.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
     with busy("load the model"):
         drawer = applying.load_drawer(model, offload.value, fold)
@@ -52,14 +55,15 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     console = Console(stderr=True, emoji=False)  # a name may hold `:word:`
     told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": []}
     shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
-    for done in shown:
-        if done.fault is not None:
-            told["left_out"].append({"source": str(done.source), "reason": done.fault})
-            console.print(f"left out: {done.fault}", markup=False, highlight=False, soft_wrap=True)
-            continue
-        told["written"].append({"source": str(done.source), "output": str(done.output), "facts": done.facts})
-        if not as_json:
-            typer.echo(str(done.output))
+    with telling(told):
+        for done in shown:
+            if done.fault is not None:
+                told["left_out"].append({"source": str(done.source), "reason": done.fault})
+                console.print(f"left out: {plain(done.fault)}", markup=False, highlight=False, soft_wrap=True)
+                continue
+            told["written"].append({"source": str(done.source), "output": str(done.output), "facts": done.facts})
+            if not as_json:
+                typer.echo(plain(done.output))
     if told["left_out"]:
         faults, rest = len(told["left_out"]), len(told["written"])
         raise PartlyDone(f"{faults} of {len(plan)} images could not be read; the other {rest} are in {out}", told)
@@ -68,7 +72,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
 
 
 def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
-    made: Annotated[Path, typer.Argument(help="PNG that `lorweb apply` wrote.")],
+    made: Annotated[Path, typer.Argument(help="PNG that lorweb wrote: `apply`, the server or the demo.")],
     a: A,
     a2: A2,
     b: Annotated[Path, typer.Argument(help="The query image it was made of.")],
@@ -87,11 +91,12 @@ def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
     Example: lorweb reproduce b2.png a.png a2.png b.png -o again.png
     """
     from lorweb.basis.files import write_bytes
+    from lorweb.commands import check_picture_file
     from lorweb.provenance import png_with_facts
     from lorweb.reproduce import Given, reproduce
 
-    if out is not None and (out.suffix.lower() != ".png" or out.is_dir()):
-        raise ValueError(f"the output {out} must be a .png file; how it was made is kept in its metadata")
+    if out is not None:
+        check_picture_file(out, (made, a, a2, b))
     with busy("reproduce"):
         again = reproduce(made, Given({"a": a, "a2": a2, "b": b}, mix, model))
     png = png_with_facts(again.image, again.facts)
@@ -116,4 +121,5 @@ def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
     if as_json:
         print_json(told)
     else:
-        typer.echo(f"{made}: the same {'bytes' if told['same_bytes'] else 'pixels'}{f' ({why})' if why else ''}")
+        same = "bytes" if told["same_bytes"] else "pixels"
+        typer.echo(plain(f"{made}: the same {same}{f' ({why})' if why else ''}"))

@@ -93,13 +93,14 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb.basis.bare import load_bare
     from lorweb.basis.lora_file import known_dtype, known_format
     from lorweb.coefficients import coefficients, source_of
-    from lorweb.commands import check_weights_file, model_file
+    from lorweb.commands import check_weights_file, fixed_model, model_file
 
     style, precision = known_format(lora_format.value), known_dtype(dtype.value)
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     check_weights_file(out)
     if log and style != "diffusers":
         raise ValueError("--log wants --format diffusers: MLflow's flavour reads no other keys")
+    model = fixed_model(model)  # what is baked and what is logged are one version
     basis = model_file(model)
     with busy("mix"):
         found = coefficients(basis, source)

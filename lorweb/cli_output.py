@@ -18,6 +18,8 @@ from typing import Any, Final
 
 import typer
 
+from lorweb.terminal import escaped, first_line, plain
+
 FAILED, USAGE, STOPPED = 1, 2, 130
 _UsageError: Final = typer.BadParameter.__mro__[1]  # typer brings its own click in some versions, and no name for it
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,9 +35,37 @@ class PartlyDone(ValueError):
         self.result = result
 
 
+class Stopped(Exception):
+    """Ctrl-C, after a command did some of its work; `result` as of `PartlyDone`."""
+
+    def __init__(self, result: Mapping[str, Any]) -> None:
+        super().__init__("stopped by Ctrl-C")
+        self.result = result
+
+
+@contextlib.contextmanager
+def telling(done: Mapping[str, Any]) -> Iterator[None]:
+    """What a command has done so far goes with whatever ends it before its time, for `--json`.
+
+    Args:
+        done: what it would say at its end; read when the end comes.
+    """
+    try:
+        yield
+    except (PartlyDone, BrokenPipeError):
+        raise
+    except KeyboardInterrupt as stop:
+        raise Stopped(done) from stop
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None or not any(done.values()):
+            raise
+        raise PartlyDone(sentence, done) from error
+
+
 def print_json(result: Mapping[str, Any]) -> None:
     """The one document of a `--json` command, keys in the order given."""
-    typer.echo(json.dumps(result, indent=1, ensure_ascii=False, default=str))
+    typer.echo(escaped(json.dumps(result, indent=1, ensure_ascii=False, default=str)))
 
 
 @contextlib.contextmanager
@@ -57,10 +87,10 @@ def finish(run: Callable[[], object], arguments: Sequence[str]) -> int:
         code = run()
         sys.stdout.flush()  # here: at the interpreter's own exit nobody could be told
         if code == STOPPED:
-            return _stopped()
+            return _stopped({}, arguments)
         return code if isinstance(code, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _stopped()
+    except (KeyboardInterrupt, typer.Abort, Stopped) as stop:
+        return _stopped(getattr(stop, "result", {}), arguments)
     except BrokenPipeError:  # `| head` has read enough
         _let_go()
         return FAILED
@@ -70,7 +100,7 @@ def finish(run: Callable[[], object], arguments: Sequence[str]) -> int:
         sentence = sentence_of(error)
         if sentence is None:
             raise
-        typer.echo(f"lorweb: {sentence}", err=True)
+        typer.echo(f"lorweb: {plain(sentence)}", err=True)
         _tell({**(error.result if isinstance(error, PartlyDone) else {}), "error": sentence}, arguments)
         return FAILED
 
@@ -92,11 +122,11 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, ValueError | OSError):
         return str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        first = (str(error).strip().splitlines() or ["out of memory"])[0]
-        return f"too little memory ({first}); stop other programs, try --offload model, or give smaller images"
+        return (
+            f"too little memory ({first_line(error)}); stop other programs, try --offload model, or give smaller images"
+        )
     if type(error).__module__.split(".")[0] == "mlflow":
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"the model registry refused ({first}); see MLFLOW_TRACKING_URI and `lorweb doctor`"
+        return f"the model registry refused ({first_line(error)}); see MLFLOW_TRACKING_URI and `lorweb doctor`"
     return None
 
 
@@ -133,8 +163,10 @@ def _nearest(message: str) -> str:
     return f"Did you mean '{near[0]}'?" if near else ""
 
 
-def _stopped() -> int:
-    typer.echo("lorweb: stopped by Ctrl-C; what was finished stays, and no partial file is left", err=True)
+def _stopped(result: Mapping[str, Any], arguments: Sequence[str]) -> int:
+    sentence = "stopped by Ctrl-C; what was finished stays, and no partial file is left"
+    typer.echo(f"lorweb: {sentence}", err=True)
+    _tell({**result, "error": sentence}, arguments)
     return STOPPED
 
 

@@ -14,7 +14,7 @@ def trace(  # noqa: PLR0913, PLR0917  one parameter per option
         str,
         typer.Argument(
             metavar="X",
-            help="PNG of `apply`, model folder, version, alias, URI, mix, baked LoRA, or the id of a record.",
+            help="PNG that lorweb wrote, model folder, version, alias, URI, mix, baked LoRA, or the id of a record.",
             autocompletion=complete_model,
         ),
     ],

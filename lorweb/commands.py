@@ -1,9 +1,12 @@
 """Files and models that the `lorweb` commands are given: found, read, and refused with a sentence."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
+
+from lorweb.serving.address import SCHEME
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -11,15 +14,30 @@ if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
     from lorweb.kontext.place import Offload
 
-URI: Final = "models:/lorweb@"
+URI: Final = f"{SCHEME}lorweb@"
 ALIASES: Final = ("champion", "candidate", "previous")
 CHAMPION: Final = f"{URI}champion"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+MOST_STEPS: Final = 1000  # of denoising: the schedule that FLUX was trained on has no more
 
 
 def model_name(model: str) -> str:
     """`--model` in full: an alias alone is that alias of `lorweb`, unless something of that name lies here."""
     return f"{URI}{model}" if model in ALIASES and not Path(model).exists() else model
+
+
+def fixed_model(model: str) -> str:
+    """`--model` in full, an alias as the version that it stands on now: it may move while a command runs.
+
+    Raises:
+        ValueError: no registry, no such model, alias or version.
+    """
+    model = model_name(model)
+    if not model.startswith(SCHEME):
+        return model
+    from lorweb.serving.artifacts import fixed
+
+    return fixed(model)
 
 
 def model_file(model: str) -> Path:
@@ -30,7 +48,7 @@ def model_file(model: str) -> Path:
         ValueError: no registry, no such model, alias or version.
     """
     model = model_name(model)
-    if model.startswith("models:/"):
+    if model.startswith(SCHEME):
         from lorweb.serving.artifacts import resolve
 
         return resolve(model) / "basis.safetensors"
@@ -81,7 +99,7 @@ def quiet_loading() -> Iterator[None]:
 
 
 def read_image(path: Path) -> "Image.Image":
-    """An RGB image from a file.
+    """An RGB image from a file of a plain raster format: some of Pillow's others start helper programs.
 
     Raises:
         FileNotFoundError: no such file.
@@ -89,28 +107,45 @@ def read_image(path: Path) -> "Image.Image":
     """
     from PIL import Image
 
+    from lorweb.data.decode import FORMATS
     from lorweb.kontext.images import UNDECODABLE, as_rgb
 
     if not path.is_file():
         raise FileNotFoundError(f"no image at {path}")
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=FORMATS)
     except (Image.DecompressionBombError, *UNDECODABLE) as error:
         raise ValueError(f"{path} is not an image that can be read ({error}); give a PNG, JPEG or WebP file") from error
     with image:
         return as_rgb(image, str(path))
 
 
-def plan_outputs(queries: Path, out: Path) -> dict[Path, Path]:
+def check_picture_file(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that is no PNG, or that would be written over an image that is read. Raises ValueError."""
+    if out.suffix.lower() != ".png" or out.is_dir():
+        raise ValueError(f"the output {out} must be a .png file; how it was made is kept in its metadata")
+    _check_kept([out], inputs)
+
+
+def _check_kept(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    read = {path.resolve(): path for path in inputs}
+    for out in outputs:
+        if out.resolve() in read:
+            raise ValueError(
+                f"{out} would be written over the image {read[out.resolve()]}, which is read; choose another output "
+                "with -o"
+            )
+
+
+def plan_outputs(queries: Path, out: Path, exemplar: Iterable[Path] = ()) -> dict[Path, Path]:
     """{image: output}; a folder of images goes into a folder of PNG files of the same names.
 
     Raises:
         FileNotFoundError: no image there.
-        ValueError: outputs that are no PNG, or that two images would share.
+        ValueError: outputs that are no PNG, that two images would share, or that are images which are read.
     """
     if not queries.is_dir():
-        if out.suffix.lower() != ".png" or out.is_dir():
-            raise ValueError(f"the output {out} must be a .png file; how it was made is kept in its metadata")
+        check_picture_file(out, [queries, *exemplar])
         return {queries: out}
     images = sorted(path for path in queries.iterdir() if path.suffix.lower() in SUFFIXES)
     if not images:
@@ -118,7 +153,8 @@ def plan_outputs(queries: Path, out: Path) -> dict[Path, Path]:
     if out.exists() and not out.is_dir():
         raise ValueError(f"{queries} is a folder, so the output must be one too, but {out} is a file")
     plan = {path: out / f"{path.stem}.png" for path in images}
-    taken = sorted({o.name for o in plan.values() if list(plan.values()).count(o) > 1})
+    taken = sorted(output.name for output, count in Counter(plan.values()).items() if count > 1)
     if taken:
         raise ValueError(f"several images in {queries} would be written to {taken[0]}; rename them apart")
+    _check_kept(plan.values(), [*images, *exemplar])
     return plan

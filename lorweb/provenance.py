@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lorweb.serving.address import SCHEME, Address
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 CHUNK: Final = "lorweb"
 SERVED: Final = "a served model"  # where it lies is the server's affair; its hashes say which it is
 MAX_CHUNK: Final = 1_000_000  # characters: an honest recipe has about a thousand
-REGISTRY: Final = "models:/"
 PROMOTED: Final = "promoted.json"  # beside a project's models: what the last promotion said
 _LIBRARIES: Final = ("torch", "diffusers", "transformers")
 
@@ -119,25 +120,30 @@ def facts_of_one(
         images: a, a2, b as upright RGB.
         mix: hash of the coefficients, None for internal queries.
     """
-    return {
-        "mixes": [],
-        **settings,
-        **around,
-        "inputs": input_facts(images, {}),
-        "batch": [0, 1],
-        "mix": mix,
-    }
+    return facts_of(settings, around, input_facts(images, {}), [0, 1], mix)
+
+
+def facts_of(
+    settings: Mapping[str, Any],
+    around: Mapping[str, Any],
+    inputs: Mapping[str, Mapping[str, str]],
+    batch: list[int],
+    mix: str | None,
+) -> dict[str, Any]:
+    """Facts of any picture, as `facts_of_one`. `inputs`: of `input_facts`; `batch`: [place in it, its size]."""
+    return {"mixes": [], **settings, **around, "inputs": dict(inputs), "batch": batch, "mix": mix}
 
 
 def model_facts(model: str, basis: Path) -> dict[str, Any]:
     """Which model it was: as asked for, its version where a registry has it, hashes of its bytes, its lineage key.
 
-    An alias moves, so that the version behind it is what is written down.
+    An alias moves, also after the model was loaded, so that the version with these very bytes is what is written down.
     """
     from lorweb.data.manifest import file_sha256
 
     content = model_content(basis.parent)
-    version, key = _registered(model) if model.startswith(REGISTRY) else (None, local_lineage(basis.parent, content))
+    registered = model.startswith(SCHEME)
+    version, key = _registered(model, content) if registered else (None, local_lineage(basis.parent, content))
     return {
         "model": model,
         **({"model_version": version} if version else {}),
@@ -169,14 +175,13 @@ def local_lineage(folder: Path, content: str) -> dict[str, str]:
     return dict(found) if isinstance(found, dict) and found.get("content_sha256") == content else {}
 
 
-def _registered(uri: str) -> tuple[str | None, dict[str, str]]:
-    """(URI with the version's number, tags) of a registered model."""
+def _registered(uri: str, content: str) -> tuple[str | None, dict[str, str]]:
+    """(URI with the version's number, tags) of the registered model that has this content."""
     from lorweb.serving.registry import Registry
 
-    name, at, alias = uri.removeprefix(REGISTRY).partition("@")
-    name, slash, number = (name, "", "") if at else name.partition("/")
-    if not (at or slash) or (slash and not number.isdigit()):
+    address = Address.of(uri)
+    if address is None or (address.number is None and not content):
         return None, {}
-    registry = Registry(name)
-    version = registry.by_alias(alias) if at else registry.by_number(int(number))
-    return (f"{REGISTRY}{name}/{version.number}", version.tags) if version else (None, {})
+    registry = Registry(address.name)
+    version = registry.by_content(content) if address.number is None else registry.by_number(address.number)
+    return (str(Address(address.name, number=version.number)), version.tags) if version else (None, {})

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import BaseModel, Field
 
 from lorweb.applying import Drawer, combined, load_drawer
-from lorweb.commands import model_file, model_name, read_image
+from lorweb.commands import MOST_STEPS, model_file, model_name, read_image
 from lorweb.config_errors import validated
+from lorweb.kontext.metadata import BASIS_FILE
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-
 
 _MODEL: Final = ("base_revision", "encoder_revision")  # beside the basis, what has to be the same
 _MAY_DIFFER: Final = ("device", "gpu", "dtype", "threads", "versions")
@@ -36,7 +36,7 @@ class Recipe(BaseModel):
     """What a PNG has to say to be made again; it may say more."""
 
     prompt: str
-    steps: Annotated[int, Field(ge=1)]
+    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
     guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     strength: Annotated[float, Field(allow_inf_nan=False)]
@@ -47,6 +47,7 @@ class Recipe(BaseModel):
     b: Side
     batch: tuple[Annotated[int, Field(ge=0, lt=_MOST)], Annotated[int, Field(ge=1, le=_MOST)]]
     basis_sha256: str
+    content_sha256: str = ""
     base_revision: str
     encoder_revision: str
     offload: str
@@ -87,16 +88,14 @@ def reproduce(made: Path, given: Given) -> Again:
 
     Raises:
         FileNotFoundError: an image, a coefficient file or the model is missing.
-        ValueError: no PNG of `lorweb apply`, or an image, the basis, the base, the encoder or the mix is another one.
+        ValueError: no PNG that lorweb wrote, or an image, the basis, the base, the encoder or the mix is another one.
     """
     import numpy as np
 
     from lorweb.provenance import read_facts
 
     facts = read_facts(made)
-    told = dict(facts)
-    if isinstance(facts.get("inputs"), dict):
-        told.update(facts["inputs"])
+    told = facts | (facts["inputs"] if isinstance(facts.get("inputs"), dict) else {})
     absent = [name for name, field in Recipe.model_fields.items() if field.is_required() and name not in told]
     if absent:
         raise ValueError(
@@ -135,12 +134,11 @@ def _model_of(recipe: Recipe, asked: str | None) -> Drawer:
     """The model it was made with, loaded as it was then; its basis is looked at before the base is loaded."""
     from lorweb.data.manifest import file_sha256
 
-    model = asked or recipe.model_version or recipe.model
-    basis = model_file(model)
+    model, basis = _named(recipe, asked)
     found = file_sha256(basis)
     if found != recipe.basis_sha256:
         raise ValueError(
-            f"{model_name(model)} holds the basis {found}, but the picture was made with {recipe.basis_sha256}; give "
+            f"{model} holds the basis {found}, but the picture was made with {recipe.basis_sha256}; give "
             "that one with --model, `lorweb trace` says where it is known"
         )
     drawer = load_drawer(str(basis), _offload_here(recipe.offload), recipe.fold)
@@ -151,6 +149,24 @@ def _model_of(recipe: Recipe, asked: str | None) -> Drawer:
                 f"{drawer.facts[name]}; give the same base and encoder"
             )
     return drawer
+
+
+def _named(recipe: Recipe, asked: str | None) -> tuple[str, Path]:
+    """(the model's name, its basis file). What a server or a page drew names no model: it is looked for by its hash."""
+    from lorweb.provenance import SERVED
+    from lorweb.trace.models import Models
+
+    name = asked or recipe.model_version or recipe.model
+    if name != SERVED:
+        return model_name(name), model_file(name)
+    models = Models(Path(), "lorweb")
+    found = models.by_hash(recipe.basis_sha256, recipe.content_sha256, [])
+    if found is None:
+        raise FileNotFoundError(
+            f"a server or a page drew the picture, and no model with its basis {recipe.basis_sha256} is below models/ "
+            f"or in the registry{''.join(f' ({note})' for note in models.notes)}; give it with --model"
+        )
+    return str(found.folder), found.folder / BASIS_FILE
 
 
 def _offload_here(offload: str) -> str:

@@ -1,6 +1,7 @@
 """`lorweb reproduce`: the same bytes from what a picture says of itself, or a sentence on what is another."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from lorweb import AnalogyPipeline
 from lorweb.basis.mixes import mix_hash
 from lorweb.commands import read_image
-from lorweb.provenance import facts_of_one, model_facts, png_with_facts, read_facts, surroundings
+from lorweb.provenance import SERVED, facts_of_one, model_facts, png_with_facts, read_facts, surroundings
 from tests.cli_cases import IMAGES, run, working_folder
 from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model, save_parts
@@ -72,6 +73,20 @@ def test_what_python_drew_by_itself_is_made_again_to_the_byte(folder, model, cap
     assert run(capsys, "reproduce", "served.png", *IMAGES)[:2] == (0, "served.png: the same bytes\n")
 
 
+def test_what_a_server_drew_is_looked_for_by_its_hash(folder, model, parts, capsys):
+    made(capsys, model)
+    png = png_with_facts(Image.open("out.png"), {**read_facts(Path("out.png")), "model": SERVED})
+    Path("out.png").write_bytes(png)
+    code, _, err = run(capsys, "reproduce", "out.png", *IMAGES)
+    assert code == 1 and "no model with its basis" in err and "give it with --model" in err
+    assert "no registry was asked" in err
+    save_model(parts, folder / "models" / "candidate", seed=5)
+    shutil.copytree(model, folder / "models" / "older" / "one")
+    assert run(capsys, "reproduce", "out.png", *IMAGES)[:2] == (0, "out.png: the same bytes\n")
+    shutil.rmtree(folder / "models")
+    assert run(capsys, "reproduce", "out.png", *IMAGES, "--model", str(model))[0] == 0
+
+
 def test_coefficient_files_are_asked_for_and_checked(folder, model, capsys):
     run(capsys, "mix", *IMAGES, "-o", "m.safetensors", "--model", str(model), "--scale", "0.5")
     run(capsys, "mix", *IMAGES, "-o", "other.safetensors", "--model", str(model))
@@ -122,6 +137,7 @@ def test_a_picture_that_comes_out_otherwise_says_by_how_much_and_why(folder, mod
         ({"batch": [0, 10**9]}, "batch"),
         ({"batch": [3, 2]}, "number 3 of 2"),
         ({"steps": 0}, "steps"),
+        ({"steps": 10**9}, "less than or equal to 1000"),
         ({"seed": -1}, "seed"),
         ({"strength": "much"}, "strength"),
         ({"inputs": [1]}, "does not say its a, a2, b"),

@@ -6,10 +6,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from lorweb.serving.address import Address
+from lorweb.serving.fetched import fetch, find, keep
 from lorweb.serving.orphans import owner_tags
-from lorweb.serving.tracking import fault_of, open_client, patiently, tracking_uri
+from lorweb.serving.tracking import fault_of, open_client, tracking_uri
+from lorweb.terminal import first_line
 
 if TYPE_CHECKING:
     from mlflow.data.dataset import Dataset
@@ -114,41 +117,56 @@ def content_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def fixed(uri: str, root: Path = Path()) -> str:
+    """`models:/NAME@ALIAS` as the version that the alias stands on now; anything else as it is.
+
+    Raises:
+        ValueError: no registry here, or no such model or alias.
+    """
+    address = Address.of(uri)
+    if address is None or address.number is not None:
+        return uri
+    client = open_client(root)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(Address(address.name, number=int(address.version(client).version)))
+    except MlflowException as error:
+        raise _not_had(uri, root, error) from error
+
+
 def resolve(uri: str, root: Path = Path()) -> Path:
     """`models:/NAME@ALIAS` or `models:/NAME/VERSION` -> a local folder with basis.safetensors and metadata.json.
+
+    What a server sends lies in a temporary folder until this process ends.
 
     Raises:
         ValueError: no registry here, no such model, alias or version, its files are gone, or they are not those that
             were registered.
     """
-    client = open_client(root)
-    import mlflow
+    client, server = open_client(root), tracking_uri(root)
     from mlflow.exceptions import MlflowException
 
     try:
-        fixed, registered = _version_of(client, uri)
-        folder = Path(patiently(tracking_uri(root), mlflow.artifacts.download_artifacts, artifact_uri=fixed))
+        stored = find(client, uri)
+        folder = fetch(stored, server)
     except (MlflowException, OSError) as error:
-        first = fault_of(str(error), tracking_uri(root)) or str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. "
-            "Without a promoted model, run `make run` first"
-        ) from error
+        raise _not_had(uri, root, error) from error
     found = sorted(folder.rglob(WEIGHTS))
     if not found:
         raise ValueError(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
-    _check_content(uri, found[0].parent, registered)
+    _check_content(uri, found[0].parent, stored.tags.get(CONTENT, ""))
+    if CONTENT in stored.tags:
+        keep(stored, server, folder)
     return found[0].parent
 
 
-def _version_of(client: Any, uri: str) -> tuple[str, str]:
-    """(the URI of the version that an alias stands on now, the content hash it was registered with); "" without one."""
-    name, _, version = uri.removeprefix("models:/").partition("/")
-    name, _, alias = name.partition("@")
-    if not alias and not version.isdigit():
-        return uri, ""
-    found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
-    return f"models:/{name}/{found.version}", str(found.tags.get(CONTENT, ""))
+def _not_had(uri: str, root: Path, error: Exception) -> ValueError:
+    first = fault_of(str(error), tracking_uri(root)) or first_line(error)
+    return ValueError(
+        f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. "
+        "Without a promoted model, run `make run` first"
+    )
 
 
 def _check_content(uri: str, folder: Path, registered: str) -> None:

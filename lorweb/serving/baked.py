@@ -3,11 +3,15 @@
 `mlflow.diffusers.load_model(URI).load_pipeline()` gives a stock pipeline that carries it, without lorweb.
 """
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.hub import is_hub_id
+from lorweb.serving.address import Address
+from lorweb.serving.artifacts import fixed
 from lorweb.serving.tracking import experiment_id, open_client
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ class Named:
 
 
 def log_baked(lora: Path, model: str, root: Path = Path(), register_as: str | None = None) -> str:
-    """Log a LoRA that `lorweb bake` wrote from `model` (a folder, a file, an MLflow URI); returns the new model's URI.
+    """Log a LoRA that `lorweb bake` wrote from `model` (as `--model` takes it); returns the new model's URI.
 
     Its tags: base and base_revision, basis_sha256, mix, rank and error of the bake; every licence and the lineage that
     the registered `model` carries, or licence "not stated". With `register_as` it becomes a version of that name.
@@ -37,12 +41,13 @@ def log_baked(lora: Path, model: str, root: Path = Path(), register_as: str | No
         ValueError: the LoRA is no bake, has ComfyUI's keys or is of another basis; no registry; an MLflow without this
             flavour.
     """
-    from lorweb.commands import model_file
+    from lorweb.commands import model_file, model_name
     from lorweb.data.manifest import file_sha256
     from lorweb.kontext.metadata import read_metadata
 
     bake = read_bake(lora)
     client = open_client(root, create=True)
+    model = fixed(model_name(model), root)
     basis = model_file(model)
     if bake["basis_sha256"] != (found := file_sha256(basis)):
         raise ValueError(
@@ -100,14 +105,13 @@ def named_base(metadata: "ModelMetadata") -> Named:
 
 
 def _carried(client: Any, model: str) -> dict[str, str]:
-    """Licences and lineage of a registered model."""
+    """Licences and lineage of a registered model, which `model` names by its number."""
     found: dict[str, str] = {}
-    name, at, alias = model.removeprefix("models:/").partition("@")
-    if model.startswith("models:/"):
-        name, _, number = (name, "", "") if at else name.rpartition("/")
-        version = client.get_model_version_by_alias(name, alias) if at else client.get_model_version(name, number)
-        found = {tag: text for tag, text in version.tags.items() if tag in CARRIED or "licence" in tag}
-        found["source_model"] = f"models:/{name}/{version.version}"
+    address = Address.of(model)
+    if address is not None:
+        tags = address.version(client).tags
+        found = {tag: text for tag, text in tags.items() if tag in CARRIED or "licence" in tag}
+        found["source_model"] = model
     return found if any("licence" in tag for tag in found) else {**found, "licence": NOT_STATED}
 
 
@@ -115,7 +119,10 @@ def _log(lora: Path, base: Named, tags: dict[str, str], experiment: str) -> str:
     import mlflow
     from mlflow.models import Model
 
-    with mlflow.start_run(experiment_id=experiment, run_name=f"bake: {lora.stem}", tags=tags, nested=True):
+    with (
+        contextlib.redirect_stdout(sys.stderr),  # MLflow prints a server's address of the run
+        mlflow.start_run(experiment_id=experiment, run_name=f"bake: {lora.stem}", tags=tags, nested=True),
+    ):
         logged = Model.log(
             artifact_path=None, name="lora", flavor=_Pinned(), flavor_name="diffusers", adapter_path=str(lora),
             base=base, tags=tags, metadata=tags,

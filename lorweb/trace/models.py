@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.data.manifest import file_sha256
 from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, ModelMetadata, read_metadata
-from lorweb.provenance import REGISTRY, local_lineage, model_content
+from lorweb.provenance import local_lineage, model_content
+from lorweb.serving.address import SCHEME, Address
 
 if TYPE_CHECKING:
     from lorweb.serving.registry import Registry, Version
@@ -89,7 +90,7 @@ class Models:
         version = version or next((v for v in self._versions() if content and v.content == content), None)
         if version is not None:
             tags = {**version.tags, "mlflow_run_id": version.run_id}
-            found.version = {"uri": f"{REGISTRY}{self.name}/{version.number}", "aliases": list(version.aliases)}
+            found.version = {"uri": str(Address(self.name, number=version.number)), "aliases": list(version.aliases)}
         else:
             tags = local_lineage(folder, content)
         found.lineage = lineage_of(tags)
@@ -101,21 +102,19 @@ class Models:
         Raises:
             ValueError: no registry, or no such model, alias or version.
         """
-        from lorweb.serving.artifacts import resolve
+        from lorweb.serving.artifacts import fixed, resolve
 
-        name, at, alias = uri.removeprefix(REGISTRY).partition("@")
-        self.name = name if at else name.rpartition("/")[0] or name
+        uri = fixed(uri, self.root)
+        address = Address.of(uri)
+        self.name = address.name if address else self.name
         folder = resolve(uri, self.root)
-        number = "" if at else name.rpartition("/")[2]
-        known = self._versions()
-        found = next((v for v in known if alias in v.aliases or str(v.number) == number), None)
-        return self.at(folder, found)
+        return self.at(folder, next((v for v in self._versions() if address and v.number == address.number), None))
 
     def _folders(self, hints: list[str]) -> Iterator[Path]:
         for hint in hints:
             path = self.root / hint
             folder = path if path.is_dir() else path.parent
-            if hint and not hint.startswith(REGISTRY) and (folder / BASIS_FILE).is_file():
+            if hint and not hint.startswith(SCHEME) and (folder / BASIS_FILE).is_file():
                 yield folder
         yield from sorted(path.parent for path in (self.root / "models").rglob(BASIS_FILE))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.basis.mix_files import FORMAT
-from lorweb.commands import ALIASES, URI
+from lorweb.commands import ALIASES
 from lorweb.kontext.metadata import BASIS_FILE
+from lorweb.serving.address import SCHEME, Address
 
 _VERSION: Final = re.compile(r"\d{1,9}")  # ids of records have 16 digits
 
@@ -37,12 +38,12 @@ def thing(asked: str, root: Path, name: str) -> Thing:
         return Thing("model", str(path))
     if path.is_file():
         return _of_file(path)
-    if asked.startswith("models:/"):
+    if asked.startswith(SCHEME):
         return Thing("model", asked)
     if asked in ALIASES:
-        return Thing("model", URI.replace("lorweb", name) + asked)
+        return Thing("model", str(Address(name, asked)))
     if _VERSION.fullmatch(asked):
-        return Thing("model", f"models:/{name}/{asked}")
+        return Thing("model", str(Address(name, number=int(asked))))
     if "/" in asked or Path(asked).suffix:
         raise FileNotFoundError(
             f"nothing at {asked}; give a PNG, a model, a mix, a LoRA, a version, or an id of a record"
@@ -57,7 +58,7 @@ def _of_file(path: Path) -> Thing:
     if path.suffix.lower() == ".png":
         return Thing("image", str(path), read_facts(path))
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path} says nothing of its origin; give a PNG of `lorweb apply`, or a .safetensors file")
+        raise ValueError(f"{path} says nothing of its origin; give a PNG that lorweb wrote, or a .safetensors file")
     metadata = read_metadata(path)
     if "lorweb_bake" in metadata:
         report = _object(metadata["lorweb_bake"], path)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.serving.address import SCHEME
 from lorweb.trace.chain import Chain
 from lorweb.trace.models import FoundModel, Models
 from lorweb.trace.records import Records
@@ -68,7 +69,7 @@ def _model(found: Thing, models: Models, given: str | None) -> FoundModel | None
         hints = [given or "", *(str(found.facts.get(key, "")) for key in ("model_version", "model"))]
         basis, content = (str(found.facts.get(key, "")) for key in ("basis_sha256", "content_sha256"))
         return models.by_hash(basis, content, hints)
-    if found.place.startswith("models:/"):
+    if found.place.startswith(SCHEME):
         return models.registered(found.place)
     return models.at(Path(found.place))
 

@@ -100,8 +100,9 @@ def test_tags_say_base_bake_and_the_licences_and_lineage_of_the_model(root, mode
         assert {name: found.get(name) for name in expected} == expected
         assert "ray_job_id" not in found
     assert mlflow.diffusers.load_model("models:/sepia/1").base_model == metadata.base
-    by_number = log_baked(lora, "models:/lorweb/1", root)
-    assert mlflow.get_logged_model(by_number.removeprefix("models:/")).tags["source_model"] == "models:/lorweb/1"
+    for asked in ("models:/lorweb/1", "champion"):
+        found = mlflow.get_logged_model(log_baked(lora, asked, root).removeprefix("models:/")).tags
+        assert (found["source_model"], found["licence"]) == ("models:/lorweb/1", "CC0-1.0"), asked
 
 
 def test_a_model_without_licences_says_so(root, model, lora):

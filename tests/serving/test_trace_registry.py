@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
+from lorweb import commands
 from lorweb.provenance import model_facts, png_with_facts
 from lorweb.serving.artifacts import Submission, content_hash
 from lorweb.serving.registry import Registry
 from lorweb.trace import Places, trace
 from tests.kontext_tiny import drawn_image
+from tests.model_tiny import save_model
 
 TAGS = {
     "lineage_key": "key-1",
@@ -34,6 +38,22 @@ def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, 
         assert told["lineage"]["licences"] == {"MIT": 3}
         assert told["lineage"]["dvc_outs"] == {"data/pairs": "m.dir"} and "ray_job_id" not in told["lineage"]
         assert told["missing"] == [f"{told['model']['folder']} does not say what data it was trained on"]
+
+
+def test_a_picture_names_the_version_of_its_bytes_although_the_alias_has_moved(root, model, parts, monkeypatch):
+    monkeypatch.chdir(root)
+    registry = Registry("lorweb", root)
+    registry.promote(registry.submit(Submission(model, {}, TAGS)))
+    assert commands.fixed_model("champion") == "models:/lorweb/1" == commands.fixed_model("models:/lorweb/1")
+    registry.promote(
+        registry.submit(Submission(save_model(parts, root / "other", seed=5), {}, {"lineage_key": "key-2"}))
+    )
+    facts = model_facts("models:/lorweb@champion", model / "basis.safetensors")
+    assert (facts["model_version"], facts["lineage_key"]) == ("models:/lorweb/1", "key-1")
+    assert commands.fixed_model("champion") == "models:/lorweb/2"
+    assert commands.fixed_model("other") == "other"
+    with pytest.raises(ValueError, match=r"models:/lorweb@nobody cannot be had \(.*; see `lorweb registry list`"):
+        commands.fixed_model("models:/lorweb@nobody")
 
 
 def test_a_picture_of_a_model_that_is_nowhere_is_told_so(root, monkeypatch):

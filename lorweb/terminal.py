@@ -1,0 +1,22 @@
+"""Text that others wrote (file names, metadata of pictures, messages), before it reaches a terminal."""
+
+import re
+from typing import Final
+
+# C0 but tab and newline, DEL, C1, and what turns the direction of writing: they can move the cursor or hide words
+_CODES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: object) -> str:
+    """The text without control codes; tabs and newlines stay."""
+    return _CODES.sub("", str(text))
+
+
+def escaped(json_text: str) -> str:
+    """The same JSON with every control code written as an escape; outside its strings there is none."""
+    return _CODES.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,77 @@
+"""What others wrote does nothing to a terminal: file names, metadata of pictures, records."""
+
+import io
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from lorweb.provenance import png_with_facts
+from lorweb.terminal import escaped, first_line, plain
+from lorweb.trace.show import tree_of
+from tests.cli_cases import IMAGES, run, working_folder
+from tests.kontext_tiny import drawn_image
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m[/nothing][red]\u202egnp\\"
+
+
+@given(st.text())
+def test_json_means_the_same_with_its_control_codes_escaped(text):
+    told = escaped(json.dumps({"x": text}, indent=1, ensure_ascii=False))
+    assert json.loads(told) == {"x": text} and plain(told) == told
+    assert set(plain(text)) <= set(text)
+
+
+def test_an_error_that_says_nothing_has_a_name():
+    assert first_line(RuntimeError()) == first_line(RuntimeError(" \n")) == "RuntimeError"
+    assert first_line(ValueError("one\ntwo")) == "one"
+
+
+def shown(told: dict) -> str:
+    out = io.StringIO()
+    Console(file=out, soft_wrap=True, highlight=False, emoji=False).print(tree_of(told, everything=True))
+    return out.getvalue()
+
+
+def test_a_tree_shows_every_text_as_it_is():
+    check = {"score": EVIL, "min": 0.1, "max": None, "edit_types": [EVIL], "value": None, "holds": False}
+    span = {"mean": 1.0, "least": 0.0, "most": 2.0}
+    row = {"id": EVIL, "licence": EVIL, "origin": EVIL, "pairs": 1}
+    inner = {"id": EVIL, "rejects": [{"stage": EVIL, "check": EVIL, "reason": f"{EVIL}\nnotes a line of its own"}]}
+    told = {
+        "asked": EVIL,
+        "kind": EVIL,
+        "facts": {EVIL: EVIL, "inputs": {EVIL: {EVIL: EVIL}}, "other": {EVIL: EVIL}},
+        "record": {EVIL: 1, "checks": [check], "scores": {EVIL: 1.0}, "source": inner,
+                   "analogies": [{"as": EVIL, "id": EVIL, "split": EVIL}]},
+        "model": {"folder": EVIL, "version": None, "base": EVIL},
+        "lineage": {"git_commit": EVIL, "dvc_outs": {EVIL: EVIL}, "licences": {EVIL: 1}},
+        "data": {
+            "links": [{"made": EVIL, "source": EVIL, "expected": EVIL, "holds": True}],
+            "training": {"pairs": EVIL, "tasks": 1, "derived_pairs": 0, "subjects": 1, "edit_types": {EVIL: 1},
+                         "scores": {EVIL: span}, "checks": [check]},
+        },
+        "sources": {"count": 1, "licences": {EVIL: 1}, "origins": {EVIL: 1}, "categories": {EVIL: 1}, "list": [row]},
+        "missing": [EVIL],
+        "notes": [EVIL],
+    }  # fmt: skip
+    text = shown(told)
+    assert plain(text) == text
+    assert text.count("[/nothing][red]gnp\\") > 30, "as text, and no markup"
+    assert not [line for line in text.splitlines() if line.lstrip(" │├└─").startswith("notes a line of its own")]
+
+
+def test_a_picture_of_others_cannot_speak_to_the_terminal(tmp_path: Path, monkeypatch, capsys):
+    working_folder(tmp_path, monkeypatch)
+    facts = {"basis_sha256": EVIL, "model": EVIL, "prompt": EVIL}
+    Path("x.png").write_bytes(png_with_facts(drawn_image(1), facts))
+    code, out, err = run(capsys, "trace", "x.png")
+    assert code == 1 and "[/nothing][red]" in out and plain(out + err) == out + err
+    code, out, err = run(capsys, "trace", "x.png", "--json")
+    assert json.loads(out)["facts"] == facts and plain(out + err) == out + err
+    code, out, err = run(capsys, "reproduce", "x.png", *IMAGES)
+    assert code == 1 and plain(out + err) == out + err
+    code, out, err = run(capsys, "apply", "a.png", "a2.png", f"{EVIL}.png", "-o", "o.png", "--model", "gone")
+    assert code == 1 and plain(out + err) == out + err
