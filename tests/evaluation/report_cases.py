@@ -100,7 +100,7 @@ def verdicts(answers: list[Measured]) -> dict:
         "judge": {"model": "a/<judge>", "endpoint": None, "revision": "1234abcd"},
         **counts(rows, 2),
         "grades": graded(rows, answers, 50, 0),
-        "preferences": preferences(rows, answers, 50, 0),
+        "preferences": preferences(rows, answers, ("single_lora", "copy"), 50, 0),
     }
 
 
