@@ -152,7 +152,7 @@ def test_every_setting_of_the_file_fits_the_projects_parameters(encoded, tmp_pat
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=3, max_size=20))
+@given(st.lists(st.floats(0, 1), min_size=5, max_size=20))
 def test_one_seed_gives_the_interval_of_the_evaluation(values):
     """Both lie where many other resamples have that share of their means; means of few or equal values lie in steps."""
     made = module("_study_numbers").spread(np.array([values]), 4000, "x")
