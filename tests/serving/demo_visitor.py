@@ -59,11 +59,12 @@ class Visitor:
         return self.drawn(before)
 
     def drawn(self, before: str) -> Image.Image:
-        """Wait for an answer other than `before`, and for the line that says it is one."""
+        """Wait for an answer other than `before`, by the name of its file, and for the line that says it is one."""
         self.page.wait_for_function(
             """before => { const image = document.querySelector('#lw-answer img');
                 const said = document.querySelector('.lw-status');
-                return image && image.src !== before && said && said.innerText.startsWith('Drawn'); }""",
+                const answer = image && image.src !== before && image.src.includes('/b2-');
+                return answer && said && said.innerText.startsWith('Drawn'); }""",
             arg=before,
         )
         if self.moved:
