@@ -63,7 +63,7 @@ def telling(done: Mapping[str, Any]) -> Iterator[None]:
         raise PartlyDone(sentence, done) from error
 
 
-def print_json(result: Mapping[str, Any]) -> None:
+def print_json(result: Mapping[str, Any] | Sequence[Any]) -> None:
     """The one document of a `--json` command, keys in the order given."""
     typer.echo(escaped(json.dumps(result, indent=1, ensure_ascii=False, default=str)))
 

@@ -1,12 +1,12 @@
 """`lorweb registry`: the MLflow registry by alias. Thin, like `lorweb.cli`, which adds it."""
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorweb.cli_output import PartlyDone
+from lorweb.cli_options import Json
+from lorweb.cli_output import PartlyDone, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
 Name = Annotated[str, typer.Option(help="Name of the registered model.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Reason = Annotated[str, typer.Option(help="Why; it stays in the history.")]
 By = Annotated[str | None, typer.Option(help="Who does it; by default the user of this machine.")]
 
@@ -25,7 +24,7 @@ def list_versions(name: Name = "lorweb", as_json: Json = False) -> None:
     """Versions with their aliases. Example: lorweb registry list"""
     versions = _registry(name).versions()
     if as_json:
-        _print_json([_facts(version) for version in versions])
+        print_json([_facts(version) for version in versions])
         return
     if not versions:
         raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
@@ -51,7 +50,7 @@ def show(
     if as_json and fault:
         raise PartlyDone(fault, facts)
     if as_json:
-        _print_json(facts)
+        print_json(facts)
     else:
         rows = [(key, _text(facts[key])) for key in ("version", "aliases", "made", "content", "run", "files")]
         rows += sorted(
@@ -96,7 +95,7 @@ def history(name: Name = "lorweb", as_json: Json = False) -> None:
     """Every move of the champion and every refusal: when, from, to, who, why. Example: lorweb registry history"""
     events = _registry(name).events()
     if as_json:
-        _print_json(events)
+        print_json(events)
         return
     if not events:
         raise ValueError(f"nothing was decided about {name} yet; run `make run` or `dvc repro promote`")
@@ -143,7 +142,7 @@ def _fault(registry: "Registry", version: "Version") -> str:
 def _moved(registry: "Registry", sentence: str, as_json: bool) -> None:
     if as_json:
         state = registry.aliases.read()
-        _print_json({"model": registry.name, "champion": state.champion, "previous": state.previous})
+        print_json({"model": registry.name, "champion": state.champion, "previous": state.previous})
     else:
         typer.echo(sentence)
 
@@ -169,10 +168,6 @@ def _when(milliseconds: int) -> str:
 
 def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-
-
-def _print_json(found: Any) -> None:
-    typer.echo(json.dumps(found, indent=1, sort_keys=True))
 
 
 def _print_table(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:

@@ -7,8 +7,9 @@ from typing import Any
 from lorweb.data.scorers.judge_asking import judge_revision
 from lorweb.data.shards import read_index, write_shards
 from lorweb.evaluation.entries import AnswerJudge
+from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.judge_prompts import PROMPT_VERSION
-from lorweb.evaluation.judge_results import OURS, counts, graded, preferences
+from lorweb.evaluation.judge_results import counts, graded, preferences
 from lorweb.evaluation.judging import JUDGE_VERSION, JUDGED, JudgeAnswers
 from lorweb.evaluation.local_names import base_name
 from lorweb.evaluation.results import Measured

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.glossary import Metric, worse_by
 from lorweb.evaluation.results import Measured
 
-OURS: Final = "lorweb"
 RIVALS: Final = (
     "copy",
     "base",

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from lorweb.evaluation.aggregate import CONFIDENCE, Row, Summary, aggregate, resampled
+from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.results import Measured
 from lorweb.evaluation.significance import LEVELS, wilson
 
-OURS: Final = "lorweb"
 GRADES: Final = ("accuracy", "preservation")
 WIN, TIE, LOSS, INVALID, UNANSWERED = "wins", "ties", "losses", "invalid", "unanswered"
 POINTS: Final = {WIN: 1.0, TIE: 0.5, LOSS: 0.0}  # of lorweb, in the win rate

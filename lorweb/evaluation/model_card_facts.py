@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.glossary import metrics_in
 from lorweb.evaluation.local_names import base_name
 from lorweb.evaluation.report import ReportData
-from lorweb.evaluation.verdicts import OURS, SUMMED_UP
+from lorweb.evaluation.verdicts import SUMMED_UP
 from lorweb.kontext.metadata import ModelMetadata
 
 DIGITS: Final = 6  # of numbers in the front matter

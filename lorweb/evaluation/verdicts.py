@@ -7,10 +7,10 @@ claimed of it.
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.gate import Metrics
 from lorweb.evaluation.glossary import Metric, described
 
-OURS: Final = "lorweb"
 SUMMED_UP: Final = ("seen", "unseen")
 """The two cells that sum the others up."""
 LEVEL: Final = 0.05  # that a p value must be below
