@@ -105,6 +105,7 @@ def demo(
     from lorweb import commands
     from lorweb.serving.demo import serve
 
+    typer.echo(f"loading {plain(model)} ...", err=True)
     serve(commands.load(model), host, port, data)
 
 

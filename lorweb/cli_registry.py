@@ -7,6 +7,7 @@ import typer
 
 from lorweb.cli_options import Json
 from lorweb.cli_output import PartlyDone, print_json
+from lorweb.terminal import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,9 +180,9 @@ def _print_table(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> N
     console = Console()
     if not console.is_terminal:
         for row in rows:
-            typer.echo("  ".join(cell for cell in row if cell))
+            typer.echo("  ".join(plain(cell) for cell in row if cell))
         return
     table = Table(*columns)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(plain(cell)) for cell in row))
     console.print(table)

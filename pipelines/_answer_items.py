@@ -49,11 +49,13 @@ def by_analogy(answers: Sequence[Mapping[str, Any]]) -> Answers:
 
 
 def measure_items(plan: "Plan", answers: Answers) -> list[Item]:
-    """One item per analogy, with the answers of all models."""
-    items = []
-    for analogy in plan.analogies:
-        mine = answers[analogy["id"]]
-        images = [plan.images_of(analogy), {name: row["image_sha256"] for name, row in mine.items()}]
-        at = {**plan.places_of(analogy), "answers": {name: row["at"] for name, row in mine.items()}}
-        items.append({"id": analogy["id"], "images": images, "at": at})
-    return items
+    """One item per answer, those to one analogy together: a further model or noise leaves what is measured as it is."""
+    return [
+        {
+            **{name: row[name] for name in ("id", "analogy", "model")},
+            "images": [*plan.images_of(analogy), row["image_sha256"]],
+            "at": {**plan.places_of(analogy), "answer": row["at"]},
+        }
+        for analogy in plan.analogies
+        for row in answers[analogy["id"]].values()
+    ]

@@ -12,7 +12,7 @@ from lorweb.data.manifest import file_sha256, read_manifest
 from lorweb.data.scores import safety_revision
 from lorweb.data.shards import read_index, read_table, write_shards
 from lorweb.evaluation.backbones import Facts, describe, facts_for_protocol
-from lorweb.evaluation.measuring import MEASURE_VERSION, SCORED, Backbones, MeasureAnswers
+from lorweb.evaluation.measuring import MEASURE_VERSION, SCORED, Backbones, MeasureAnswers, answer_scores
 from lorweb.evaluation.models import BASELINES, CANDIDATE, OFFICIAL, weights_of
 from lorweb.evaluation.official import checked_official
 from lorweb.evaluation.painter import Settings
@@ -23,7 +23,7 @@ from lorweb.evaluation.workers import (
     DrawAnswers,
     Sources,
 )
-from lorweb.records import ANALOGY, PAIR, load_scores
+from lorweb.records import ANALOGY, PAIR
 from lorweb.training.baseline import weights_file
 from pipelines._answer_items import by_analogy, draw_items, measure_items
 from pipelines._rows import Execute, RowJob, run_rows
@@ -174,19 +174,16 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
     answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
     results = run_rows(measure, measure_items(plan, answers), plan.execute)
     write_shards(results.tables(), folder / "scores", SCORED)
-    scores = {row["id"]: load_scores(row["scores"]) for row in results.index(["id", "scores"])}
-    return [_measured(plan, analogy, scores[analogy["id"]]) for analogy in plan.analogies]
+    return _measured(plan, answer_scores(results.index(SCORED.names)))
 
 
 def measured_before(plan: Plan, folder: Path) -> list[Measured]:
     """What `draw_and_measure` has left in `folder`; nothing if it was never there, or is of other analogies."""
     if not (folder / "scores").is_dir():
         return []
-    scores = {row["id"]: load_scores(row["scores"]) for row in read_index(folder / "scores", SCORED, ["id", "scores"])}
-    if set(scores) != {analogy["id"] for analogy in plan.analogies}:
-        return []
-    return [_measured(plan, analogy, scores[analogy["id"]]) for analogy in plan.analogies]
+    scores = answer_scores(read_index(folder / "scores", SCORED, SCORED.names))
+    return _measured(plan, scores) if set(scores) == {analogy["id"] for analogy in plan.analogies} else []
 
 
-def _measured(plan: Plan, analogy: Mapping[str, Any], scores: Mapping[str, float]) -> Measured:
-    return Measured.of(analogy, plan.pairs[analogy["query"]]["category"], scores)
+def _measured(plan: Plan, scores: Mapping[str, Any]) -> list[Measured]:
+    return [Measured.of(a, plan.pairs[a["query"]]["category"], scores[a["id"]]) for a in plan.analogies]

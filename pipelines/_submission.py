@@ -10,6 +10,7 @@ import yaml
 
 from lorweb.data.shards import read_index, read_table
 from lorweb.evaluation.gate import MODEL, Evidence
+from lorweb.evaluation.local_names import base_name, encoder_name
 from lorweb.records import DERIVED, PAIR, TRAIN_PAIR
 from lorweb.serving.artifacts import Submission
 from pipelines._answers import ANALOGIES, PAIRS
@@ -73,7 +74,7 @@ def base_licence(base: str) -> str:
         front = None
     if isinstance(front, dict) and front.get("license"):
         return str(front.get("license_name") or front["license"])
-    return f"unknown; see {base}"
+    return f"unknown; see {base_name(base)}"
 
 
 def _description(candidate: Candidate, tags: Mapping[str, str], metric: str) -> str:
@@ -83,9 +84,10 @@ def _description(candidate: Candidate, tags: Mapping[str, str], metric: str) -> 
         found = models.get(MODEL, {}).get(metric)
         if found is not None:
             lines.append(f"| {cell} | {found['mean']:.4f} | {found['low']:.4f} to {found['high']:.4f} | {found['n']} |")
+    made = candidate.metadata
     facts = [
-        f"Base {tags.get('base', '')}, encoder {tags.get('encoder', '')}; evaluation set {candidate.set_sha256[:16]}; "
-        f"lineage {tags.get('lineage_key', '')}.",
+        f"Base {base_name(str(made['base']))}, encoder {encoder_name(str(made['encoder']))}; "
+        f"evaluation set {candidate.set_sha256[:16]}; lineage {tags.get('lineage_key', '')}.",
         f"Licences of the training pairs: {tags['licences']}; of the base: {tags['base_licence']}.",
     ]
     return "\n".join([*lines, "", *facts])

@@ -44,6 +44,30 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 @pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a tiny base and its encoder. Nothing writes there, nor into `model`."""
+    from tests.model_tiny import save_parts
+
+    return save_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture(scope="session")
+def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder, random weights of the true architecture."""
+    from tests.model_tiny import save_model
+
+    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a.png, a2.png, b.png and no registry."""
+    from tests.cli_cases import working_folder
+
+    return working_folder(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """A local Ray with four logical CPUs; yields the address that other processes attach to (RAY_ADDRESS)."""
     import ray

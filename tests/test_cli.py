@@ -10,30 +10,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from lorweb import cli
-from tests.cli_cases import IMAGES, facts, pixels, run, working_folder
+from tests.cli_cases import IMAGES, facts, pixels, run
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
 
 REPO = Path(__file__).parents[1]
 COMMANDS = (
     "apply", "reproduce", "bake", "mix", "convert", "plan", "doctor", "calibrate", "health", "trace", "demo",
     "registry",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_parts(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="module")
-def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return working_folder(tmp_path, monkeypatch)
 
 
 def test_help_answers_without_loading_torch():

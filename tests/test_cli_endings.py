@@ -14,27 +14,15 @@ import pytest
 import typer
 
 from lorweb import __version__, cli
-from tests.cli_cases import IMAGES, run, working_folder
+from tests.cli_cases import IMAGES, run
 from tests.harm import full_disk
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
 
 pytestmark = pytest.mark.slow
 
 REPO = Path(__file__).parents[1]
 MODULE = [sys.executable, "-m", "lorweb"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPO)}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parts = save_parts(tmp_path_factory.mktemp("parts"))
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return working_folder(tmp_path, monkeypatch)
 
 
 def commands() -> list[str]:

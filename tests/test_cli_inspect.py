@@ -7,17 +7,10 @@ import pytest
 from PIL import Image
 
 from lorweb.sizes import KONTEXT
+from tests.cli_cases import run
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
-from tests.test_cli import run
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parts = save_parts(tmp_path_factory.mktemp("parts"))
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
 
 
 def words(text: str) -> str:

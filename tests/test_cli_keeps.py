@@ -13,22 +13,10 @@ import pytest
 from PIL import Image
 
 from lorweb.commands import plan_outputs, read_image
-from tests.cli_cases import IMAGES, run, working_folder
+from tests.cli_cases import IMAGES, run
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
 
 REPO = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    parts = save_parts(tmp_path_factory.mktemp("parts"))
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return working_folder(tmp_path, monkeypatch)
 
 
 def many(folder: Path, count: int) -> None:

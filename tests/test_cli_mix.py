@@ -4,30 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from lorweb.basis.mix_files import load_mix, read_mix
 from lorweb.basis.mixes import mix_hash
-from tests.cli_cases import IMAGES, file_sha256, pixels, run, working_folder
+from tests.cli_cases import IMAGES, file_sha256, pixels, run
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_parts(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="module")
-def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return working_folder(tmp_path, monkeypatch)
+from tests.model_tiny import save_model
 
 
 def test_coefficient_files_stand_in_for_the_router_and_add_up(folder, model, capsys):

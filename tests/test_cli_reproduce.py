@@ -11,26 +11,11 @@ from lorweb import AnalogyPipeline
 from lorweb.basis.mixes import mix_hash
 from lorweb.commands import read_image
 from lorweb.provenance import SERVED, facts_of_one, model_facts, png_with_facts, read_facts, surroundings
-from tests.cli_cases import IMAGES, run, working_folder
+from tests.cli_cases import IMAGES, run
 from tests.kontext_tiny import drawn_image
-from tests.model_tiny import save_model, save_parts
+from tests.model_tiny import save_model
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_parts(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="module")
-def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    return working_folder(tmp_path, monkeypatch)
 
 
 def made(capsys, model: Path, *options: str) -> Path:

@@ -8,9 +8,9 @@ from typing import Any, Final
 from lorweb.data.manifest import read_manifest
 from lorweb.data.shards import read_index, read_table
 from lorweb.evaluation.aggregate import Comparison, Difference, Row, paired
-from lorweb.evaluation.measuring import SCORED
+from lorweb.evaluation.measuring import SCORED, answer_scores
 from lorweb.evaluation.results import Measured, rows_of
-from lorweb.records import ANALOGY, PAIR, load_scores
+from lorweb.records import ANALOGY, PAIR
 
 SHARED: Final = ("set", "metrics", "backbones")
 """What two protocols must share; other noises, steps or instructions may be what is compared."""
@@ -88,9 +88,8 @@ def read_measured(evaluation: Path, analogies: Path, pairs: Path) -> list[Measur
     known = {row["id"]: row for row in read_table(analogies, ANALOGY).to_pylist()}
     categories = {row["id"]: row["category"] for row in read_index(pairs, PAIR, ["id", "category"])}
     found = []
-    for row in read_table(evaluation / "scores", SCORED).to_pylist():
-        if row["id"] not in known:
-            raise ValueError(f"{evaluation} has scores of analogy {row['id']}, which {analogies} does not have")
-        analogy = known[row["id"]]
-        found.append(Measured.of(analogy, categories[analogy["query"]], load_scores(row["scores"])))
+    for name, draws in sorted(answer_scores(read_table(evaluation / "scores", SCORED).to_pylist()).items()):
+        if name not in known:
+            raise ValueError(f"{evaluation} has scores of analogy {name}, which {analogies} does not have")
+        found.append(Measured.of(known[name], categories[known[name]["query"]], draws))
     return found

@@ -1,25 +1,32 @@
-"""The second row function of the evaluate stage: measure the answers of all models to one analogy.
+"""The second row function of the evaluate stage: measure an answer against the truth.
 
 Images are compared at quadrant size, which is all that a model ever sees and draws.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from lorweb.data.shards import RowReader
 from lorweb.evaluation.entries import PACKAGED
-from lorweb.evaluation.workers import ANSWER, Sources, decode_quadrant
-from lorweb.records import PAIR, dump_scores
+from lorweb.evaluation.workers import ANSWER, Sources, decode_quadrant, noise_number
+from lorweb.records import PAIR, dump_scores, load_scores
+
+if TYPE_CHECKING:
+    from lorweb.evaluation.metrics import MeasureAnswer
 
 MEASURE_VERSION: Final = "2"  # goes up when the same images would get other numbers
 
 SCORED: Final = pa.schema(
     [
-        pa.field("id", pa.string(), nullable=False),  # analogy
-        pa.field("scores", pa.string(), nullable=False),  # JSON {"<model>/<metric>": number}, see `group_draws`
+        pa.field("id", pa.string(), nullable=False),  # of the answer; rows of one model lie together
+        pa.field("analogy", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("scores", pa.string(), nullable=False),  # JSON {metric: number}
     ]
 )
 
@@ -34,7 +41,10 @@ class Backbones:
 
 
 class MeasureAnswers:
-    """Items {id: analogy, images: hashes, at: {exemplar, query, answers: {draw: place}}} -> SCORED rows."""
+    """Items {id, analogy, model, images: hashes, at: places of {exemplar, query, answer}} -> SCORED rows.
+
+    The networks look at a question once for the answers to it that follow one another.
+    """
 
     def __init__(self, sources: Sources, answers: Path, backbones: Backbones) -> None:
         from lorweb.data.scores import SafetyNet
@@ -45,22 +55,37 @@ class MeasureAnswers:
         self.size = sources.size()
         self.pairs = RowReader(sources.pairs, PAIR, ["id", "before", "after"])
         self.answers = RowReader(answers, ANSWER, ["id", "image"])
+        self.measure: MeasureAnswer | None = None
+        self.question: list[str] = []  # hashes of the images that `measure` has looked at
 
     def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [self._measure(item) for item in items]
 
     def _measure(self, item: dict[str, Any]) -> dict[str, Any]:
+        answer = decode_quadrant(self.answers(item["at"]["answer"])["image"], self.size)
+        scores = self._measure_of(item)(answer, item["id"])
+        return {**{name: item[name] for name in ("id", "analogy", "model")}, "scores": dump_scores(scores)}
+
+    def _measure_of(self, item: dict[str, Any]) -> "MeasureAnswer":
         from lorweb.evaluation import metrics
 
-        at = item["at"]
-        exemplar, query = (self.pairs(at[name]) for name in ("exemplar", "query"))
-        images = [decode_quadrant(pair[side], self.size) for pair in (exemplar, query) for side in ("before", "after")]
-        answers = {
-            draw: decode_quadrant(self.answers(place)["image"], self.size) for draw, place in at["answers"].items()
-        }
-        measured = metrics.measure_answers(self.net, metrics.Question(*images), answers, self.backbones)
-        flat = {f"{draw}/{name}": value for draw, values in measured.items() for name, value in values.items()}
-        return {"id": item["id"], "scores": dump_scores(flat)}
+        question = item["images"][:4]
+        if self.measure is None or question != self.question:
+            pairs = (self.pairs(item["at"][name]) for name in ("exemplar", "query"))
+            images = [decode_quadrant(pair[side], self.size) for pair in pairs for side in ("before", "after")]
+            self.measure, self.question = (
+                metrics.measure_of(self.net, metrics.Question(*images), self.backbones),
+                question,
+            )
+        return self.measure
+
+
+def answer_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, float]]]]:
+    """SCORED rows -> {analogy: {model: metrics of its answer from each noise, in order}}."""
+    found: dict[str, dict[str, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: (row["model"], row["analogy"], noise_number(row["id"]))):
+        found[row["analogy"]][row["model"]].append(load_scores(row["scores"]))
+    return found
 
 
 def draw_name(model: str, number: int) -> str:

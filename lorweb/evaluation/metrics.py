@@ -7,7 +7,7 @@ The feature network is SafetyNet, which is not the encoder that makes the query.
 Further networks, whose weights the user gives, add metrics under names of their own (lorweb.evaluation.backbones).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,6 +43,10 @@ class Question:
     b2: Image.Image
 
 
+MeasureAnswer = Callable[[Image.Image, str], dict[str, float]]
+"""(answer, whose it is) -> {metric: value}"""
+
+
 def measure_answers(
     net: SafetyNet, question: Question, answers: Mapping[str, Image.Image], backbones: Sequence[Backbone] = ()
 ) -> dict[str, dict[str, float]]:
@@ -53,20 +57,31 @@ def measure_answers(
     Raises:
         ValueError: an answer or the truth has another size or mode than b, or a side below 11 px.
     """
-    for name, image in (("the true b'", question.b2), *answers.items()):
-        try:
-            check_comparable(question.b, image)
-        except ValueError as error:
-            raise ValueError(f"{name} cannot be compared with b: {error}") from error
+    measure = measure_of(net, question, backbones)
+    return {model: measure(answer, model) for model, answer in answers.items()}
+
+
+def measure_of(net: SafetyNet, question: Question, backbones: Sequence[Backbone] = ()) -> MeasureAnswer:
+    """What measures one answer after the other to a question that it has looked at once; see `measure_answers`."""
+    _check_comparable("the true b'", question.b2, question.b)
     fixed = net([question.a, question.a2, question.b, question.b2])
     further = [backbone(question) for backbone in backbones]
-    measured = {}
-    for model, answer in answers.items():
+
+    def measure(answer: Image.Image, name: str) -> dict[str, float]:
+        _check_comparable(name, answer, question.b)
         metrics = _network_metrics(fixed, net([answer])) | pixel_metrics(question.b2, answer)
         for measure_one in further:
             metrics |= measure_one(answer)
-        measured[model] = metrics
-    return measured
+        return metrics
+
+    return measure
+
+
+def _check_comparable(name: str, image: Image.Image, b: Image.Image) -> None:
+    try:
+        check_comparable(b, image)
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be compared with b: {error}") from error
 
 
 def pixel_metrics(truth: Image.Image, answer: Image.Image) -> dict[str, float]:

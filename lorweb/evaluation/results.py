@@ -21,7 +21,6 @@ CELLS: Final[dict[str, str]] = {
     "unseen_edit": "edits that were never trained",
 }
 """The main cells, in the order in which they are shown."""
-SHOWN: Final = (HEADLINE, "color_to_truth", "perceptual_to_truth")
 DIFFERENCES: Final[dict[str, tuple[str, str]]] = {
     "lorweb minus single_lora": ("lorweb", "single_lora"),
     "lorweb minus single_lora_equal": ("lorweb", "single_lora_equal"),
@@ -58,10 +57,9 @@ class Measured:
     draws: Mapping[str, Sequence[Mapping[str, float]]] = field(default_factory=dict)  # {model: one for each noise}
 
     @classmethod
-    def of(cls, analogy: Mapping[str, Any], category: str, flat: Mapping[str, float]) -> Self:
-        """From a row of `ANALOGY`, the category of its b, and the scores {"<draw>/<metric>": value}."""
+    def of(cls, analogy: Mapping[str, Any], category: str, draws: Mapping[str, Sequence[Mapping[str, float]]]) -> Self:
+        """From a row of `ANALOGY`, the category of its b, and each model's metrics from each noise."""
         facts = {name: analogy[name] for name in ("task", "edit_type", "holdout", "subject_seen")}
-        draws = group_draws(flat)
         means = {model: mean_draw(own) for model, own in draws.items()}
         return cls(analogy=analogy["id"], category=category, scores=means, draws=draws, **facts)
 
@@ -75,16 +73,6 @@ class Measured:
         prefix = "known_subject_" if self.subject_seen else ""
         kind = self.category.partition(":")[0]
         return [prefix + name for name in (*names, f"{names[0]}_{kind}")]
-
-
-def group_draws(flat: Mapping[str, float]) -> dict[str, list[dict[str, float]]]:
-    """{"<draw>/<metric>": value} -> {model: metrics of its answer from each noise, in order}."""
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for key, value in flat.items():
-        draw, _, metric = key.partition("/")
-        model, _, number = draw.partition("@")
-        found.setdefault(model, {}).setdefault(int(number or 0), {})[metric] = value
-    return {model: [draws[number] for number in sorted(draws)] for model, draws in found.items()}
 
 
 def mean_draw(draws: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -105,13 +105,6 @@ def first_answers(folder: Path) -> list[dict[str, Any]]:
     return [row for row in read_index(folder, ANSWER, ["id", "analogy", "model"]) if noise_number(row["id"]) == 0]
 
 
-def read_mix(blob: bytes) -> Any:
-    """The tensor [L, N] of an ANSWER row's `mix`."""
-    from safetensors.torch import load
-
-    return load(blob)["mix"]
-
-
 def _mix_bytes(mix_LN: Any) -> bytes | None:
     if mix_LN is None:
         return None

@@ -18,7 +18,6 @@ from lorweb.kontext.model import Conditions, TextEmbedding, guidance_vector, vel
 from lorweb.kontext.tokens import pack, positions, unpack
 
 Seeds = Sequence[int] | Sequence[torch.Generator]
-Callback = Callable[[int, int], None]  # (steps done, steps in all), after each step
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,11 @@ class Step:
 class Sampling:
     """How to denoise: Euler steps from t = 1 to 0, and the scale fed to the guidance embedding.
 
-    `callback` counts the steps and `watch` sees them; an exception in either stops the run.
+    `watch` is called after each step; an exception in it stops the run.
     """
 
     steps: int
     guidance: float
-    callback: Callback | None = None
     watch: Callable[[Step], None] | None = None
 
     def __post_init__(self) -> None:
@@ -114,8 +112,6 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
             bar.update()
             if sampling.watch is not None:
                 sampling.watch(Step(done, sampling.steps, unpack(x0_BLD, size)))
-            if sampling.callback is not None:
-                sampling.callback(done, sampling.steps)
     target_BCHW = unpack(z_BLD, size)
     assert target_BCHW.shape == control_BCHW.shape, (target_BCHW.shape, control_BCHW.shape)
     return target_BCHW

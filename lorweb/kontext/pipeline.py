@@ -3,9 +3,8 @@
 Legend: B queries, L layers with a basis, N LoRAs per layer.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lorweb.basis import BasisConfig, ImageEncoder, analogy, feature_dim, query_
 from lorweb.basis import mix as mix_query
 from lorweb.basis.fold import folded
 from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar, batches
-from lorweb.kontext.denoise import Callback, Sampling, Seeds, denoise_grids
+from lorweb.kontext.denoise import Sampling, Seeds, denoise_grids
 from lorweb.kontext.grid import Size
 from lorweb.kontext.load import Base
 from lorweb.kontext.model import TextEmbedding
@@ -104,7 +103,7 @@ class AnalogyPipeline:
         *,
         seed: int | list[int] | None = None,
         mix: Tensor | None = None,
-        callback: Callback | None = None,
+        callback: Callable[[int, int], None] | None = None,
     ) -> AnalogyOutput:
         """b' for each b; steps and guidance default to the model's own.
 
@@ -119,7 +118,7 @@ class AnalogyPipeline:
         sampling = Sampling(
             self.steps if num_inference_steps is None else num_inference_steps,
             self.guidance if guidance_scale is None else guidance_scale,
-            callback,
+            None if callback is None else lambda step: callback(step.done, step.steps),
         )
         seeds = generator if generator is not None else DEFAULT_SEED if seed is None else seed
         queries = b if isinstance(b, list) else [b]
@@ -180,12 +179,7 @@ class AnalogyPipeline:
     ) -> Tensor:
         control_BCHW = canvas.encode(self.base, self.rule)
         bring(self.base.transformer)
-        sampling, preview = request.sampling, request.preview
-        if preview is not None:
-            sampling = replace(
-                sampling,
-                watch=lambda s: preview(s.done, s.steps, canvas.preview(self.base, s.grids_BCHW, self.rule)),
-            )
+        sampling = request.watched(lambda grids_BCHW: canvas.preview(self.base, grids_BCHW, self.rule))
         with torch.no_grad(), self._applied(e_BLN, request.strength):
             return denoise_grids(self.base, control_BCHW, text, seeds, sampling)
 

@@ -4,14 +4,14 @@ Legend: B queries, L layers with a basis, N LoRAs per layer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from lorweb.kontext.denoise import Sampling
+from lorweb.kontext.denoise import Sampling, Step
 
 DEFAULT_SEED = 0
 Preview = Callable[[int, int, list[Image.Image]], None]
@@ -45,6 +45,19 @@ class Request:
     def seed_of(self, index: int) -> Any:
         """The seed or generator of one query."""
         return self.seeds[index] if isinstance(self.seeds, list) else self.seeds
+
+    def watched(self, pictures: Callable[[Tensor], list[Image.Image]]) -> Sampling:
+        """`sampling`, with the preview shown after its own watch; `pictures` decodes grids [B, C, H, W]."""
+        watch, preview = self.sampling.watch, self.preview
+        if preview is None:
+            return self.sampling
+
+        def show(step: Step) -> None:
+            if watch is not None:
+                watch(step)
+            preview(step.done, step.steps, pictures(step.grids_BCHW))
+
+        return replace(self.sampling, watch=show)
 
 
 @dataclass(frozen=True)

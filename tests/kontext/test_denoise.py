@@ -87,9 +87,9 @@ def test_a_row_depends_on_its_own_seed_whatever_its_batch(frozen_base: Base) -> 
     assert torch.equal(again, together), "the same call gives the same bits"
 
 
-def test_the_callback_counts_every_step(frozen_base: Base) -> None:
+def test_the_watch_sees_every_step(frozen_base: Base) -> None:
     seen: list[tuple[int, int]] = []
-    sampling = Sampling(3, 1.0, lambda done, steps: seen.append((done, steps)))
+    sampling = Sampling(3, 1.0, lambda step: seen.append((step.done, step.steps)))
     denoise_grids(frozen_base, encode_image(frozen_base, grids(1)), frozen_base.text([""]), [0], sampling)
     assert seen == [(1, 3), (2, 3), (3, 3)]
 

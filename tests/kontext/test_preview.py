@@ -52,6 +52,14 @@ def test_each_query_of_a_batch_is_shown(pipe: AnalogyPipeline) -> None:
     assert not same(*answers)
 
 
+def test_a_watch_of_the_steps_goes_on_beside_it(pipe: AnalogyPipeline) -> None:
+    counted: list[int] = []
+    shown: list[int] = []
+    sampling = Sampling(3, 2.5, lambda step: counted.append(step.done))
+    list(pipe.stream(A, A2, [B], Request(sampling, preview=lambda done, all_, images: shown.append(done))))
+    assert counted == shown == [1, 2, 3]
+
+
 def test_whoever_looks_can_stop_the_run_and_the_next_one_is_whole(pipe: AnalogyPipeline) -> None:
     expected = pipe(A, A2, B, num_inference_steps=3, guidance_scale=2.5).images[0]
 

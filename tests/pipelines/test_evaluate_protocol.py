@@ -51,6 +51,7 @@ def test_further_noises_add_answers_and_a_metric_is_their_mean(evaluated, worked
     assert len(found) == 10 * (3 + 3 + 1) and len(set(worked["draw"])) == len(worked["draw"]) == 40
     assert {name: found[name] for name in first} == first, "the answers from the first noise are those of one"
     assert all(noise_number(name) for name in worked["draw"])
+    assert sorted(worked["measure"]) == sorted(worked["draw"]), "what was measured before stays"
     assert len(asked) == 10, "a mix for each analogy, not for each of its noises"
     name = next(name for name in first if name.startswith("lorweb:"))
     of_one = [found[name], *(found[f"{name}:{number}"] for number in (1, 2))]
@@ -74,13 +75,24 @@ def places():
     return [Path("data") / name for name in ("evaluation", "analogies", "pairs")]
 
 
+def test_a_further_model_is_drawn_and_measured_alone(evaluated, worked):
+    evaluated(models=["lorweb", "copy"])
+    before = read_json("reports/metrics.json")
+    worked.clear()
+    evaluated(models=["lorweb", "base", "copy"])
+    new = {f"base:{m.analogy}" for m in read_measured(*places())}
+    assert len(new) == 10 and set(worked["draw"]) == set(worked["measure"]) == new
+    after = read_json("reports/metrics.json")
+    assert after["seen"]["lorweb"] == before["seen"]["lorweb"] and "base" in after["seen"]
+
+
 def test_other_backbones_measure_again_and_draw_nothing_again(evaluated, worked, tmp_path):
     evaluated(models=["lorweb", "base", "copy"])
     plain, protocol = read_json("reports/metrics.json"), read_json("reports/paired.json")["protocol"]
     worked.clear()
     clip = save_clip(tmp_path / "clip")
     evaluated(perceptual=f"lpips:{lpips_file(tmp_path, 'alex')}", direction=f"clip:{clip}")
-    assert set(worked) == {"measure"} and len(worked["measure"]) == 10
+    assert set(worked) == {"measure"} and len(worked["measure"]) == 10 * 3
     found, facts = read_json("reports/metrics.json"), read_json("reports/paired.json")
     more = {"lpips_to_truth", "lpips_to_source", "clip_direction"}
     for cell, models in found.items():

@@ -56,4 +56,4 @@ def test_licences_are_those_of_the_training_pairs_alone(tmp_path, monkeypatch):
 def test_the_licence_of_a_base_is_what_its_card_says(tmp_path, card, licence):
     if card is not None:
         (tmp_path / "README.md").write_text(card)
-    assert base_licence(str(tmp_path)) == (licence or f"unknown; see {tmp_path}")
+    assert base_licence(str(tmp_path)) == (licence or f"unknown; see {tmp_path.name}")

@@ -17,7 +17,7 @@ from lorweb.plan.model import TEXT_OF_KONTEXT, VAE_OF_KONTEXT, Others, read_mode
 from lorweb.plan.report import token_counts
 from lorweb.plan.setting import Setting
 from lorweb.sizes import KONTEXT, PAPER, meta_transformer
-from tests.test_cli import run
+from tests.cli_cases import run
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/plan.md").read_text(encoding="utf-8")

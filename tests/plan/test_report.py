@@ -14,8 +14,8 @@ from lorweb.plan import disk
 from lorweb.plan.model import read_others
 from lorweb.plan.report import Given, make_plan, token_counts
 from lorweb.profiles import load_profile
+from tests.cli_cases import run
 from tests.model_tiny import save_parts
-from tests.test_cli import run
 from tests.test_cli_inspect import words
 
 ROOT = Path(__file__).parents[2]

@@ -4,24 +4,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.model_tiny import save_model, save_parts
-
 if TYPE_CHECKING:
     from lorweb.serving.pyfunc import AnalogyService
-
-
-@pytest.fixture(scope="session")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_parts(tmp_path_factory.mktemp("parts"))
-
-
-@pytest.fixture(scope="session")
-def model(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(parts, tmp_path_factory.mktemp("models") / "one")
 
 
 def scratch() -> Path:
@@ -56,3 +44,45 @@ def service(model: Path) -> "AnalogyService":
     from lorweb.serving.pyfunc import AnalogyService
 
     return AnalogyService(model)
+
+
+@pytest.fixture(scope="module")
+def loaded(model: Path) -> Any:
+    """The tiny model as the demo holds it: the pipeline and its file."""
+    from tests.serving.demo_server import load
+
+    return load(model)
+
+
+@pytest.fixture(scope="module")
+def address(loaded: Any) -> Iterator[str]:
+    """Where the demo of it listens."""
+    from tests.serving.demo_server import served
+
+    with served(loaded) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """{name: file} of the images that a visitor has."""
+    from tests.serving.demo_server import save_images
+
+    return save_images(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture(scope="module")
+def guest(chromium: Any, address: str) -> Iterator[Any]:
+    """One window for all: the second time the page comes from the browser's cache."""
+    from tests.serving.demo_visitor import visiting
+
+    with visiting(chromium, address) as one:
+        yield one
+
+
+@pytest.fixture
+def visitor(guest: Any, address: str) -> Any:
+    """A visitor on a fresh page."""
+    guest.seen.errors.clear()
+    guest.seen.foreign.clear()
+    return guest.arrive(address)

@@ -1,6 +1,6 @@
 """A demo on a tiny random model, served on loopback; and files for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from tests.kontext_tiny import drawn_image
 
 LIMITS = replace(USUAL, per_minute=10_000, uploads_per_minute=10_000)
 NAMES = ("a", "a2", "b", "c", "c2")
+THREE = NAMES[:3]
 IMAGES = {name: drawn_image(seed, 64, 44) for seed, name in enumerate(NAMES)}
 EXAMPLES = [Example(f"example {i}", *(drawn_image(10 * i + j, 48, 48) for j in range(3))) for i in (1, 2)]
 
@@ -55,3 +56,8 @@ def save_images(folder: Path) -> dict[str, Path]:
     for name, image in IMAGES.items():
         image.save(folder / f"{name}.png")
     return {name: folder / f"{name}.png" for name in NAMES}
+
+
+def analogy_of(files: Mapping[str, Path]) -> dict[str, Path]:
+    """a, a' and b alone."""
+    return {name: files[name] for name in THREE}

@@ -15,21 +15,10 @@ from lorweb.serving.demo_host import Host
 from lorweb.serving.demo_layout import picture
 from tests.kontext.made import same
 from tests.serving.demo_http import functions, queued, uploaded
-from tests.serving.demo_server import IMAGES, LIMITS, load, save_images, served
+from tests.serving.demo_server import IMAGES, LIMITS, save_images, served
 
 pytestmark = pytest.mark.slow
 A, A2, B, *_ = IMAGES.values()
-
-
-@pytest.fixture(scope="module")
-def loaded(model):
-    return load(model)
-
-
-@pytest.fixture(scope="module")
-def address(loaded):
-    with served(loaded) as url:
-        yield url
 
 
 def ask(address: str, folder: Path, **changes):

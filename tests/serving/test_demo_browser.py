@@ -14,17 +14,11 @@ from lorweb.basis.files import read_safetensors
 from lorweb.basis.mix_files import load_mix
 from lorweb.kontext.load import load_base
 from tests.kontext.made import same
-from tests.serving.demo_server import IMAGES, load, save_images, served
+from tests.serving.demo_server import IMAGES, analogy_of, served
 from tests.serving.demo_visitor import visiting
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 A, A2, B, C, C2 = IMAGES.values()
-THREE = ("a", "a2", "b")
-
-
-@pytest.fixture(scope="module")
-def loaded(model):
-    return load(model)
 
 
 @pytest.fixture(scope="module")
@@ -32,37 +26,8 @@ def pipe(loaded):
     return loaded[0]
 
 
-@pytest.fixture(scope="module")
-def address(loaded):
-    with served(loaded) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    return save_images(tmp_path_factory.mktemp("files"))
-
-
-@pytest.fixture(scope="module")
-def guest(chromium, address):
-    """One window for all: the second time the page comes from the browser's cache."""
-    with visiting(chromium, address) as one:
-        yield one
-
-
-@pytest.fixture
-def visitor(guest, address):
-    guest.seen.errors.clear()
-    guest.seen.foreign.clear()
-    return guest.arrive(address)
-
-
-def three(files):
-    return {name: files[name] for name in THREE}
-
-
 def test_three_uploads_give_the_pipelines_own_answer(visitor, files, pipe):
-    image = visitor.give(three(files)).draw()
+    image = visitor.give(analogy_of(files)).draw()
     assert image.format == "PNG" and same(image, pipe(A, A2, B, seed=0).images[0])
     assert visitor.page.locator("#lw-mix [role=listitem]").count() == pipe.config.n_loras
     assert "let it rain" in visitor.page.locator("#lw-tasks").inner_text()
@@ -70,20 +35,20 @@ def test_three_uploads_give_the_pipelines_own_answer(visitor, files, pipe):
 
 
 def test_seed_strength_and_prompt_are_the_pipelines(visitor, files, pipe):
-    visitor.give(three(files)).set("Seed", 7).set("Strength", 0.5)
+    visitor.give(analogy_of(files)).set("Seed", 7).set("Strength", 0.5)
     visitor.page.get_by_label("Prompt").fill("a hat")
     assert same(visitor.draw(), pipe(A, A2, B, "a hat", seed=7, strength=0.5).images[0])
 
 
 def test_at_strength_0_it_is_the_bases_answer(visitor, files, pipe):
     base = pipe(A, A2, B, seed=0, mix=torch.zeros_like(pipe.mix(A, A2, B))).images[0]
-    with_edit = visitor.give(three(files)).draw()
+    with_edit = visitor.give(analogy_of(files)).draw()
     without = visitor.set("Strength", 0).draw()
     assert same(without, base, by=1) and not same(with_edit, base, by=3)
 
 
 def test_a_slider_that_is_let_go_draws_again(visitor, files, pipe):
-    visitor.give(three(files)).draw()
+    visitor.give(analogy_of(files)).draw()
     before = visitor.source()
     track = visitor.page.locator("#lw-strength input[type=range]").bounding_box()
     visitor.page.mouse.click(track["x"] + 2, track["y"] + track["height"] / 2)
@@ -119,7 +84,7 @@ def test_an_example_fills_the_board_and_draws(visitor, pipe):
 
 def test_what_is_taken_home_is_whole_and_loads(visitor, files, loaded, parts, tmp_path):
     pipe, basis = loaded
-    visitor.give(three(files)).draw()
+    visitor.give(analogy_of(files)).draw()
     png, mix = visitor.download("lw-png", tmp_path), visitor.download("lw-mix-file", tmp_path)
     told = json.loads(Image.open(png).info["lorweb"])
     assert same(Image.open(png).convert("RGB"), pipe(A, A2, B, seed=0).images[0])
@@ -141,7 +106,7 @@ def test_b_forms_step_by_step(chromium, loaded, files):
     steps, pipe.steps = pipe.steps, 40
     try:
         with served(loaded) as url, visiting(chromium, url) as visitor:
-            visitor.give(three(files))
+            visitor.give(analogy_of(files))
             visitor.page.evaluate(
                 """() => { window.shown = new Set(); const seen = () => { const image =
                     document.querySelector('#lw-answer img'); if (image) window.shown.add(image.src); };
@@ -158,8 +123,8 @@ def test_b_forms_step_by_step(chromium, loaded, files):
 
 def test_two_visitors_at_once_get_their_own_answers(chromium, address, files, pipe):
     with visiting(chromium, address) as one, visiting(chromium, address) as two:
-        one.give(three(files))
-        two.give({**three(files), "b": files["c"]})
+        one.give(analogy_of(files))
+        two.give({**analogy_of(files), "b": files["c"]})
         before = one.source(), two.source()
         for visitor in (one, two):
             visitor.page.locator("#lw-draw").click()

@@ -8,12 +8,11 @@ from PIL import Image
 from tests.browser import PHONE, scrolls_sideways
 from tests.kontext.bad_images import REFUSED, TAKEN
 from tests.kontext.made import same
-from tests.serving.demo_server import IMAGES, LIMITS, load, save_images, served
+from tests.serving.demo_server import IMAGES, LIMITS, THREE, analogy_of, served
 from tests.serving.demo_visitor import visiting
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
 A, A2, B, *_ = IMAGES.values()
-THREE = ("a", "a2", "b")
 BAD = {
     "text.png": b"this is no image at all\n" * 20,
     "empty.png": b"",
@@ -29,37 +28,6 @@ ODD = {
 }
 
 
-@pytest.fixture(scope="module")
-def loaded(model):
-    return load(model)
-
-
-@pytest.fixture(scope="module")
-def address(loaded):
-    with served(loaded) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    found = save_images(tmp_path_factory.mktemp("files"))
-    return {name: found[name] for name in THREE}
-
-
-@pytest.fixture(scope="module")
-def guest(chromium, address):
-    """One window for all: the second time the page comes from the browser's cache."""
-    with visiting(chromium, address) as one:
-        yield one
-
-
-@pytest.fixture
-def visitor(guest, address):
-    guest.seen.errors.clear()
-    guest.seen.foreign.clear()
-    return guest.arrive(address)
-
-
 def test_a_bad_file_is_a_sentence_and_the_page_goes_on(visitor, files, tmp_path, loaded):
     for name, data in BAD.items():
         (tmp_path / name).write_bytes(data)
@@ -67,14 +35,14 @@ def test_a_bad_file_is_a_sentence_and_the_page_goes_on(visitor, files, tmp_path,
         assert "Image b cannot be used: " in visitor.said()
         visitor.page.locator("#lw-b input[type=file]").wait_for(state="attached")
         visitor.close_notices()
-    assert same(visitor.give(files).draw(), loaded[0](A, A2, B, seed=0).images[0])
+    assert same(visitor.give(analogy_of(files)).draw(), loaded[0](A, A2, B, seed=0).images[0])
 
 
 @pytest.mark.parametrize("name", list(ODD))
 def test_an_odd_image_is_drawn_with_as_it_looks(visitor, files, tmp_path, loaded, name):
     odd = TAKEN[ODD[name]]()
     (tmp_path / name).write_bytes(odd.data)
-    image = visitor.give({**files, "b": tmp_path / name}).draw()
+    image = visitor.give({**analogy_of(files), "b": tmp_path / name}).draw()
     assert image.size == odd.shows.size
     if odd.by <= 1:
         assert same(image, loaded[0](A, A2, odd.shows, seed=0).images[0], by=3)
@@ -91,12 +59,12 @@ def test_too_large_a_file_is_refused_and_the_page_goes_on(chromium, loaded, file
         visitor.page.locator("#lw-b input[type=file]").set_input_files(tmp_path / "large.png")
         assert "size" in visitor.said()
         visitor.close_notices()
-        visitor.give(files).draw()
+        visitor.give(analogy_of(files)).draw()
 
 
 def test_who_asks_too_often_is_told_when_to_come_back(chromium, loaded, files):
     with served(loaded, replace(LIMITS, per_minute=1)) as url, visiting(chromium, url) as visitor:
-        visitor.give(files).draw()
+        visitor.give(analogy_of(files)).draw()
         visitor.page.locator("#lw-draw").click()
         assert "You have asked 1 times within a minute; ask again in" in visitor.said()
 
@@ -131,7 +99,7 @@ def test_it_works_by_keyboard_alone(visitor, files, loaded):
 @pytest.mark.parametrize("colours", ["light", "dark"])
 def test_on_a_phone_nothing_scrolls_sideways(chromium, address, files, colours):
     with visiting(chromium, address, PHONE, color_scheme=colours, device_scale_factor=2) as visitor:
-        visitor.give(files).draw()
+        visitor.give(analogy_of(files)).draw()
         assert not scrolls_sideways(visitor.page)
         boxes = [visitor.page.locator(f"#lw-{name}").bounding_box() for name in ("a", "a2", "b", "answer")]
         (a, a2, b, answer) = boxes
@@ -151,7 +119,7 @@ def test_dark_follows_the_system_and_a_button_turns_it(chromium, address):
 
 
 def test_no_other_host_is_asked_and_the_console_is_clean(visitor, files):
-    visitor.give(files).draw()
+    visitor.give(analogy_of(files)).draw()
     visitor.page.wait_for_timeout(1000)
     assert visitor.seen.foreign == []
     assert visitor.seen.errors == []
@@ -168,7 +136,7 @@ def test_a_full_queue_says_so(chromium, loaded, files):
             visiting(chromium, url) as three,
         ):
             for visitor in (one, two, three):
-                visitor.give(files)
+                visitor.give(analogy_of(files))
             for visitor in (one, two, three):
                 visitor.page.locator("#lw-draw").click()
                 visitor.page.wait_for_timeout(400)
@@ -185,7 +153,7 @@ def test_stop_ends_a_run_and_the_next_is_whole(chromium, loaded, files):
     steps, pipe.steps = pipe.steps, 2000
     try:
         with served(loaded) as url, visiting(chromium, url) as visitor:
-            visitor.give(files).page.locator("#lw-draw").click()
+            visitor.give(analogy_of(files)).page.locator("#lw-draw").click()
             visitor.page.locator(".lw-status", has_text="Step").wait_for()
             visitor.page.locator("#lw-stop").click()
             visitor.page.locator(".lw-status", has_text="Stopped").wait_for()

@@ -17,14 +17,9 @@ from lorweb.serving.demo_files import Desk
 from lorweb.serving.demo_host import Form, Host
 from lorweb.serving.demo_studio import Drawn, Forming, Question, Studio
 from tests.kontext.made import INTERNAL, same
-from tests.serving.demo_server import IMAGES, LIMITS, load, made_tasks, save_images
+from tests.serving.demo_server import IMAGES, LIMITS, made_tasks, save_images
 
 A, A2, B, C, C2 = IMAGES.values()
-
-
-@pytest.fixture(scope="module")
-def loaded(model):
-    return load(model)
 
 
 @pytest.fixture(scope="module")
