@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from lorweb.evaluation.results import CELLS, SHOWN
+from lorweb.evaluation.results import CELLS, HEADLINE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
+METRICS: Final = (HEADLINE, "color_to_truth", "perceptual_to_truth")
 WIDTH: Final = 120  # characters, where the output is no terminal
 
 
@@ -23,7 +24,7 @@ def print_summary(root: Path) -> None:
     stages = {name: _read(root / "metrics" / f"{name}.json") for name in STAGES}
     _stages(console, {name: found for name, found in stages.items() if found is not None})
     metrics = _read(root / "reports" / "metrics.json") or {}
-    for metric in SHOWN:
+    for metric in METRICS:
         _comparison(console, metrics, metric)
     _differences(console, _read(root / "reports" / "paired.json") or {})
     _decision(console, _read(root / "models" / "promoted.json"))

@@ -1,6 +1,10 @@
 """A small project whose first stages have run, made once."""
 
+import fcntl
+import os
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +15,20 @@ from tests.pipelines.encoded_project import encode_project
 from tests.pipelines.evaluated import make_project as make_evaluable
 from tests.pipelines.projects import write_params
 from tests.pipelines.train_project import LONG, make_project, run_train
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills in whichever test process needs it first; all of them read it, none writes there."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / ".made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (folder / ".made").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -45,17 +63,13 @@ def encoded(generated, tmp_path_factory):
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
     """A project whose train stage ran to its end in one go."""
-    root = make_project(tmp_path_factory.mktemp("whole"), **LONG)
-    run_train(root)
-    return root
+    return made_once(tmp_path_factory, "trained", lambda root: run_train(make_project(root, **LONG)))
 
 
 @pytest.fixture(scope="session")
 def undisturbed_pair(tmp_path_factory):
     """The same with two workers."""
-    root = make_project(tmp_path_factory.mktemp("pair"), workers=2, **LONG)
-    run_train(root)
-    return root
+    return made_once(tmp_path_factory, "pair", lambda root: run_train(make_project(root, workers=2, **LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -57,10 +57,8 @@ def test_whatever_dies_in_training_the_weights_are_the_same_and_no_step_is_logge
     project = train_campaign.prepared(tmp_path / "calm", ray_cluster)
     calm = train_campaign.outcome(project)
     assert len(calm) > 5 and not train_campaign.faults_of(project, calm)
-    deaths = [Death("writing", 10), Death("driver", 40), Death("told", 70)]
-    told = train_campaign.campaign(project, ray_cluster, 3, lambda number: deaths[:number])
-    assert not told.faults
-    assert dict(told.kills) == {"writing": 1, "driver": 1, "told": 1} and told.amid >= 2 and told.starts >= 3
+    told = train_campaign.campaign(project, ray_cluster, 1, lambda number: [Death("driver", 40)])
+    assert not told.faults and dict(told.kills) == {"driver": 1} and told.amid == 1 and told.starts == 2
     curves = project / "metrics" / "train_loss.csv"
     curves.write_text(curves.read_text()[:-2])
     assert train_campaign.faults_of(project, calm) == ["other bytes than undisturbed in train_loss.csv"]
