@@ -17,4 +17,4 @@ def test_an_actor_that_dies_while_answers_are_drawn_costs_nothing_and_none_is_dr
     )
     assert not told.faults
     assert told.kills == {"actor": 1} and told.amid == 1, "nobody was killed amid the rows"
-    assert told.rows == 10 * 4 + 10 + 5 and told.starts == told.rounds  # answers, scores, pictures of the gallery
+    assert told.rows == 2 * 10 * 4 + 5 and told.starts == told.rounds  # answers, scores, pictures of the gallery
