@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lorweb.evaluation.measuring import draw_name
 from lorweb.evaluation.models import MODELS, Reference, exemplar_for, weights_of
 from lorweb.evaluation.workers import answer_id, noise_number
 from pipelines._rows import Item
@@ -59,3 +58,8 @@ def measure_items(plan: "Plan", answers: Answers) -> list[Item]:
         for analogy in plan.analogies
         for row in answers[analogy["id"]].values()
     ]
+
+
+def draw_name(model: str, number: int) -> str:
+    """What the answer from noise `number` is called among those to one analogy: by the model's name, for the first."""
+    return f"{model}@{number}" if number else model

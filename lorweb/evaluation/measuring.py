@@ -73,10 +73,8 @@ class MeasureAnswers:
         if self.measure is None or question != self.question:
             pairs = (self.pairs(item["at"][name]) for name in ("exemplar", "query"))
             images = [decode_quadrant(pair[side], self.size) for pair in pairs for side in ("before", "after")]
-            self.measure, self.question = (
-                metrics.measure_of(self.net, metrics.Question(*images), self.backbones),
-                question,
-            )
+            self.measure = metrics.measure_of(self.net, metrics.Question(*images), self.backbones)
+            self.question = question
         return self.measure
 
 
@@ -86,8 +84,3 @@ def answer_scores(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list
     for row in sorted(rows, key=lambda row: (row["model"], row["analogy"], noise_number(row["id"]))):
         found[row["analogy"]][row["model"]].append(load_scores(row["scores"]))
     return found
-
-
-def draw_name(model: str, number: int) -> str:
-    """What the answer from noise `number` is called among those to one analogy: by the model's name, for the first."""
-    return f"{model}@{number}" if number else model

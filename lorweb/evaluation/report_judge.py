@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+from lorweb.evaluation.judge_results import INVALID, LOSS, TIE, UNANSWERED, WIN
 from lorweb.evaluation.results import CELLS
 
 COUNTS: Final = ("asked", "valid", "invalid", "unanswered", "invalid_replies")
-OUTCOMES: Final = ("wins", "ties", "losses", "invalid", "unanswered")
+OUTCOMES: Final = (WIN, TIE, LOSS, INVALID, UNANSWERED)
 """Of comparisons, as lorweb fared; those that a verdict does not count are left out."""
 Verdicts = Mapping[str, Any]
 """What reports/judge.json holds; {} and {"judge": None} are no judge."""
