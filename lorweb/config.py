@@ -18,6 +18,7 @@ from lorweb.data.scorers.entries import ScorerConfig
 from lorweb.evaluation.entries import Atoms, Compared
 from lorweb.evaluation.gate_entries import Gate
 from lorweb.sections import EditType, Once, Pool, Positive, Section, Share
+from lorweb.storage.entries import Storage
 from lorweb.training.entries import BaseWeights, Basis, Optimizer, Sharding, forward_rows
 from lorweb.training.limits import Ablation, Alarms, Split, Stop
 
@@ -248,6 +249,7 @@ class Promote(Section):
 
 class Params(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
+    storage: Storage
     collect: Collect
     generate: Generate
     filter: Filter

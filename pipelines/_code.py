@@ -40,6 +40,7 @@ PARAMETERS: Final = (
     "lorweb/config.py",
     "lorweb/config_errors.py",
     "lorweb/sections.py",
+    "lorweb/storage/entries.py",
     "lorweb/data/editors/entries.py",
     "lorweb/data/scorers/entries.py",
     "lorweb/evaluation/entries.py",

@@ -52,7 +52,7 @@ def all_options() -> list[Option]:
 
 def used(stage: str, params: Mapping[str, Any]) -> set[Option]:
     """The options that a stage's section of a parameter tree uses; keys that no model has any more are left out."""
-    sections = {name: params[name] for name in ("seed", stage) if name in params}
+    sections = {name: params[name] for name in ("seed", "storage", stage) if name in params}
     return set(options(Params, "", sections))
 
 

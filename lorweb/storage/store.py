@@ -1,0 +1,196 @@
+"""A store: one prefix of any file system that fsspec speaks, and all that the nodes of a cluster share.
+
+Keys are relative POSIX paths below the prefix. A key appears whole or not at all, whoever is killed while writing it.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+_ATOMIC: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")  # an object appears when its upload ends
+_EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
+_TRIES: Final = 4
+_PAUSE: Final = 0.5  # s before the second try, doubled before each further one
+_FINAL: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FULL: Final = (28, 122)  # ENOSPC, EDQUOT
+T = TypeVar("T")
+
+
+class StorageError(OSError):
+    """The store did not do what was asked; the message says what, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """`uri` is a folder or an fsspec URI; `options` go to fsspec's file system and hold no secrets.
+
+    It travels between processes: every process opens a connection of its own.
+    """
+
+    uri: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def put(self, source: Path, key: str) -> None:
+        """Copy a file into the store. Raises StorageError."""
+
+        def write(temporary: str) -> None:
+            self._fs.put_file(str(source), temporary)
+
+        self._appear(key, write)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Write a small object, replacing what was there. Raises StorageError."""
+
+        def write(temporary: str) -> None:
+            self._fs.pipe_file(temporary, content)
+
+        self._appear(key, write)
+
+    def get(self, key: str, target: Path) -> None:
+        """Copy an object to `target`, which appears whole or not at all.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StorageError: anything else.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _aside(target) as partial:
+            self._tried(f"read {key} from", lambda: self._fs.get_file(self._at(key), str(partial)))
+            partial.replace(target)
+
+    def read(self, key: str) -> bytes:
+        """A small object. Raises as `get` does."""
+        found: bytes = self._tried(f"read {key} from", lambda: self._fs.cat_file(self._at(key)))
+        return found
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None if there is none. Raises StorageError."""
+        try:
+            info = self._tried(f"look at {key} in", lambda: self._fs.info(self._at(key)))
+        except FileNotFoundError:
+            return None
+        return int(info["size"]) if info["type"] == "file" else None
+
+    def names(self, prefix: str) -> dict[str, int]:
+        """{name: bytes} of the objects directly below a prefix, sorted; empty where there are none."""
+
+        def look() -> list[dict[str, Any]]:
+            self._fs.invalidate_cache()
+            found: list[dict[str, Any]] = self._fs.ls(self._at(prefix), detail=True)
+            return found
+
+        try:
+            entries = self._tried(f"list {prefix} in", look)
+        except FileNotFoundError:
+            return {}
+        files = {entry["name"].rsplit("/", 1)[-1]: int(entry["size"]) for entry in entries if entry["type"] == "file"}
+        return {name: files[name] for name in sorted(files) if name and not name.endswith(".tmp")}
+
+    def remove(self, key: str) -> None:
+        """Delete an object, or everything below a prefix; nothing happens where there is none."""
+        try:
+            self._tried(f"delete {key} in", lambda: self._fs.rm(self._at(key), recursive=True))
+        except FileNotFoundError:
+            return
+
+    @property
+    def _fs(self) -> Any:
+        return _file_system(self.uri, self.options)[0]
+
+    def _at(self, key: str) -> str:
+        root = _file_system(self.uri, self.options)[1]
+        return f"{root.rstrip('/')}/{key}" if key else root
+
+    def _appear(self, key: str, write: Callable[[str], None]) -> None:
+        """Let `write` fill a place, then let the key be it: at once where an upload is atomic, else by a rename."""
+        at = self._at(key)
+        fs, protocol = self._fs, _protocol(self.uri)
+
+        def once() -> None:
+            if protocol in _ATOMIC:
+                write(at)
+                return
+            fs.makedirs(at.rpartition("/")[0], exist_ok=True)
+            temporary = f"{at}.{os.getpid()}-{time.time_ns()}.tmp"
+            try:
+                write(temporary)
+                if protocol in ("file", "local"):
+                    Path(temporary).replace(at)
+                else:
+                    fs.mv(temporary, at)
+            except BaseException:
+                with _nothing_said():
+                    fs.rm_file(temporary)
+                raise
+
+        self._tried(f"write {key} to", once)
+
+    def _tried(self, what: str, act: Callable[[], T]) -> T:
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return act()
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # every file system raises its own
+                full = isinstance(error, OSError) and error.errno in _FULL
+                if attempt == _TRIES or full or isinstance(error, _FINAL):
+                    advice = "free some space there" if full else "check that it can be reached and may be written"
+                    raise StorageError(f"cannot {what} the store {self.uri} ({_words(error)}); {advice}") from error
+                time.sleep(_PAUSE * 2 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+
+def is_uri(path: str) -> bool:
+    """Whether a path of a parameter file names a place by protocol, such as s3://bucket/folder."""
+    return "://" in path
+
+
+def _protocol(uri: str) -> str:
+    return uri.split("://", 1)[0] if is_uri(uri) else "file"
+
+
+def _file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """fsspec's file system and the path in it. fsspec keeps one instance per process and set of options.
+
+    Raises:
+        StorageError: no such protocol, or its package is missing.
+    """
+    import fsspec
+
+    protocol = _protocol(uri)
+    try:
+        fs, path = fsspec.core.url_to_fs(uri if is_uri(uri) else str(Path(uri).expanduser().absolute()), **options)
+    except (ValueError, ImportError) as error:
+        extra = _EXTRAS.get(protocol)
+        advice = f"pip install 'lorweb[{extra}]'" if extra else "install the package of its protocol, or use another"
+        raise StorageError(f"cannot open the store {uri} ({_words(error)}); {advice}") from error
+    return fs, str(path)
+
+
+def _words(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return first or type(error).__name__
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A temporary file beside the target, removed if it is still there at the end."""
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _nothing_said() -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # the fault that led here is the one to tell
+        return
