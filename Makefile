@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_US
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 FAST := not ray and not slow and not soak and not gpu
 
-.PHONY: run setup profile test test-all soak options style bench demo browser pretrain clean help
+.PHONY: run setup profile verify push release test test-all soak options style bench demo browser pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -20,6 +20,15 @@ $(VENV)/.ready: pyproject.toml setup.sh $(wildcard constraints/*.txt)
 
 profile: setup  ## make profile P=smoke|paper|default: write params.yaml from profiles/
 	python -m pipelines.profile $(P)
+
+verify: setup  ## every file of this version hashed again, in workspace and cache: names what is damaged or missing
+	python -m pipelines.verify
+
+push: setup  ## this version to the DVC remote, with what brings earlier runs back elsewhere
+	python -m pipelines.push
+
+release: setup  ## data card and licence record of the data set, into release/, before it is tagged
+	python -m pipelines.release
 
 test: setup  ## the fast tier, without Ray, on all cores (about 2 min on two)
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(FAST)"
