@@ -7,13 +7,10 @@ Exit code: 0 fine, 1 a job failed, 2 bad usage.
 """
 
 import asyncio
-import fnmatch
 import hashlib
 import os
 import shlex
-import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +19,8 @@ from typing import Annotated, Any, Final
 import typer
 import yaml
 
-CODE: Final = ("lorweb", "pipelines", "cluster")
-LEFT_OUT: Final = ("__pycache__", "*.pyc", "*.egg-info")
-MAX_UPLOAD: Final = (
-    60 * 2**20
-)  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
+from pipelines._upload import CODE, code_copy, code_files, upload
+
 STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
 START_TRIES: Final = 20
 LOOKS_OUTSIDE: Final = ("collect", "promote")  # at source folders, at the registry: never skipped
@@ -67,7 +61,10 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
     from ray.job_submission import JobStatus
 
     code = Path(__file__).parent.parent
-    upload(code)  # asserts the size before anything travels
+    try:
+        upload(code)  # checks the size before anything travels
+    except ValueError as error:
+        _fail(str(error))
     submission = submission_id(stage, code, root)
     status = _status(client, submission)
     ended = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.SUCCEEDED)
@@ -88,12 +85,8 @@ def _run(client: Any, stage: str, root: Path, again: bool) -> None:
 
 def _start(client: Any, submission: str, command: str, code: Path) -> None:
     """Hand the job over with a copy of the code alone; a head that has only just started has no agent for jobs yet."""
-    with tempfile.TemporaryDirectory(prefix="lorweb-upload-") as folder:
-        for path in code_files(code):
-            copy = Path(folder) / path.relative_to(code)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, copy)
-        _try_to_start(client, submission, command, {"working_dir": folder, "env_vars": forwarded()})
+    with code_copy(code) as folder:
+        _try_to_start(client, submission, command, {"working_dir": str(folder), "env_vars": forwarded()})
 
 
 def _try_to_start(client: Any, submission: str, command: str, environment: dict[str, Any]) -> None:
@@ -127,23 +120,6 @@ def forwarded() -> dict[str, str]:
     """Settings that a job takes from here. Ray itself sets RAY_ADDRESS for the job."""
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
     return quiet | {name: os.environ[name] for name in FORWARDED if name in os.environ}
-
-
-def code_files(code: Path) -> Iterator[Path]:
-    """What is uploaded, sorted."""
-    yield code / "dvc.yaml"  # says which code a stage depends on
-    for folder in CODE:
-        for path in sorted((code / folder).rglob("*")):
-            if path.is_file() and not any(fnmatch.fnmatch(part, p) for part in path.parts for p in LEFT_OUT):
-                yield path
-
-
-def upload(code: Path) -> int:
-    """Bytes that would travel. Leaves with a sentence when they are too many."""
-    size = sum(path.stat().st_size for path in code_files(code))
-    if size > MAX_UPLOAD:
-        _fail(f"the upload would be {size / 2**20:.0f} MiB, over {MAX_UPLOAD / 2**20:.0f} MiB; keep data out of {CODE}")
-    return size
 
 
 def submission_id(stage: str, code: Path, root: Path) -> str:

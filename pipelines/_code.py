@@ -34,6 +34,8 @@ ENGINE: Final = tuple(
         "code",
         "lineage",
         "mlflow_run",
+        "node",
+        "upload",
     )
 )
 PARAMETERS: Final = (

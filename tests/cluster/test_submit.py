@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.submit import MAX_UPLOAD, code_files, entrypoint, submission_id, upload
+from cluster.submit import entrypoint, submission_id
+from pipelines._upload import MAX_UPLOAD, code_files, upload
 from tests.cluster.head import ROOT, free_port, submit
 
 
