@@ -3,16 +3,17 @@
 import itertools
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.serving.moved import ARTIFACTS, EXPERIMENT, follow
 from lorweb.serving.reachable import check_reachable, first_line, without_password
 
 __all__ = ["PatientClient", "check_reachable", "experiment_id", "fault_of", "open_client", "patiently", "tracking_uri"]
-EXPERIMENT: Final = "lorweb"
 WAIT: Final = 30.0  # s after which a call that finds the database locked is not made again; MLflow waits 20 by itself
 PAUSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # s before the next try, the last one for all further ones
 BUSY: Final = (
@@ -98,12 +99,15 @@ def tracking_uri(root: Path = Path()) -> str:
 def open_client(root: Path = Path(), create: bool = False) -> Any:
     """An MlflowClient at `tracking_uri(root)`, which also becomes MLflow's own address in this process.
 
+    The paths in the database of a project that was moved or copied are put right; see `lorweb.serving.moved`.
+
     Raises:
         ValueError: the server does not answer, there is no database and `create` is false, or it cannot be used; says
             what to do.
     """
     uri = tracking_uri(root)
     check_reachable(uri, create)
+    _follow(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # half a minute; by default it is four
     import mlflow
@@ -122,6 +126,15 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
         ) from error
 
 
+def _follow(uri: str) -> None:
+    try:
+        follow(uri)
+    except sqlite3.Error as error:
+        raise ValueError(
+            fault_of(str(error), uri) or f"the database of {uri} cannot be used ({error}); restore it from a copy"
+        ) from error
+
+
 def experiment_id(client: Any, root: Path = Path()) -> str:
     """The experiment `lorweb`, made on first use; beside an SQLite database its artifacts lie in `mlartifacts/`."""
     from mlflow.exceptions import MlflowException
@@ -130,7 +143,7 @@ def experiment_id(client: Any, root: Path = Path()) -> str:
     if found is not None:
         return str(found.experiment_id)
     local = tracking_uri(root).startswith("sqlite:")
-    location = (root.resolve() / "mlartifacts").as_uri() if local else None
+    location = (root.resolve() / ARTIFACTS).as_uri() if local else None
     try:
         return str(client.create_experiment(EXPERIMENT, artifact_location=location))
     except MlflowException:  # another process has made it meanwhile
