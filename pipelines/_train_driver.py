@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.storage.store import StorageError
 from pipelines._stage import WORK, StageFailed
-from pipelines._train_notes import read_notes
-from pipelines._train_plan import NOTES, PROGRESS, REFUSAL, STOPPED, TrainPlan, told_folder, train_worker
+from pipelines._train_plan import TrainPlan, train_worker
 from pipelines._train_stop import Sigterm, end_preempted, torch_config
+from pipelines._train_told import PROGRESS, REFUSAL, STOPPED, Told, forget_earlier, told_of
 
 MAX_FAILURES: Final = 2  # deaths of workers that one run survives; the next start of the stage survives as many again
 _POLL: Final = 0.5  # s
@@ -31,19 +32,17 @@ def fit(plan: TrainPlan, sigterm: Sigterm) -> None:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     _check_resources(plan)
-    for old in Path(plan.work).glob("told-*"):
-        shutil.rmtree(old, ignore_errors=True)
-    told = told_folder(plan)
-    told.mkdir(parents=True)
+    forget_earlier(plan)
+    told = told_of(plan)
     storage = (WORK / "train" / "ray").resolve()
     shutil.rmtree(storage, ignore_errors=True)
     with showing_progress(told), sigterm.passed_on(told):
         _run(plan, storage, sigterm)
     shutil.rmtree(storage, ignore_errors=True)
-    if (told / REFUSAL).is_file():
-        raise StageFailed(_refused(told))
-    if (told / STOPPED).is_file():
-        found = json.loads((told / STOPPED).read_text(encoding="utf-8"))
+    if refused := _refused(told):
+        raise StageFailed(refused)
+    if stopped := told.heard(STOPPED):
+        found = json.loads(stopped)
         kept = ", with a checkpoint of it" if found["step"] else ""
         end_preempted(f"stopped by SIGTERM after step {found['step']} of {found['variant']}{kept}")
 
@@ -90,7 +89,7 @@ def _run(plan: TrainPlan, storage: Path, sigterm: Sigterm) -> None:
     try:
         trainer.fit()
     except Exception as error:
-        refused = _refused(told_folder(plan))
+        refused = _refused(told_of(plan))
         if sigterm.came and not refused:  # a scheduler may end the processes of Ray by the same signal
             end_preempted("stopped by SIGTERM; the workers ended before they could write a checkpoint")
         if isinstance(error, TrainingFailedError):
@@ -98,9 +97,13 @@ def _run(plan: TrainPlan, storage: Path, sigterm: Sigterm) -> None:
         raise
 
 
-def _refused(told: Path) -> str:
-    path = told / REFUSAL
-    return str(json.loads(path.read_text(encoding="utf-8"))["message"]) if path.is_file() else ""
+def _refused(told: Told) -> str:
+    """What a worker refused with; "" if none did, or the place cannot be asked."""
+    try:
+        said = told.heard(REFUSAL)
+    except StorageError:
+        return ""
+    return str(json.loads(said)["message"]) if said else ""
 
 
 def _why(error: Exception) -> str:
@@ -112,8 +115,8 @@ def _why(error: Exception) -> str:
 
 
 @contextmanager
-def showing_progress(told: Path) -> Iterator[None]:
-    """Show what the workers leave in `told`: warnings, and rank 0's progress.
+def showing_progress(told: Told) -> Iterator[None]:
+    """Show what the workers say: warnings, and rank 0's progress.
 
     Progress is a live line on a terminal, a plain line now and then in a log.
     """
@@ -127,7 +130,7 @@ def showing_progress(told: Path) -> Iterator[None]:
         thread.join()
 
 
-def _show(told: Path, stop: threading.Event) -> None:
+def _show(told: Told, stop: threading.Event) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -135,15 +138,18 @@ def _show(told: Path, stop: threading.Event) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         tasks: dict[str, Any] = {}
-        told_at, position, ended = 0.0, 0, False
+        told_at, known, ended = 0.0, set[str](), False
         while not ended:
-            ended = stop.wait(_POLL)  # and one more look
-            notes, position = read_notes(told / NOTES, position)
+            ended = stop.wait(max(_POLL, told.pace))  # and one more look
+            try:
+                notes, said = told.notes(known), told.heard(PROGRESS)
+            except StorageError:  # it is only for show: the workers say what is wrong with the place
+                continue
             for note in notes:
                 console.print(f"train: {note}", highlight=False, soft_wrap=True, markup=False)
-            found = _read(told / PROGRESS)
-            if not found:
+            if said is None:
                 continue
+            found = json.loads(said)
             name, line = found["variant"], _line(found)
             if name not in tasks:
                 tasks[name] = bars.add_task(name, total=found["steps"], told="")
@@ -151,14 +157,6 @@ def _show(told: Path, stop: threading.Event) -> None:
             if not console.is_terminal and time.monotonic() - told_at > 30:
                 told_at = time.monotonic()
                 console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return found
 
 
 def _line(found: dict[str, Any]) -> str:

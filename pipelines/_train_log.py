@@ -1,23 +1,24 @@
-"""What a training worker tells the outside: curves to MLflow, progress to a small file that the driver shows."""
+"""What a training worker tells the outside: curves to MLflow, progress to the driver, who shows it."""
 
 import json
 import os
 import re
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from lorweb.serving.tracking import check_reachable
-from lorweb.training.health import first_alarms
+from lorweb.training.health import bounds_of, first_alarms
 from lorweb.training.limits import Alarms
 from lorweb.training.loop import PARTS, History
 from lorweb.training.step import StepResult
-from pipelines._stage import write_text
+from pipelines._train_plan import TrainPlan
 
 LOGGED: Final = ("loss", "gradient_norm", "router_gradient_norm", *PARTS)
 _CHUNK: Final = 1000  # metrics that one call of MLflow takes
-_REFRESH: Final = 0.5  # s between progress files
+_REFRESH: Final = 0.5  # s between two words on progress
 
 
 class CurveLog:
@@ -85,17 +86,31 @@ def _points(history: History) -> list[tuple[str, int, float]]:
     return points
 
 
-class Progress:
-    """Writes where a run stands: variant, step, steps, loss, steps per second, newest validation losses."""
+def curve_log(plan: TrainPlan, variant: str) -> CurveLog | None:
+    """A worker's; None where MLflow is a file and nodes share none: then the driver sends all at the end."""
+    from mlflow import MlflowClient
 
-    def __init__(self, path: Path, variant: str, steps: int) -> None:
-        self.path, self.variant, self.steps = path, variant, steps
+    if plan.store is not None and not_shared(plan.tracking):
+        return None
+    return CurveLog(MlflowClient(plan.tracking), plan.run_id, variant, bounds_of(plan.config, variant))
+
+
+def not_shared(tracking: str) -> bool:
+    """Whether an address of MLflow is that of a file, which other machines do not see."""
+    return "://" not in tracking or tracking.startswith(("sqlite:", "file:"))
+
+
+class Progress:
+    """Says where a run stands: variant, step, steps, loss, steps per second, newest validation losses."""
+
+    def __init__(self, say: Callable[[str], None], variant: str, steps: int) -> None:
+        self.say, self.variant, self.steps = say, variant, steps
         self.losses: dict[str, float | None] = {}
         self._started: tuple[float, int] | None = None
         self._written = 0.0
 
     def stepped(self, step: int, result: StepResult) -> None:
-        """At most one small write per half second."""
+        """At most one word per half second."""
         now = time.monotonic()
         first_time, first_step = self._started = self._started or (now, step)
         if now - self._written < _REFRESH and step != self.steps:
@@ -103,7 +118,7 @@ class Progress:
         self._written = now
         rate = (step - first_step) / (now - first_time) if now > first_time else 0.0
         facts = {"variant": self.variant, "step": step, "steps": self.steps, "loss": result.loss, "rate": rate}
-        write_text(self.path, json.dumps({**facts, **self.losses}))
+        self.say(json.dumps({**facts, **self.losses}))
 
     def measured(self, history: History) -> None:
         """Keep the newest validation losses for the next line."""

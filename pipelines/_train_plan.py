@@ -7,31 +7,32 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import Train
+from lorweb.storage.store import Store
 
 WEIGHTS: Final = "weights"
-# What driver and workers tell each other during one start of the stage, in `told_folder`:
-REFUSAL: Final = "refusal.json"  # a worker: what a retry cannot change
-PROGRESS: Final = "progress.json"  # rank 0: where it stands
-NOTES: Final = "notes.jsonl"  # workers: warnings that a person should read
-STARTED: Final = "started"  # any worker: there is somebody to listen
-STOP: Final = "stop"  # the driver: stop after this step
-STOPPED: Final = "stopped.json"  # rank 0: they have
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Everything a worker needs; plain values, absolute paths."""
+    """Everything a worker needs; plain values.
+
+    Without a store paths are absolute. With one they are relative: to the project's root in the driver, to a mirror of
+    it in a worker.
+    """
 
     section: Mapping[str, Any]  # `train` of the parameter file
     seed: int
     base: str
     encoded: str
     analogies: str
-    work: str  # .work/train/<fingerprint>, on a disk that all workers share
+    work: str  # .work/train/<fingerprint>; without a store, on a disk that all workers share
     identity: Mapping[str, str]
     tracking: str  # address of MLflow
     run_id: str
     started: str = ""  # names one start of the stage, so that workers of a dead one are not heard
+    storage: Mapping[str, Any] | None = None  # fields of the Store, where nodes share nothing else
+    inventory: str = ""  # of the files in it that workers read
+    base_folder: str = ""  # where these hold the base, if it is a folder; else each node finds it by its name
 
     @property
     def config(self) -> Train:
@@ -41,24 +42,30 @@ class TrainPlan:
     def variants(self) -> tuple[str, ...]:
         return ("lorweb", *self.config.baselines)
 
+    @property
+    def store(self) -> Store | None:
+        return Store(**self.storage) if self.storage else None
+
 
 def variant_folder(plan: TrainPlan, name: str) -> Path:
     """Checkpoints, sheets and weights of one variant."""
     return Path(plan.work) / name
 
 
-def told_folder(plan: TrainPlan) -> Path:
-    """Where driver and workers of one start tell each other things."""
-    return Path(plan.work) / f"told-{plan.started}"
+def depot_key(plan: TrainPlan, name: str = "") -> str:
+    """Where the store keeps them."""
+    return "/".join(filter(None, ("work/train", Path(plan.work).name, name)))
 
 
 def train_worker(told: dict[str, Any]) -> None:
     """The train loop of Ray Train: the fields of a TrainPlan.
 
-    It works in the project root, wherever Ray started it: paths in parameters are relative to that.
+    It works in the project root, wherever Ray started it, as paths in parameters are relative to that; with a store,
+    in a mirror of it.
     """
     from pipelines._train_worker import train_all
 
     plan = TrainPlan(**told)
-    os.chdir(Path(plan.work).parents[2])
+    if plan.store is None:
+        os.chdir(Path(plan.work).parents[2])
     train_all(plan)

@@ -21,6 +21,7 @@ from lorweb.training.state import load_checkpoint, newest_whole
 from lorweb.training.stopping import is_over, published_step
 from pipelines._mlflow_run import StageRun
 from pipelines._stage import StageFailed, publishing, write_text
+from pipelines._train_depot import handed_in_history
 from pipelines._train_log import CurveLog
 from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
 
@@ -29,15 +30,19 @@ VALIDATION_CSV: Final = Path("metrics/train_validation.csv")
 
 
 def finished_histories(plan: TrainPlan) -> dict[str, History]:
-    """What the last checkpoint of each variant has measured."""
+    """What each variant has measured up to its last checkpoint."""
     histories = {}
     for name in plan.variants:
-        path, _ = newest_whole(variant_folder(plan, name))
-        assert path is not None, f"{name} has no whole checkpoint after training"
-        histories[name] = History.of(load_checkpoint(path, {**plan.identity, "variant": name}))
+        histories[name] = _history(plan, name) if plan.store is None else handed_in_history(plan, name)
         over = is_over(histories[name].validation, plan.config)
         assert over or histories[name].step == plan.config.steps, (name, histories[name].step)
     return histories
+
+
+def _history(plan: TrainPlan, name: str) -> History:
+    path, _ = newest_whole(variant_folder(plan, name))
+    assert path is not None, f"{name} has no whole checkpoint after training"
+    return History.of(load_checkpoint(path, {**plan.identity, "variant": name}))
 
 
 def publish(plan: TrainPlan, histories: Mapping[str, History], candidate: Path, baselines: Path) -> None:

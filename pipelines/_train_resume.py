@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.training.state import adopt_checkpoint, checkpoint_path, differences, newest_whole, read_state
+from lorweb.training.state import Snapshot, differences
 from lorweb.training.stopping import best_step
 from pipelines._stage import StageFailed, write_text
-from pipelines._train_plan import WEIGHTS, TrainPlan, variant_folder
+from pipelines._train_homes import Home, all_finished, home_in, other_training, own_home, said_beside
+from pipelines._train_plan import TrainPlan, depot_key
 
+__all__ = ["adopt", "earlier_run", "other_training", "remark", "remember_run"]
 RUN_FILE: Final = "mlflow_run.json"
 # Weights and moments of one side mean nothing to the other where these differ.
 _FIXED: Final = ("train.basis.", "train.optimizer.name", "base", "encoder", "query_mode", "variant")
@@ -28,36 +30,31 @@ def earlier_run(plan: TrainPlan) -> str | None:
 
     Known from a file beside the checkpoints, or from the newest checkpoint itself.
     """
-    path = Path(plan.work) / RUN_FILE
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _run_in_checkpoints(plan)
+    said = said_beside(plan, RUN_FILE)
+    found = json.loads(said) if said else _run_in_checkpoints(plan)
     return found.get("run_id") if found.get("tracking") == plan.tracking else None
 
 
 def remember_run(plan: TrainPlan, run_id: str) -> None:
     """Written before the first step, so that no kill can make a second run of the same training."""
-    write_text(Path(plan.work) / RUN_FILE, json.dumps({"run_id": run_id, "tracking": plan.tracking}))
-
-
-def other_training(plan: TrainPlan) -> Path | None:
-    """The folder beside the plan's own that was trained in last and has a checkpoint."""
-    found = [path for path in Path(plan.work).parent.glob("*/*/step-*") if path.parents[1] != Path(plan.work)]
-    return max(found, key=lambda path: path.stat().st_mtime).parents[1] if found else None
+    said = json.dumps({"run_id": run_id, "tracking": plan.tracking})
+    if plan.store is None:
+        write_text(Path(plan.work) / RUN_FILE, said)
+    else:
+        plan.store.write(depot_key(plan, RUN_FILE), said.encode())
 
 
 def remark(plan: TrainPlan) -> str | None:
     """What to tell a person whose start begins anew although another training is unfinished; None if all is well."""
-    other = other_training(plan)
-    if (
-        other is None
-        or _newest(plan, plan.variants[0]) is not None
-        or all((other / name / WEIGHTS).is_dir() for name in plan.variants)
-    ):
+    other, first = other_training(plan), plan.variants[0]
+    if other is None or own_home(plan, first).newest()[0] is not None or all_finished(plan, other):
         return None
-    path, _ = newest_whole(other / plan.variants[0])
-    if path is None:
+    home = home_in(plan, other, first)
+    step, _ = home.newest()
+    if step is None:
         return None
-    state = read_state(path)
-    found = differences(state.identity, {**plan.identity, "variant": plan.variants[0]})
+    state = home.state(step)
+    found = differences(state.identity, {**plan.identity, "variant": first})
     more = f" and {len(found) - _MANY} more" if len(found) > _MANY else ""
     return (
         f"begins anew; {other} stands unfinished at step {state.step} under other settings "
@@ -76,47 +73,50 @@ def adopt(plan: TrainPlan, source: Path, allow_mismatch: bool) -> list[str]:
     """
     said: list[str] = []
     for name in plan.variants:
-        if (own := _newest(plan, name)) is not None:
-            said.append(f"{name} goes on from its own {own}; to take that of {source} instead, delete {own.parent}")
+        own, home = own_home(plan, name), home_in(plan, source, name)
+        if (mine := own.newest()[0]) is not None:
+            said.append(
+                f"{name} goes on from its own {own.where(mine)}; to take that of {source} instead, delete {own}"
+            )
             continue
-        path, damaged = newest_whole(source / name)
+        step, damaged = home.newest()
         said += [f"skipped the damaged checkpoint {bad.path}: {bad.reason}" for bad in damaged]
-        if path is None and name == plan.variants[0]:
+        if step is None and name == plan.variants[0]:
             raise StageFailed(
                 f"{source} has no whole checkpoint of {name}; give a folder below .work/train that has one"
             )
-        if path is None:
+        if step is None:
             said.append(f"{name} begins anew: {source} has no checkpoint of it")
             continue
-        state = read_state(path)
+        state = home.state(step)
         identity = {**plan.identity, "variant": name}
         found = differences(state.identity, identity)
-        _check(path, state.step, found, plan, allow_mismatch)
+        _check(home.where(step), step, found, plan, allow_mismatch)
         facts = _facts(state.facts, state.step, found)
         if "validation" in facts:
             said.append(f"{name} has no best step yet: earlier validation was on other data or settings")
         else:
-            said += _adopt_best(plan, path, identity, facts)  # first: with the newest, the variant stands
-        adopt_checkpoint(path, variant_folder(plan, name), identity, facts)
+            said += _adopt_best(plan, home, state, identity, facts)  # first: with the newest, the variant stands
+        own.adopt(home, step, identity, facts)
         how = f"under other settings: {'; '.join(found)}" if found else "under the same settings"
-        said.append(f"{name} goes on from {path}, {how}")
+        said.append(f"{name} goes on from {home.where(step)}, {how}")
     return said
 
 
-def _adopt_best(plan: TrainPlan, newest: Path, identity: Mapping[str, str], facts: Mapping[str, Any]) -> list[str]:
+def _adopt_best(
+    plan: TrainPlan, home: Home, newest: Snapshot, identity: Mapping[str, str], facts: Mapping[str, Any]
+) -> list[str]:
     """The checkpoint of the best step so far as well, where that may be published; a sentence if it is gone.
 
     Raises:
         StageFailed: it is gone, and is what would be published.
     """
-    config, state = plan.config, read_state(newest)
-    best = best_step(state.facts["validation"], config.keep_best) if config.keep_best else None
-    if best is None or best == state.step:
+    config = plan.config
+    best = best_step(newest.facts["validation"], config.keep_best) if config.keep_best else None
+    if best is None or best == newest.step:
         return []
     try:
-        adopt_checkpoint(
-            checkpoint_path(newest.parent, best), variant_folder(plan, identity["variant"]), identity, facts
-        )
+        own_home(plan, identity["variant"]).adopt(home, best, identity, facts)
     except ValueError as error:
         sentence = f"step {best} was the best by validation on {config.keep_best}, but it is gone ({error})"
         if config.publish == "best":
@@ -125,7 +125,7 @@ def _adopt_best(plan: TrainPlan, newest: Path, identity: Mapping[str, str], fact
     return []
 
 
-def _check(path: Path, step: int, found: list[str], plan: TrainPlan, allow_mismatch: bool) -> None:
+def _check(path: str, step: int, found: list[str], plan: TrainPlan, allow_mismatch: bool) -> None:
     fixed = [difference for difference in found if difference.startswith(_FIXED) or _average_comes_or_goes(difference)]
     if fixed:
         raise StageFailed(f"{path} holds other weights than these settings ask for: {'; '.join(fixed)}; begin anew")
@@ -151,12 +151,8 @@ def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, A
     return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past], **measured_anew}
 
 
-def _newest(plan: TrainPlan, name: str) -> Path | None:
-    """The newest whole checkpoint of a variant's own."""
-    return newest_whole(variant_folder(plan, name))[0]
-
-
 def _run_in_checkpoints(plan: TrainPlan) -> dict[str, Any]:
-    path, _ = newest_whole(variant_folder(plan, plan.variants[0]))
-    found: dict[str, Any] = read_state(path).facts.get("mlflow", {}) if path else {}
+    home = own_home(plan, plan.variants[0])
+    step, _ = home.newest()
+    found: dict[str, Any] = home.state(step).facts.get("mlflow", {}) if step is not None else {}
     return found

@@ -1,8 +1,8 @@
 """SIGTERM, which a scheduler sends before it takes a machine away: training ends after its step, with a checkpoint.
 
-The driver cannot reach into its workers, so it leaves a file in the folder that they share, and rank 0 looks for it at
-every step. A worker that gets the signal itself raises a flag in its process. Either way all ranks stop at one step,
-and the stage ends with a sentence and exit code 143.
+The driver cannot reach into its workers, so it leaves word where rank 0 looks for it (`_train_told`). A worker that
+gets the signal itself raises a flag in its process. Either way all ranks stop at one step, and the stage ends with a
+sentence and exit code 143.
 """
 
 import signal
@@ -10,11 +10,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import Any, Final, NoReturn, Self
 
-from pipelines._train_plan import STARTED, STOP
+from lorweb.storage.store import StorageError
+from pipelines._train_told import STARTED, STOP, Messenger, Told
 
 PREEMPTED: Final = 128 + signal.SIGTERM  # what a shell reports of a process that SIGTERM ended
 _flag = threading.Event()  # in a worker
@@ -31,8 +31,8 @@ class Sigterm:
 
     def __init__(self) -> None:
         self.came = False
-        self._file: Path | None = None
         self._before: Any = None
+        self._listened, self._wake = threading.Event(), threading.Event()
 
     def __enter__(self) -> Self:
         self._before = signal.signal(signal.SIGTERM, self._take)
@@ -41,20 +41,48 @@ class Sigterm:
     def __exit__(self, *_: object) -> None:
         signal.signal(signal.SIGTERM, self._before)
 
+    @property
+    def heeded(self) -> bool:
+        """Whether there are workers who would stop."""
+        return self._listened.is_set()
+
     @contextmanager
-    def passed_on(self, folder: Path) -> Iterator[None]:
-        """Signals that come in the body become a file in `folder`, which `asked` finds."""
-        self._file = folder / STOP
+    def passed_on(self, told: Told) -> Iterator[None]:
+        """Signals that come in the body are told to the workers, as soon as there are any.
+
+        A thread does it: a handler must not wait for a store.
+        """
+        over = threading.Event()
+        thread = threading.Thread(target=self._pass_on, args=(told, over), daemon=True)
+        thread.start()
         try:
             yield
         finally:
-            self._file = None
+            self._listened.clear()
+            over.set()
+            self._wake.set()
+            thread.join()
+            self._wake.clear()
+
+    def _pass_on(self, told: Told, over: threading.Event) -> None:
+        said = False
+        while not (said or over.is_set()):
+            try:
+                if self.came and self._listened.is_set():
+                    told.say(STOP, "1")
+                    said = True
+                elif not self._listened.is_set() and told.heard(STARTED) is not None:
+                    self._listened.set()
+            except StorageError:  # it may be back at the next look
+                self._wake.clear()
+            if not said:
+                self._wake.wait(told.pace)
 
     def _take(self, _number: int, _frame: FrameType | None) -> None:
         self.came = True
-        if self._file is None or not (self._file.parent / STARTED).exists():
+        if not self._listened.is_set():
             end_preempted("stopped by SIGTERM while no training step ran")
-        self._file.touch()
+        self._wake.set()
 
 
 def raise_flag_on_sigterm() -> None:
@@ -62,9 +90,9 @@ def raise_flag_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda _number, _frame: _flag.set())
 
 
-def asked(folder: Path, rank: int) -> Callable[[], bool]:
-    """Whether this worker was told to stop; only rank 0 looks at the disk."""
-    return lambda: _flag.is_set() or (rank == 0 and (folder / STOP).exists())
+def asked(messenger: Messenger) -> Callable[[], bool]:
+    """Whether this worker was told to stop, by a signal or by the driver; never waits."""
+    return lambda: _flag.is_set() or messenger.stop_said()
 
 
 def torch_config(backend: str) -> Any:

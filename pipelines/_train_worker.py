@@ -15,27 +15,19 @@ from lorweb.training import reduce
 from lorweb.training.course import never, restore_published
 from lorweb.training.dataset import Encoded
 from lorweb.training.frozen import load_frozen
-from lorweb.training.health import basis_health, bounds_of
+from lorweb.training.health import basis_health
 from lorweb.training.kernels import use_repeatable_kernels
 from lorweb.training.loop import History, Keeper, Stopped, train
 from lorweb.training.sheets import write_sheet
 from lorweb.training.step import NonFiniteError, Run, StepResult
 from lorweb.training.validation import ValidationSet, all_of
-from pipelines._stage import write_text
-from pipelines._train_log import CurveLog, Progress, be_brief_with_mlflow, send_or_warn
+from pipelines._train_depot import come_to_data, depot_of, hand_in, keep_informed
+from pipelines._train_log import Progress, be_brief_with_mlflow, curve_log, send_or_warn
 from pipelines._train_notes import noting_warnings
-from pipelines._train_plan import (
-    NOTES,
-    PROGRESS,
-    REFUSAL,
-    STARTED,
-    STOPPED,
-    WEIGHTS,
-    TrainPlan,
-    told_folder,
-)
+from pipelines._train_plan import WEIGHTS, TrainPlan
 from pipelines._train_run import device_of, held_out_sets, make_run
 from pipelines._train_stop import asked
+from pipelines._train_told import REFUSAL, STARTED, STOPPED, Messenger, told_of
 
 
 def train_all(plan: TrainPlan) -> None:
@@ -45,19 +37,20 @@ def train_all(plan: TrainPlan) -> None:
     """
     _prepare_torch(plan.config)
     be_brief_with_mlflow()
-    told, (rank, workers) = told_folder(plan), reduce.world()
-    (told / STARTED).touch()
-    if (told / REFUSAL).is_file():  # some worker refused, and Ray has started all again
+    told, (rank, workers) = told_of(plan), reduce.world()
+    told.say(STARTED, "1")
+    if told.heard(REFUSAL) is not None:  # some worker refused, and Ray has started all again
         return
-    with noting_warnings(told / NOTES):
+    with noting_warnings(told), Messenger(told, listens=rank == 0) as messenger:
         try:
+            come_to_data(plan)
             for name in plan.variants:
-                train_one(plan, name, asked(told, rank))
+                train_one(plan, name, asked(messenger), messenger.progress)
         except Stopped as stopped:
             if rank == 0:
-                write_text(told / STOPPED, json.dumps({"variant": name, "step": stopped.step}))
+                told.say(STOPPED, json.dumps({"variant": name, "step": stopped.step}))
         except (NonFiniteError, ValueError, OSError, torch.OutOfMemoryError) as error:
-            write_text(told / REFUSAL, json.dumps({"rank": rank, "message": _message(error)}))
+            told.say(REFUSAL, json.dumps({"rank": rank, "message": _message(error)}))
             if workers > 1 and not isinstance(error, NonFiniteError):
                 raise  # the other workers wait for this one: Ray has to end them
 
@@ -71,8 +64,16 @@ def _message(error: Exception) -> str:
     )
 
 
-def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> History:
+def _unheard(_progress: str) -> None:
+    """Nobody wants to know."""
+
+
+def train_one(
+    plan: TrainPlan, name: str, stop: Callable[[], bool] = never, say: Callable[[str], None] = _unheard
+) -> History:
     """Train one variant to its end, or go on where its newest checkpoint stands; its weights lie in the work folder.
+
+    With a store they lie there as well. `say` hears of the progress.
 
     Raises:
         Stopped: see `lorweb.training.loop.train`.
@@ -80,7 +81,7 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
     gc.collect()  # the last variant and its base: what a circle of references still holds, the GPU would miss
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    base = load_frozen(plan.base, plan.config, device_of(plan.config))
+    base = load_frozen(plan.base_folder or plan.base, plan.config, device_of(plan.config))
     encoded = Encoded.load(Path(plan.encoded))
     run = make_run(plan, name, base, encoded)
     held_out = held_out_sets(plan, encoded)
@@ -88,13 +89,17 @@ def train_one(plan: TrainPlan, name: str, stop: Callable[[], bool] = never) -> H
         run.folder,
         {**plan.identity, "variant": name},
         {"mlflow": {"run_id": plan.run_id, "tracking": plan.tracking}},
+        depot_of(plan, name),
     )
-    hooks = _Hooks(plan, run, base, held_out)
+    hooks = _Hooks(plan, run, base, held_out, Progress(say, name, plan.config.steps))
     history = train(run, held_out, keeper, hooks, stop)
+    first = reduce.world()[0] == 0
     if plan.config.shard_base:
         reduce.from_first(0, run.device)  # rank 0 has written its last checkpoint, which all read
-    if reduce.world()[0] == 0 or plan.config.shard_base:
+    if first or plan.config.shard_base:
         hooks.finished(restore_published(run, keeper, history))
+    if first:
+        hand_in(plan, name, history)
     return history
 
 
@@ -104,14 +109,12 @@ class _Hooks:
     Other ranks only help with what runs the model, where each has a share of the base.
     """
 
-    def __init__(self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet]) -> None:
-        from mlflow import MlflowClient
-
-        self.run, self.base, self.held_out, self.tracking = run, base, held_out, plan.tracking
-        bounds = bounds_of(plan.config, run.variant.name)
-        self.log = CurveLog(MlflowClient(plan.tracking), plan.run_id, run.variant.name, bounds)
+    def __init__(
+        self, plan: TrainPlan, run: Run, base: Base, held_out: list[ValidationSet], progress: Progress
+    ) -> None:
+        self.plan, self.run, self.base, self.held_out, self.progress = plan, run, base, held_out, progress
+        self.log = curve_log(plan, run.variant.name)
         self.first = reduce.world()[0] == 0
-        self.progress = Progress(told_folder(plan) / PROGRESS, run.variant.name, run.config.steps)
 
     def stepped(self, step: int, result: StepResult) -> None:
         self.progress.stepped(step, result)
@@ -123,7 +126,9 @@ class _Hooks:
             self._sheet(history.step)
 
     def saved(self, history: History) -> None:
-        send_or_warn(self.log, history, self.run.folder / "sheets", self.tracking)
+        keep_informed(self.plan, self.run.variant.name, history)
+        if self.log is not None:
+            send_or_warn(self.log, history, self.run.folder / "sheets", self.plan.tracking)
 
     def finished(self, step: int) -> None:
         """Weights and the last sheet, whether this process trained them or found them finished; of the given step."""

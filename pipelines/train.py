@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,11 @@ from lorweb.records import stable_id
 from lorweb.serving.tracking import check_reachable, tracking_uri
 from lorweb.training.packages import require_base_package, require_package
 from pipelines._mlflow_run import StageFacts, StageRun, flatten, mlflow_run
+from pipelines._node import store
 from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage
+from pipelines._train_depot import put_data, take_in
 from pipelines._train_driver import fit
-from pipelines._train_log import be_brief_with_mlflow
+from pipelines._train_log import be_brief_with_mlflow, not_shared
 from pipelines._train_plan import TrainPlan
 from pipelines._train_publish import deliver, finished_histories, publish, summary, write_curves
 from pipelines._train_resume import adopt, earlier_run, other_training, remark, remember_run
@@ -81,17 +83,18 @@ def make_plan(params: Params) -> TrainPlan:
         "data": {"encoded": fingerprint(ENCODED), "analogies": fingerprint(ANALOGIES)},
     }
     identity = flatten(facts)
-    work = WORK / "train" / stable_id(*sorted(identity.items()))
+    work, shared = WORK / "train" / stable_id(*sorted(identity.items())), store()
     return TrainPlan(
         section=section,
         seed=params.seed,
         base=params.encode.base,
-        encoded=str(ENCODED.resolve()),
-        analogies=str(ANALOGIES.resolve()),
-        work=str(work.absolute()),  # .work may be a link to another disk
+        encoded=str(ENCODED if shared else ENCODED.resolve()),
+        analogies=str(ANALOGIES if shared else ANALOGIES.resolve()),
+        work=str(work if shared else work.absolute()),  # .work may be a link to another disk
         identity=identity,
         tracking=tracking_uri(),
         run_id="",
+        storage=asdict(shared) if shared else None,
     )
 
 
@@ -113,7 +116,9 @@ def main(arguments: Sequence[str] = ()) -> None:
         facts = StageFacts("train", plan.section, [ENCODED, ANALOGIES], read_manifest(ENCODED)["params"])
         with ray_session(), Sigterm() as sigterm, tracked(plan, facts) as run:
             remember_run(plan, run.run_id)
-            fit(replace(plan, run_id=run.run_id, started=f"{os.getpid()}-{time.time_ns()}"), sigterm)
+            started = replace(plan, run_id=run.run_id, started=f"{os.getpid()}-{time.time_ns()}")
+            fit(put_data(started), sigterm)
+            take_in(plan)
             histories = finished_histories(plan)
             publish(plan, histories, CANDIDATE, BASELINES)
             metrics.update(summary(plan, histories))
@@ -168,9 +173,15 @@ def _take_up(plan: TrainPlan, given: argparse.Namespace) -> list[str]:
     if source is not None:
         return adopt(plan, source, given.allow_mismatch)
     if given.allow_mismatch:
-        return [f"no other training has a checkpoint below {Path(plan.work).parent}: nothing to go on from"]
-    sentence = remark(plan)
-    return [sentence] if sentence else []
+        where = Path(plan.work).parent if plan.store is None else f"{plan.store.uri}/work/train"
+        return [f"no other training has a checkpoint below {where}: nothing to go on from"]
+    said = [sentence] if (sentence := remark(plan)) else []
+    if plan.store is not None and not_shared(plan.tracking):
+        said.append(
+            f"MLflow is a file of this machine ({plan.tracking}), which other nodes do not see: curves are sent at the "
+            "end; set MLFLOW_TRACKING_URI to a server to watch them"
+        )
+    return said
 
 
 if __name__ == "__main__":

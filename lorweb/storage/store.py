@@ -12,17 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lorweb.storage.protocols import StorageError, file_system, is_uri, protocol_of, words
+
+__all__ = ["StorageError", "Store", "is_uri"]
 _ATOMIC: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")  # an object appears when its upload ends
-_EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
 _TRIES: Final = 4
 _PAUSE: Final = 0.5  # s before the second try, doubled before each further one
 _FINAL: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FULL: Final = (28, 122)  # ENOSPC, EDQUOT
 T = TypeVar("T")
-
-
-class StorageError(OSError):
-    """The store did not do what was asked; the message says what, where and what to do."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +74,40 @@ class Store:
             return None
         return int(info["size"]) if info["type"] == "file" else None
 
+    def copy(self, source: str, key: str) -> None:
+        """Let an object appear under another key too; where the file system can, its bytes never leave it.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            StorageError: anything else.
+        """
+        self._appear(key, lambda temporary: self._fs.cp_file(self._at(source), temporary))
+
     def names(self, prefix: str) -> dict[str, int]:
         """{name: bytes} of the objects directly below a prefix, sorted; empty where there are none."""
+        found = self._entries(prefix)
+        files = {name: int(entry["size"]) for name, entry in found.items() if entry["type"] == "file"}
+        return {name: size for name, size in files.items() if not name.endswith(".tmp")}
 
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the prefixes directly below a prefix, sorted."""
+        return [name for name, entry in self._entries(prefix).items() if entry["type"] == "directory"]
+
+    def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
         def look() -> list[dict[str, Any]]:
             self._fs.invalidate_cache()
             found: list[dict[str, Any]] = self._fs.ls(self._at(prefix), detail=True)
             return found
 
-        try:
-            entries = self._tried(f"list {prefix} in", look)
-        except FileNotFoundError:
-            return {}
-        files = {entry["name"].rsplit("/", 1)[-1]: int(entry["size"]) for entry in entries if entry["type"] == "file"}
-        return {name: files[name] for name in sorted(files) if name and not name.endswith(".tmp")}
+        for attempt in range(1, _TRIES + 1):
+            try:
+                entries = self._tried(f"list {prefix} in", look)
+                break
+            except FileNotFoundError:  # of the prefix; or, in a folder, of a file that went away amid the listing
+                if attempt == _TRIES or protocol_of(self.uri) in _ATOMIC or not self._fs.exists(self._at(prefix)):
+                    return {}
+        named = {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry for entry in entries if entry["name"]}
+        return {name: named[name] for name in sorted(named)}
 
     def remove(self, key: str) -> None:
         """Delete an object, or everything below a prefix; nothing happens where there is none."""
@@ -100,16 +118,16 @@ class Store:
 
     @property
     def _fs(self) -> Any:
-        return _file_system(self.uri, self.options)[0]
+        return file_system(self.uri, self.options)[0]
 
     def _at(self, key: str) -> str:
-        root = _file_system(self.uri, self.options)[1]
+        root = file_system(self.uri, self.options)[1]
         return f"{root.rstrip('/')}/{key}" if key else root
 
     def _appear(self, key: str, write: Callable[[str], None]) -> None:
         """Let `write` fill a place, then let the key be it: at once where an upload is atomic, else by a rename."""
         at = self._at(key)
-        fs, protocol = self._fs, _protocol(self.uri)
+        fs, protocol = self._fs, protocol_of(self.uri)
 
         def once() -> None:
             if protocol in _ATOMIC:
@@ -140,41 +158,9 @@ class Store:
                 full = isinstance(error, OSError) and error.errno in _FULL
                 if attempt == _TRIES or full or isinstance(error, _FINAL):
                     advice = "free some space there" if full else "check that it can be reached and may be written"
-                    raise StorageError(f"cannot {what} the store {self.uri} ({_words(error)}); {advice}") from error
+                    raise StorageError(f"cannot {what} the store {self.uri} ({words(error)}); {advice}") from error
                 time.sleep(_PAUSE * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
-
-
-def is_uri(path: str) -> bool:
-    """Whether a path of a parameter file names a place by protocol, such as s3://bucket/folder."""
-    return "://" in path
-
-
-def _protocol(uri: str) -> str:
-    return uri.split("://", 1)[0] if is_uri(uri) else "file"
-
-
-def _file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """fsspec's file system and the path in it. fsspec keeps one instance per process and set of options.
-
-    Raises:
-        StorageError: no such protocol, or its package is missing.
-    """
-    import fsspec
-
-    protocol = _protocol(uri)
-    try:
-        fs, path = fsspec.core.url_to_fs(uri if is_uri(uri) else str(Path(uri).expanduser().absolute()), **options)
-    except (ValueError, ImportError) as error:
-        extra = _EXTRAS.get(protocol)
-        advice = f"pip install 'lorweb[{extra}]'" if extra else "install the package of its protocol, or use another"
-        raise StorageError(f"cannot open the store {uri} ({_words(error)}); {advice}") from error
-    return fs, str(path)
-
-
-def _words(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return first or type(error).__name__
 
 
 @contextmanager

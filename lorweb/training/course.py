@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lorweb.training import reduce, state
+from lorweb.training.depot import Depot
 from lorweb.training.pieces import merged
 from lorweb.training.step import Run
 from lorweb.training.stopping import published_step
@@ -39,6 +40,38 @@ class Keeper:
     folder: Path
     identity: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)  # JSON values for every checkpoint, as the MLflow run
+    depot: Depot | None = None  # where nodes share nothing else: there lie those that count, and the folder is a node's
+
+    def newest(self) -> tuple[int, list[state.Damaged]]:
+        """Step of the newest whole checkpoint (0: none), which is in the folder now, and those that were skipped.
+
+        Raises:
+            OSError: the depot cannot be read.
+        """
+        if self.depot is None:
+            path, damaged = state.newest_whole(self.folder)
+            return (state.step_of(path.name) or 0) if path else 0, damaged
+        damaged = []
+        for step in reversed(self.depot.steps()):
+            try:
+                self.depot.fetch(step, self.folder)
+                return step, damaged
+            except FileNotFoundError:
+                continue  # somebody died while putting it there
+            except ValueError as error:
+                damaged.append(state.Damaged(self.depot.where(step), str(error)))
+        return 0, damaged
+
+    def load(self, step: int) -> state.Snapshot:
+        """A checkpoint, fetched if need be.
+
+        Raises:
+            FileNotFoundError: the depot has none.
+            ValueError: see `load_checkpoint`.
+            OSError: the depot cannot be read.
+        """
+        path = state.checkpoint_path(self.folder, step) if self.depot is None else self.depot.fetch(step, self.folder)
+        return state.load_checkpoint(path, self.identity)
 
 
 def never() -> bool:
@@ -106,13 +139,13 @@ def restore_published(run: Run, keeper: Keeper, history: "History") -> int:
     step = published_step(history.validation, history.step, run.config)
     if step == history.step:
         return step
-    path = state.checkpoint_path(keeper.folder, step)
     try:
-        snapshot = state.load_checkpoint(path, keeper.identity)
-    except ValueError as error:
+        snapshot = keeper.load(step)
+    except (ValueError, FileNotFoundError) as error:
+        where = keeper.folder if keeper.depot is None else keeper.depot.where(step).rpartition("/")[0]
         raise ValueError(
             f"step {step} was the best by validation, but its checkpoint cannot be published ({error}); set "
-            f"train.publish to last and go on with --allow-mismatch, or delete {keeper.folder} to train again"
+            f"train.publish to last and go on with --allow-mismatch, or delete {where} to train again"
         ) from error
     unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return step

@@ -70,7 +70,7 @@ class Hooks(Protocol):
         ...
 
     def saved(self, history: History) -> None:
-        """A checkpoint is on disk, and everything in `history` with it."""
+        """A checkpoint lies where it is kept, and everything in `history` with it."""
         ...
 
 
@@ -99,7 +99,7 @@ def train(
     reduce.copy_from_first(run.variant.parameters.values())
     reduce.copy_from_first(run.ema.values.values() if run.ema else ())
     history = _resume(run, keeper)
-    with Writer(keeper.folder, run.config.async_checkpoints) as writer:
+    with Writer(keeper.folder, run.config.async_checkpoints, keeper.depot) as writer:
         course = Course(run, held_out, keeper, hooks, stop, writer, saved=history.step)
         try:
             _advance(course, history)
@@ -142,7 +142,7 @@ def _advance(course: Course, history: History) -> None:
 
 
 def _landed(course: Course, wait: bool) -> None:
-    """Tell the hooks which checkpoints have come to lie on the disk."""
+    """Tell the hooks which checkpoints have come to lie where they are kept."""
     if wait:
         course.writer.wait()
     for snapshot in course.writer.written():
@@ -178,14 +178,14 @@ def _warn(run: Run, history: History) -> None:
 def _resume(run: Run, keeper: Keeper) -> History:
     """Fill weights and moments from the newest whole checkpoint; rank 0 decides which, all ranks read it."""
     rank, _ = reduce.world()
-    path, damaged = state.newest_whole(keeper.folder) if rank == 0 else (None, [])
+    found, damaged = keeper.newest() if rank == 0 else (0, [])
     for bad in damaged:
         warnings.warn(f"skipped the damaged checkpoint {bad.path}: {bad.reason}", stacklevel=2)
-    step = reduce.from_first(int(path.name.removeprefix("step-")) if path else 0, run.device)
+    step = reduce.from_first(found, run.device)
     if rank == 0:
         state.clear_leftovers(keeper.folder)
     if not step:
         return History()
-    snapshot = state.load_checkpoint(state.checkpoint_path(keeper.folder, step), keeper.identity)
+    snapshot = keeper.load(step)
     unpack(snapshot.tensors, run.variant.parameters, run.optimizer, run.ema, run.shards.mine)
     return History.of(snapshot)

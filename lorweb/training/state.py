@@ -14,7 +14,7 @@ the step number is the whole position of a run, and the number of workers may ch
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +35,10 @@ __all__ = [
     "load_checkpoint",
     "newest_whole",
     "read_state",
+    "retained",
     "save_checkpoint",
+    "state_text",
+    "step_of",
 ]
 TENSORS: Final = "tensors.safetensors"
 STATE: Final = "state.json"
@@ -56,7 +59,7 @@ class Snapshot:
 class Damaged:
     """A checkpoint that was skipped, and why."""
 
-    path: Path
+    path: Path | str  # str: in a store
     reason: str
 
 
@@ -72,15 +75,20 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, keep: int, best: int | Non
 
     def fill(temporary: Path) -> None:
         save_file(dict(snapshot.tensors), temporary / TENSORS)
-        _write_state(temporary, snapshot)
+        (temporary / STATE).write_text(state_text(snapshot), encoding="utf-8")
 
     _write(target, fill)
     done = [path for path in _checkpoints(folder) if path <= target]
-    kept = {*done[-keep:], *([checkpoint_path(folder, best)] if best is not None else [])}
+    kept = retained([step_of(path.name) or 0 for path in done], keep, best)
     for path in done:
-        if path not in kept:
+        if step_of(path.name) not in kept:
             shutil.rmtree(path, ignore_errors=True)
     return target
+
+
+def retained(steps: Sequence[int], keep: int, best: int | None) -> set[int]:
+    """Which of some checkpoints, oldest first, stay: the `keep` newest, and that of step `best`."""
+    return {*steps[-keep:], *(step for step in steps if step == best)}
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -88,11 +96,17 @@ def checkpoint_path(folder: Path, step: int) -> Path:
     return folder / f"{_PREFIX}{step:08d}"
 
 
+def step_of(name: str) -> int | None:
+    """The step of a checkpoint by the name of its folder; None of any other name, such as that of a copy."""
+    step = name.removeprefix(_PREFIX)
+    return int(step) if name.startswith(_PREFIX) and step.isdecimal() else None
+
+
 def newest_whole(folder: Path) -> tuple[Path | None, list[Damaged]]:
     """The newest undamaged checkpoint of a folder, and the newer ones that were skipped with their reasons."""
     damaged: list[Damaged] = []
     for path in reversed(_checkpoints(folder)):
-        reason = _fault(path)
+        reason = fault(path, (TENSORS, STATE))
         if reason is None:
             return path, damaged
         damaged.append(Damaged(path, reason))
@@ -105,7 +119,7 @@ def read_state(path: Path) -> Snapshot:
     Raises:
         ValueError: it is damaged.
     """
-    reason = _fault(path)
+    reason = fault(path, (TENSORS, STATE))
     if reason is not None:
         raise ValueError(f"checkpoint {path} is damaged: {reason}; delete it to go on from the one before")
     state = json.loads((path / STATE).read_text(encoding="utf-8"))
@@ -145,7 +159,8 @@ def adopt_checkpoint(source: Path, folder: Path, identity: Mapping[str, str], fa
             os.link(source / TENSORS, temporary / TENSORS)
         except OSError:  # another file system
             shutil.copyfile(source / TENSORS, temporary / TENSORS)
-        _write_state(temporary, Snapshot(state.step, identity, {}, {**state.facts, **facts}))
+        adopted = Snapshot(state.step, identity, {}, {**state.facts, **facts})
+        (temporary / STATE).write_text(state_text(adopted), encoding="utf-8")
 
     _write(target, fill)
     return target
@@ -164,23 +179,20 @@ def _write(target: Path, fill: Callable[[Path], None]) -> None:
     try:
         write_whole(target, fill)
     except (OSError, SafetensorError) as error:
-        step = int(target.name.removeprefix(_PREFIX))
         raise OSError(
-            f"cannot write the checkpoint of step {step} to {target.parent}: {error}; earlier checkpoints are whole: "
-            "free some space or make the folder writable, then run the same command again to go on from the last one"
+            f"cannot write the checkpoint of step {step_of(target.name)} to {target.parent}: {error}; earlier "
+            "checkpoints are whole: free some space or make the folder writable, then run the same command again to go "
+            "on from the last one"
         ) from error
 
 
-def _write_state(folder: Path, snapshot: Snapshot) -> None:
+def state_text(snapshot: Snapshot) -> str:
+    """What `state.json` says of a snapshot."""
     state = {"step": snapshot.step, "identity": dict(snapshot.identity), "facts": dict(snapshot.facts)}
-    (folder / STATE).write_text(json.dumps(state, indent=1, sort_keys=True), encoding="utf-8")
+    return json.dumps(state, indent=1, sort_keys=True)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Oldest first; the zero-padded step number makes names sort like steps. A copy under another name is none."""
-    found = (path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdecimal())
+    """Oldest first; the zero-padded step number makes names sort like steps."""
+    found = (path for path in folder.glob(f"{_PREFIX}*") if step_of(path.name) is not None)
     return sorted(path for path in found if path.is_dir())
-
-
-def _fault(path: Path) -> str | None:
-    return fault(path, (TENSORS, STATE))

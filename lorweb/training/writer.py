@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from lorweb.training.depot import Depot
 from lorweb.training.state import Snapshot, save_checkpoint
 
 
@@ -19,17 +20,19 @@ class Retention:
 
 
 class Writer:
-    """Saves snapshots into one folder. At most one is being written; the next one waits for it.
+    """Saves snapshots into one folder, and from there into a depot if there is one. At most one is under way; the next
+    one waits for it.
 
     With `background` a thread writes and `save` returns at once, so snapshots must share no memory with what the next
     step changes. Use as a context manager: leaving it waits, so that no checkpoint is given up half-way
     because the training failed meanwhile.
     """
 
-    def __init__(self, folder: Path, background: bool) -> None:
+    def __init__(self, folder: Path, background: bool, depot: Depot | None = None) -> None:
         self.folder: Final = folder
+        self.depot: Final = depot
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint") if background else None
-        self._flying: tuple[Snapshot, Future[Path]] | None = None
+        self._flying: tuple[Snapshot, Future[None]] | None = None
         self._landed: list[Snapshot] = []
 
     def save(self, snapshot: Snapshot, retention: Retention) -> None:
@@ -40,14 +43,18 @@ class Writer:
         """
         self.wait()
         if self._pool is None:
-            save_checkpoint(self.folder, snapshot, retention.keep, retention.best)
+            self._keep(snapshot, retention)
             self._landed.append(snapshot)
             return
-        flight = self._pool.submit(save_checkpoint, self.folder, snapshot, retention.keep, retention.best)
-        self._flying = (snapshot, flight)
+        self._flying = (snapshot, self._pool.submit(self._keep, snapshot, retention))
+
+    def _keep(self, snapshot: Snapshot, retention: Retention) -> None:
+        path = save_checkpoint(self.folder, snapshot, retention.keep, retention.best)
+        if self.depot is not None:
+            self.depot.put(path, retention.keep, retention.best)
 
     def written(self) -> list[Snapshot]:
-        """What has come to lie on the disk since the last call; never waits.
+        """What has come to lie where it is kept since the last call; never waits.
 
         Raises:
             OSError: a checkpoint could not be written.

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import time
 
 import pytest
 
-from pipelines._train_plan import STARTED
+from lorweb.storage.store import Store
 from pipelines._train_stop import PREEMPTED, Sigterm, asked, raise_flag_on_sigterm
+from pipelines._train_told import STARTED, Messenger, Told
 from tests.pipelines.train_project import (
     LONG,
     PATIENCE,
@@ -67,30 +69,45 @@ def test_before_and_after_training_the_driver_ends_at_once(capsys):
     assert ended.value.code == 143 and sigterm.came and "run the same command again" in capsys.readouterr().err
 
 
-def test_during_training_the_driver_leaves_word_for_the_workers(tmp_path):
+@pytest.fixture
+def told(tmp_path):
+    return Told(Store(str(tmp_path)), "told", 0.05)
+
+
+def until(true) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_during_training_the_driver_leaves_word_for_the_workers(told):
     before = signal.getsignal(signal.SIGTERM)
-    (tmp_path / STARTED).touch()
-    with Sigterm() as sigterm, sigterm.passed_on(tmp_path):
-        assert not asked(tmp_path, 0)()
+    told.say(STARTED, "1")
+    with Sigterm() as sigterm, sigterm.passed_on(told), Messenger(told, True) as first, Messenger(told, False) as other:
+        until(lambda: sigterm.heeded)
+        assert not asked(first)()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert sigterm.came and asked(tmp_path, 0)() and not asked(tmp_path, 1)()
+        assert sigterm.came
+        until(asked(first))
+        assert not asked(other)()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_while_no_worker_listens_the_driver_ends_at_once(tmp_path):
-    with Sigterm() as sigterm, sigterm.passed_on(tmp_path), pytest.raises(SystemExit) as ended:
+def test_while_no_worker_listens_the_driver_ends_at_once(told):
+    with Sigterm() as sigterm, sigterm.passed_on(told), pytest.raises(SystemExit) as ended:
         os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
 
 
-def test_a_worker_that_gets_the_signal_stops_training_and_lives(tmp_path):
+def test_a_worker_that_gets_the_signal_stops_training_and_lives(told):
     from pipelines import _train_stop
 
     before = signal.getsignal(signal.SIGTERM)
     try:
         raise_flag_on_sigterm()
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked(tmp_path, 1)()
+        assert asked(Messenger(told, False))()
     finally:
         signal.signal(signal.SIGTERM, before)
         _train_stop._flag.clear()

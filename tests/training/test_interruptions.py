@@ -48,8 +48,13 @@ class Recorder:
         self.saves.append(history.step)
 
 
+def short(**changes):
+    """The section of SHORT, changed."""
+    return train_section(**{**SHORT, **changes})
+
+
 def advance(folders, folder, stop=lambda: False, **changes):
-    run, hooks = make_run(folders, train_section(**{**SHORT, **changes})), Recorder()
+    run, hooks = make_run(folders, short(**changes)), Recorder()
     return run, train(run, held_out(folders), Keeper(folder, IDENTITY), hooks, stop), hooks
 
 

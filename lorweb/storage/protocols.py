@@ -1,0 +1,45 @@
+"""Which file system a path of a parameter file asks for, and what it says when it cannot."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+_EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
+
+
+class StorageError(OSError):
+    """The store did not do what was asked; the message says what, where and what to do."""
+
+
+def is_uri(path: str) -> bool:
+    """Whether a path of a parameter file names a place by protocol, such as s3://bucket/folder."""
+    return "://" in path
+
+
+def protocol_of(uri: str) -> str:
+    """Of a URI; "file" of a path."""
+    return uri.split("://", 1)[0] if is_uri(uri) else "file"
+
+
+def file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """fsspec's file system and the path in it. fsspec keeps one instance per process and set of options.
+
+    Raises:
+        StorageError: no such protocol, or its package is missing.
+    """
+    import fsspec
+
+    protocol = protocol_of(uri)
+    try:
+        fs, path = fsspec.core.url_to_fs(uri if is_uri(uri) else str(Path(uri).expanduser().absolute()), **options)
+    except (ValueError, ImportError) as error:
+        extra = _EXTRAS.get(protocol)
+        advice = f"pip install 'lorweb[{extra}]'" if extra else "install the package of its protocol, or use another"
+        raise StorageError(f"cannot open the store {uri} ({words(error)}); {advice}") from error
+    return fs, str(path)
+
+
+def words(error: Exception) -> str:
+    """The first line that an error says, or its type."""
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return first or type(error).__name__
