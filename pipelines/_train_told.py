@@ -23,7 +23,7 @@ STOP: Final = "stop"  # the driver: stop after this step
 STOPPED: Final = "stopped.json"  # rank 0: they have
 _NOTES: Final = "notes"  # workers: warnings that a person should read
 _ALL: Final = "told"  # of all starts
-_PACE: Final = {"folder": 0.05, "store": 1.0}  # s between two looks
+_PACE: Final = {"folder": 0.05, "store": 2.0}  # s between two looks
 
 
 @dataclass(frozen=True)

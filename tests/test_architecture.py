@@ -108,7 +108,11 @@ PLUMBING += [
     "lorweb/data/plugins.py",
 ]  # types of the params section; collect lists them
 PLUMBING += ["lorweb/evaluation/glossary.py"]  # checks what the gate may name; evaluate lists it
-PLUMBING += [f"pipelines/_train_{name}.py" for name in ("backend", "driver", "log", "notes", "plan", "resume", "stop")]
+PLUMBING += [
+    f"pipelines/_train_{name}.py"
+    for name in ("backend", "depot", "driver", "homes", "log", "notes", "plan", "resume", "stop", "told")
+]
+PLUMBING += ["pipelines/_node.py"]
 # In assemble and train edits and readers are names; elsewhere a check is the form of a reject.
 NAMES_ONLY = {
     "assemble": ["lorweb/data/catalogue.py", "lorweb/data/editors", "lorweb/data/decode.py"],
