@@ -35,6 +35,8 @@ def put_data(plan: TrainPlan) -> TrainPlan:
     """
     if plan.store is None:
         return plan
+    for path in (plan.encoded, plan.analogies):
+        local(Path(path))  # in a driver that reads a mirror itself
     files = dict(shelve(plan.store, Path(), [plan.encoded, plan.analogies]).files)
     base_folder = ""
     if plan.base != "tiny" and Path(plan.base).expanduser().is_dir():

@@ -54,6 +54,7 @@ class Keeper:
         damaged = []
         for step in reversed(self.depot.steps()):
             try:
+                self.depot.state(step)  # sizes first: tensors may be many gigabytes
                 self.depot.fetch(step, self.folder)
                 return step, damaged
             except FileNotFoundError:
