@@ -55,7 +55,8 @@ class Depot:
         """
         step = step_of(checkpoint.name)
         assert step is not None, checkpoint
-        self.drop(step)  # a damaged one, perhaps
+        if self.store.size(self._key(step, MANIFEST)) is not None:  # damaged, perhaps
+            self.drop(step)
         for name in (TENSORS, STATE):
             self.store.put(checkpoint / name, self._key(step, name))
         self.store.put(checkpoint / MANIFEST, self._key(step, MANIFEST))
