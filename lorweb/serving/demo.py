@@ -12,8 +12,9 @@ from lorweb.serving import demo_layout as layout
 from lorweb.serving import demo_panels as panels
 from lorweb.serving.demo_examples import Example, find_examples, packaged_examples
 from lorweb.serving.demo_gate import sentence, told, upload_folder
-from lorweb.serving.demo_host import Form, Host, Shown, tasks_or_why
+from lorweb.serving.demo_host import Form, Host, Shown, Visitor, tasks_or_why
 from lorweb.serving.demo_limits import USUAL, Limits
+from lorweb.serving.demo_stops import STAMP, wire_stop
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -79,25 +80,27 @@ def _wire_drawing(host: Host, board: layout.Board, controls: layout.Controls, re
 
     last = gr.State(None, time_to_live=CACHE[1])
     form = [board.a, board.a2, board.b, controls.c, controls.c2]
-    form += [controls.t, controls.strength, controls.seed, controls.prompt]
+    form += [controls.t, controls.strength, controls.seed, controls.prompt, controls.asked]
     shown = [board.answer, board.status, results.mix, results.tasks, results.png, results.mix_file]
     shown += [results.bake, results.lora, results.baked, last]
 
     def draw(  # noqa: PLR0913, PLR0917  Gradio gives one argument for each field
-        a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, request: gr.Request
-    ) -> Iterator[list[Any]]:
+        a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, asked: Any,
+        request: gr.Request,
+    ) -> Iterator[list[Any]]:  # fmt: skip
         with told():
-            for state in host.answers(Form(a, a2, b, c, c2, t, strength, seed, prompt), request.client.host):
+            form = Form(a, a2, b, c, c2, t, strength, seed, prompt, asked)
+            for state in host.answers(form, Visitor(request.client.host, str(request.session_hash))):
                 yield _outputs(state)
 
     def redraw(  # noqa: PLR0913, PLR0917
-        a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any, drawn: Any,
-        request: gr.Request,
+        drawn: Any, a: Any, a2: Any, b: Any, c: Any, c2: Any, t: Any, strength: Any, seed: Any, prompt: Any,
+        asked: Any, request: gr.Request,
     ) -> Iterator[list[Any]]:  # fmt: skip
         if drawn is None:  # a slider that moves before anything was drawn asks for nothing
             yield [gr.skip()] * len(shown)
         else:
-            yield from draw(a, a2, b, c, c2, t, strength, seed, prompt, request)
+            yield from draw(a, a2, b, c, c2, t, strength, seed, prompt, asked, request)
 
     def bake(answer: Any, style: Any, rank: Any, request: gr.Request) -> list[Any]:
         with told():
@@ -108,11 +111,15 @@ def _wire_drawing(host: Host, board: layout.Board, controls: layout.Controls, re
 
     one = {"concurrency_id": "model", "concurrency_limit": 1, "preprocess": False}
     gentle = {"show_progress": "minimal", "show_progress_on": board.answer}
-    events = [gr.on([controls.draw.click, controls.prompt.submit], draw, form, shown, api_name="draw", **one, **gentle)]
+    events = [
+        gr.on(
+            [controls.draw.click, controls.prompt.submit], draw, form, shown, api_name="draw", js=STAMP, **one, **gentle
+        )
+    ]
     sliders = [controls.strength.release, controls.t.release]
     private = {"api_visibility": "private", "trigger_mode": "always_last"}
-    events.append(gr.on(sliders, redraw, [*form, last], shown, **private, **one, **gentle))
-    controls.stop.click(lambda: panels.status("Stopped."), None, board.status, cancels=events, api_visibility="private")
+    events.append(gr.on(sliders, redraw, [last, *form], shown, js=STAMP, **private, **one, **gentle))
+    wire_stop(host.stops, controls.stop, controls.asked, board.status, events)
     baking = [last, results.style, results.rank]
     results.bake.click(bake, baking, [results.lora, results.baked], api_visibility="private", **one)
 
@@ -123,7 +130,7 @@ def _outputs(state: Shown) -> list[Any]:
 
     answer = state.answer
     if answer is None:
-        return [state.image, state.status, *[gr.skip()] * 8]
+        return [gr.skip() if state.image is None else state.image, state.status, *[gr.skip()] * 8]
     files = [gr.update(value=path and str(path), interactive=path is not None) for path in (answer.image, answer.mix)]
     bakes = [gr.update(interactive=answer.mix is not None), gr.update(value=None, interactive=False)]
     return [str(state.image), state.status, state.mix, state.tasks, *files, *bakes, panels.LORA, answer]

@@ -1,6 +1,7 @@
 """What the demo does with a filled-in form, without Gradio: checks it, draws, and says what the page shows."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from PIL import Image
 
 from lorweb.serving import demo_panels as panels
 from lorweb.serving.demo_files import Answer, Desk, Lora
-from lorweb.serving.demo_limits import MAX_SEED, Limits, Rate, read_upload, whole, within
+from lorweb.serving.demo_limits import MAX_SEED, Limits, Rate, finite, read_upload, whole, within
+from lorweb.serving.demo_stops import STOPPED, Stops
 from lorweb.serving.demo_studio import Drawn, Question, Studio
 from lorweb.serving.demo_tasks import TaskMixes, task_mixes
 
@@ -18,13 +20,17 @@ if TYPE_CHECKING:
 
 STRENGTH = (-1.0, 2.0)
 NEAREST = 5
+VISITS = 256  # whose last stop is remembered
 EXACT = "exact"
 Upload = Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a visitor sent, unchecked: uploads as Gradio knows them, numbers and text as they came."""
+    """What a visitor sent, unchecked: uploads as Gradio knows them, numbers and text as they came.
+
+    `asked` is the time of the click in ms; None or 0 where a program asks.
+    """
 
     a: Upload
     a2: Upload
@@ -35,13 +41,25 @@ class Form:
     strength: Any
     seed: Any
     prompt: Any
+    asked: Any = None
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who asks: where from, which is counted, and the visit, of which only one thing is drawn."""
+
+    address: str
+    visit: str = ""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A state of the page: b' as it forms (an image), or drawn (the file that can be downloaded), and the panels."""
+    """A state of the page: b' as it forms (an image), or drawn (the file that can be downloaded), and the panels.
 
-    image: Image.Image | Path
+    No image leaves the one that is shown.
+    """
+
+    image: Image.Image | Path | None
     status: str
     mix: str | None = None
     tasks: str | None = None
@@ -62,6 +80,7 @@ class Host:
         self.desk = Desk(pipe, basis, limits, uploads)
         self.rate = Rate(limits.per_minute)
         self.looks = Rate(limits.uploads_per_minute, did="uploaded", again="upload")
+        self.stops = Stops(VISITS)
 
     @property
     def ranks(self) -> list[str]:
@@ -92,21 +111,29 @@ class Host:
             second = (self.image(form.c, "c"), self.image(form.c2, "c'"))
         return Question((a, a2), b, prompt, seed, strength, second, t)
 
-    def answers(self, form: Form, address: str) -> Iterator[Shown]:
-        """The page after each step, and then with the answer.
+    def answers(self, form: Form, visitor: Visitor) -> Iterator[Shown]:
+        """The page after each step, and then with the answer, or with the word that it was stopped.
 
         Raises:
             ValueError: see `question` and `Studio.draw`; or the address has asked too often.
             OSError: the files of the answer cannot be written.
         """
-        self.rate.ask(address)  # first: a form that cannot be drawn takes time too
+        self.rate.ask(visitor.address)  # first: a form that cannot be drawn takes time too
         question = self.question(form)
-        for found in self.studio.draw(question):
-            if isinstance(found, Drawn):
-                yield self._finished(found)
-            else:
-                sentence = f"Step {found.done} of {found.steps}"
-                yield Shown(found.image, panels.status(sentence, found.done / found.steps))
+        asked = finite(form.asked, "time of the click") if form.asked else None
+        if self.stops.stopped(visitor.visit, asked):
+            yield Shown(None, panels.status(STOPPED))
+            return
+        with closing(self.studio.draw(question)) as run:
+            for found in run:
+                if isinstance(found, Drawn):
+                    yield self._finished(found)
+                elif self.stops.stopped(visitor.visit, asked):
+                    yield Shown(found.image, panels.status(STOPPED))
+                    return
+                else:
+                    sentence = f"Step {found.done} of {found.steps}"
+                    yield Shown(found.image, panels.status(sentence, found.done / found.steps))
 
     def _finished(self, drawn: Drawn) -> Shown:
         answer, question = self.desk.put(drawn), drawn.question

@@ -64,6 +64,7 @@ class Controls:
     c: Any
     c2: Any
     t: Any
+    asked: Any
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ def controls(examples: Sequence[Example]) -> Controls:
     with gr.Row():
         draw = gr.Button("Draw b′", variant="primary", scale=3, min_width=160, elem_id="lw-draw")
         stop = gr.Button("Stop", scale=1, min_width=80, elem_id="lw-stop")
-    return Controls(gallery, prompt, strength, seed, draw, stop, c, c2, t)
+    asked = gr.Number(0, label="Time of the click in ms; 0 is never stopped", visible=False)
+    return Controls(gallery, prompt, strength, seed, draw, stop, c, c2, t, asked)
 
 
 def results(ranks: Sequence[str]) -> Results:

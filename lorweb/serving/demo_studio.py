@@ -3,10 +3,11 @@
 Legend: L layers with a basis, N LoRAs per layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from lorweb.kontext.request import Preview
 
 Pair = tuple[Image.Image, Image.Image]
+PAUSE = 0.05  # s between two pictures of b' as it forms
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,11 @@ class Studio:
     def __init__(self, pipe: "AnalogyPipeline") -> None:
         self.pipe, self.free = pipe, Lock()
 
-    def draw(self, question: Question) -> Iterator[Forming | Drawn]:
-        """`Forming` after each step, then one `Drawn`. Closing the iterator stops the run at its next step.
+    def draw(self, question: Question) -> Generator[Forming | Drawn]:
+        """`Forming` as the steps go by, then one `Drawn`. Closing the iterator stops the run at its next step.
 
+        A step that comes within `PAUSE` of the one before is not shown, nor one that is late for who looks: what is
+        said is always the newest, and a page that falls behind has little to catch up with.
         The run has a thread of its own, so that a visitor who leaves in the middle cannot leave it half done.
 
         Raises:
@@ -79,6 +83,8 @@ class Studio:
         try:
             while True:
                 found = said.get()
+                while isinstance(found, Forming) and not said.empty():
+                    found = said.get()
                 if isinstance(found, BaseException):
                     raise found
                 yield found
@@ -88,10 +94,15 @@ class Studio:
             left.set()
 
     def _run(self, question: Question, said: "SimpleQueue[Forming | Drawn | BaseException]", left: Event) -> None:
+        last = -PAUSE
+
         def show(done: int, steps: int, images: list[Image.Image]) -> None:
+            nonlocal last
             if left.is_set():
                 raise _Left
-            said.put(Forming(images[0], done, steps))
+            if monotonic() >= last + PAUSE:
+                last = monotonic()
+                said.put(Forming(images[0], done, steps))
 
         try:
             with self.free:

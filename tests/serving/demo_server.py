@@ -12,7 +12,7 @@ from lorweb.kontext.pipeline import AnalogyPipeline
 from lorweb.serving.demo import build_page, launch
 from lorweb.serving.demo_examples import Example
 from lorweb.serving.demo_gate import upload_folder
-from lorweb.serving.demo_host import Host
+from lorweb.serving.demo_host import Form, Host
 from lorweb.serving.demo_limits import USUAL, Limits
 from lorweb.serving.demo_tasks import TaskMixes
 from tests.cluster.head import free_port
@@ -61,3 +61,10 @@ def save_images(folder: Path) -> dict[str, Path]:
 def analogy_of(files: Mapping[str, Path]) -> dict[str, Path]:
     """a, a' and b alone."""
     return {name: files[name] for name in THREE}
+
+
+def form_of(folder: Path, **changes: Any) -> Form:
+    """What a visitor sends who gave a, a' and b, and changed some fields."""
+    files = {name: {"path": str(path)} for name, path in save_images(folder).items()}
+    given = {"a": files["a"], "a2": files["a2"], "b": files["b"], "c": None, "c2": None}
+    return Form(**{**given, "t": 0.5, "strength": 1, "seed": 3, "prompt": "", **changes})

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.browser import LAPTOP, Seen, window
 
 PATIENCE = 60_000  # ms
+STOPPED = "Stopped."
 LOOK, CALM = 300, 4  # ms between two looks, and looks that find the same
 FIELDS = {"a": "lw-a", "a2": "lw-a2", "b": "lw-b", "c": "lw-c", "c2": "lw-c2"}
 
@@ -55,8 +56,31 @@ class Visitor:
     def draw(self) -> Image.Image:
         """Press the button, and wait for the answer."""
         before = self.source()
-        self.page.locator("#lw-draw").click()
+        self.press()
         return self.drawn(before)
+
+    def press(self) -> None:
+        """Press the button; again where the page has not taken it, because a run that was stopped was still ending."""
+        stopped = self.status() == STOPPED
+        self.page.locator("#lw-draw").click()
+        while stopped and self.status() == STOPPED and not self.page.locator("#lw-answer .progress-text").count():
+            self.page.wait_for_timeout(LOOK)
+            self.page.locator("#lw-draw").click()
+
+    def stop(self) -> None:
+        """Press Stop; its word must come, and must be the last one."""
+        self.page.locator("#lw-stop").click()
+        calm = 0
+        for _ in range(PATIENCE // LOOK):
+            self.page.wait_for_timeout(LOOK)
+            calm = calm + 1 if self.status() == STOPPED else 0
+            if calm > CALM:
+                return
+        raise AssertionError(f"the page says {self.status()!r} after a stop")
+
+    def status(self) -> str:
+        """The line below the images."""
+        return str(self.page.locator(".lw-status").inner_text())
 
     def drawn(self, before: str) -> Image.Image:
         """Wait for an answer other than `before`, by the name of its file, and for the line that says it is one."""
@@ -76,7 +100,7 @@ class Visitor:
         calm, seen = 0, ""
         while calm < CALM:
             self.page.wait_for_timeout(LOOK)
-            now = f"{self.source()} {self.page.locator('.lw-status').inner_text()}"
+            now = f"{self.source()} {self.status()}"
             calm = calm + 1 if now == seen and " Drawn" in now else 0
             seen = now
         self.moved = False

@@ -65,7 +65,7 @@ def told(said: list[dict]) -> str:
 
 def form(**changes) -> list:
     images = {"a": None, "a2": None, "b": None, "c": None, "c2": None} | changes
-    return [*images.values(), 0.5, 1, 3, ""]
+    return [*images.values(), 0.5, 1, 3, "", 0]
 
 
 @pytest.fixture

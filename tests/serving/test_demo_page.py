@@ -143,22 +143,44 @@ def test_a_full_queue_says_so(chromium, loaded, files):
             said = three.said().lower()
             assert "busy" in said or "full" in said
             for visitor in (one, two):
-                visitor.page.locator("#lw-stop").click()
+                visitor.stop()
     finally:
         pipe.steps = steps
 
 
-def test_stop_ends_a_run_and_the_next_is_whole(chromium, loaded, files):
+@pytest.fixture
+def endless(loaded):
+    """The pipeline, which draws for a long time until its steps are set to those it had: (pipe, steps)."""
     pipe, _ = loaded
-    steps, pipe.steps = pipe.steps, 2000
-    try:
-        with served(loaded) as url, visiting(chromium, url) as visitor:
-            visitor.give(analogy_of(files)).page.locator("#lw-draw").click()
-            visitor.page.locator(".lw-status", has_text="Step").wait_for()
-            visitor.page.locator("#lw-stop").click()
-            visitor.page.locator(".lw-status", has_text="Stopped").wait_for()
-            pipe.steps = steps
-            visitor.page.wait_for_timeout(1500)  # a click that finds the stopped run still ending is none
-            assert same(visitor.draw(), pipe(A, A2, B, seed=0).images[0])
-    finally:
+    steps, pipe.steps = pipe.steps, 1000
+    yield pipe, steps
+    pipe.steps = steps
+
+
+def test_stop_ends_a_run_and_the_next_is_whole(chromium, loaded, files, endless):
+    pipe, steps = endless
+    with served(loaded) as url, visiting(chromium, url) as visitor:
+        visitor.give(analogy_of(files)).page.locator("#lw-draw").click()
+        visitor.page.locator(".lw-status", has_text="Step").wait_for()
+        visitor.stop()
         pipe.steps = steps
+        assert same(visitor.draw(), pipe(A, A2, B, seed=0).images[0])
+
+
+def test_stop_ends_what_has_not_begun_and_the_next_is_whole(chromium, loaded, files, endless):
+    """Stop is pressed before the server has answered the question, and while it waits for another visitor's run."""
+    pipe, steps = endless
+    with served(loaded) as url, visiting(chromium, url) as one, visiting(chromium, url) as two:
+        for visitor in (one, two):
+            visitor.give(analogy_of(files))
+        two.page.locator("#lw-draw").click()
+        two.stop()
+        one.page.locator("#lw-draw").click()
+        one.page.locator(".lw-status", has_text="Step").wait_for()
+        two.press()
+        two.page.locator("#lw-answer .progress-text", has_text="queue").wait_for()
+        two.stop()
+        assert "Step" in one.status(), "only the visitor's own run ends"
+        one.stop()
+        pipe.steps = steps
+        assert same(two.draw(), pipe(A, A2, B, seed=0).images[0])
