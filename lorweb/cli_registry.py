@@ -7,11 +7,9 @@ import typer
 
 from lorweb.cli_options import Json
 from lorweb.cli_output import PartlyDone, print_json
-from lorweb.terminal import plain
+from lorweb.cli_versions import history_rows, list_rows, print_table, show_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from lorweb.serving.registry import Registry, Version
 
 app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
@@ -29,8 +27,10 @@ def list_versions(name: Name = "lorweb", as_json: Json = False) -> None:
         return
     if not versions:
         raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
-    rows = [(str(v.number), v.content[:12], ", ".join(v.aliases), _when(v.created), _state(v)) for v in versions]
-    _print_table(("version", "content", "aliases", "made", "decision"), rows)
+    print_table(
+        ("version", "aliases", "made", "decision", "content"),
+        list(list_rows([_facts(version) for version in versions])),
+    )
 
 
 @app.command()
@@ -53,12 +53,7 @@ def show(
     if as_json:
         print_json(facts)
     else:
-        rows = [(key, _text(facts[key])) for key in ("version", "aliases", "made", "content", "run", "files")]
-        rows += sorted(
-            (key, value) for key, value in version.tags.items() if not key.startswith(("mlflow.", "dvc_outs"))
-        )
-        rows += [("reason", reason) for reason in (decision or {}).get("reasons", [])]
-        _print_table(("what", "value"), rows)
+        print_table(("what", "value"), list(show_rows(facts)))
     if fault:
         raise ValueError(fault)
 
@@ -100,8 +95,7 @@ def history(name: Name = "lorweb", as_json: Json = False) -> None:
         return
     if not events:
         raise ValueError(f"nothing was decided about {name} yet; run `make run` or `dvc repro promote`")
-    columns = ("at", "what", "from", "to", "by", "why")
-    _print_table(columns, [tuple(_text(event[column]) for column in columns) for event in events])
+    print_table(("at", "what", "from", "to", "by", "why"), list(history_rows(events)))
 
 
 def _registry(name: str) -> "Registry":
@@ -165,24 +159,3 @@ def _state(version: "Version") -> str:
 
 def _when(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
-
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-
-
-def _print_table(columns: "Sequence[str]", rows: "Sequence[Sequence[str]]") -> None:
-    """A table on a terminal; elsewhere a line for each row, what is empty left out."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
-    if not console.is_terminal:
-        for row in rows:
-            typer.echo("  ".join(plain(cell) for cell in row if cell))
-        return
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(Text(plain(cell)) for cell in row))
-    console.print(table)

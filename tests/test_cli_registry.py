@@ -1,12 +1,14 @@
 """`lorweb registry` on a real registry: what it prints for people and for machines, and its exit codes."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lorweb.cli_versions import history_rows, list_rows, print_table, show_rows
 from lorweb.serving.registry import Registry
 from tests.cli_cases import run
 from tests.serving.conftest import fresh_database, root, scratch  # noqa: F401  fixtures
@@ -52,8 +54,12 @@ def test_by_hand_and_back(desk, capsys):
     assert (one["version"], one["aliases"], one["state"]) == (1, ["champion"], "")
     assert (two["version"], two["aliases"], two["state"]) == (2, ["candidate", "previous"], "rolled back")
     code, out, _ = run(capsys, "registry", "list")
-    first, second = out.splitlines()
-    assert code == 0 and first.startswith(f"1  {one['content'][:12]}  champion") and second.endswith("rolled back")
+    made = f"{one['made'][:16].replace('T', ' ')} UTC"
+    heading, first, second = (line.split("  ") for line in out.splitlines())
+    words = [[word.strip() for word in line if word] for line in (heading, first, second)]
+    assert code == 0 and words[0] == ["version", "aliases", "made", "decision", "content"]
+    assert words[1] == ["1", "champion", made, one["content"][:12]]
+    assert [words[2][at] for at in (1, 3, 4)] == ["candidate, previous", "rolled back", two["content"][:12]]
 
     code, out, _ = run(capsys, "registry", "history", "--json")
     events = json.loads(out)
@@ -63,7 +69,15 @@ def test_by_hand_and_back(desk, capsys):
         ("rollback", 2, 1, "banding"),
     ]
     assert events[1]["by"] == "ann" and "@" in events[0]["by"]
-    assert run(capsys, "registry", "history")[1].splitlines()[1].endswith("promote  1  2  ann  better skies")
+    lines = run(capsys, "registry", "history")[1].splitlines()
+    assert lines[0].split() == ["at", "what", "from", "to", "by", "why"]
+    assert lines[1].split()[3:6] == ["promote", "-", "1"] and lines[2].split()[4:] == [
+        "1",
+        "2",
+        "ann",
+        "better",
+        "skies",
+    ]
 
 
 def test_a_version_is_shown_with_its_files(desk, capsys):
@@ -72,7 +86,9 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
     shown = json.loads(out)
     assert code == 0 and (shown["version"], shown["files"], shown["tags"]["git_commit"]) == (2, "whole", "abc")
     code, out, _ = run(capsys, "registry", "show", "1")
-    assert code == 0 and "git_commit  abc" in out and "files  whole" in out
+    rows = dict(line.split(maxsplit=1) for line in out.splitlines() if not line.startswith("git commit"))
+    assert code == 0 and rows["files"] == "whole" and re.search(r"^git commit +abc$", out, re.M)
+    assert len(rows["content"]) == 12 and not re.search(r"[0-9a-f]{17}", out)
     shutil.rmtree(desk / "mlartifacts")
     code, out, err = run(capsys, "registry", "show", "champion")
     assert code == 1 and "models:/lorweb/2 cannot be had" in out and "cannot be had" in err
@@ -108,3 +124,56 @@ def test_a_damaged_version_is_not_promoted(desk, capsys):
     assert code == 1 and "models:/lorweb/1 is damaged" in err
     assert Registry("lorweb", desk).by_alias("champion") is None
     assert json.loads(run(capsys, "registry", "list", "--name", "other", "--json")[1]) == []
+
+
+REFUSED = {
+    "version": 3,
+    "aliases": ["champion"],
+    "content": "0123456789abcdef" * 4,
+    "run": "fedcba9876543210" * 2,
+    "made": "2026-03-01T10:20:30+00:00",
+    "state": "refused",
+    "files": "whole",
+    "decision": {"reasons": ["seen: worse", "unseen: worse"]},
+    "tags": {
+        "licences": '{"CC0-1.0": 3, "CC-BY-2.0": 11}',
+        "dvc_lock_sha256": "ab" * 32,
+        "decision_reasons": "seen: worse | unseen: worse",
+        "content_sha256": "0123456789abcdef" * 4,
+        "ray_job_id": "",
+        "mlflow.user": "ann",
+    },
+}
+
+
+def test_a_version_is_told_once_and_no_longer_than_needed():
+    assert list(list_rows([REFUSED])) == [
+        ("3", "champion", "2026-03-01 10:20 UTC", "refused, then promoted by hand", "0123456789ab")
+    ]
+    assert list(show_rows(REFUSED)) == [
+        ("version", "3"),
+        ("aliases", "champion"),
+        ("made", "2026-03-01 10:20 UTC"),
+        ("files", "whole"),
+        ("decision", "refused, then promoted by hand"),
+        ("", "- seen: worse"),
+        ("", "- unseen: worse"),
+        ("content", "0123456789ab"),
+        ("run", "fedcba987654"),
+        ("dvc lock sha256", "abababababab"),
+        ("licences", "CC-BY-2.0 11, CC0-1.0 3"),
+    ]
+
+
+def test_a_line_of_the_history_has_one_reason_and_the_way_to_the_others():
+    event = {"at": REFUSED["made"], "what": "refused", "from": None, "to": 3, "by": "ann", "why": "seen: worse | b | c"}
+    (line,) = history_rows([event])
+    assert line == (
+        "2026-03-01 10:20 UTC", "refused", "-", "3", "ann", "seen: worse (and 2 more: lorweb registry show 3)",
+    )  # fmt: skip
+    assert next(history_rows([{**event, "what": "promote", "why": "faces | skies"}]))[-1] == "faces | skies"
+
+
+def test_columns_stand_below_each_other_also_under_wide_letters(capsys):
+    print_table(("by", "why"), [("日本", "two\nlines"), ("ann", "x\x1b[2J")])
+    assert capsys.readouterr().out == "by    why\n日本  two lines\nann   x[2J\n"
