@@ -104,7 +104,9 @@ def demo(
         raise ValueError("the web demo needs gradio; run pip install 'lorweb[demo]'")
     from lorweb import commands
     from lorweb.serving.demo import serve
+    from lorweb.serving.ports import check_address
 
+    check_address(host, port)
     typer.echo(f"loading {plain(model)} ...", err=True)
     serve(commands.load(model), host, port, data)
 

@@ -27,8 +27,9 @@ def print_summary(root: Path) -> None:
     for metric in METRICS:
         _comparison(console, metrics, metric)
     _differences(console, _read(root / "reports" / "paired.json") or {})
-    _decision(console, _read(root / "models" / "promoted.json"))
-    _places(console, root)
+    decision = _read(root / "models" / "promoted.json")
+    _decision(console, decision)
+    _places(console, root, "" if (decision or {}).get("champion") else " --model models/candidate")
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -106,15 +107,17 @@ def _decision(console: "Console", record: dict[str, Any] | None) -> None:
         console.print(f"  - {reason}", markup=False, highlight=False)
     if compared := record.get("compared"):
         console.print(f"  compared with the {compared['with']}: {compared['how']}", markup=False, highlight=False)
-    console.print(f"  champion: version {record['champion']}, previous: version {record['previous']}")
+    stands = (f"version {record[alias]}" if record[alias] else "none yet" for alias in ("champion", "previous"))
+    console.print("  champion: {}, previous: {}".format(*stands))
 
 
-def _places(console: "Console", root: Path) -> None:
+def _places(console: "Console", root: Path, model: str) -> None:
+    """`model` is the option that a command needs while there is no champion."""
     console.print("\nwhere to look")
     for path, what in (
         ("reports/index.html", "numbers, pictures, charts"),
         ("models/promoted.json", "the decision with its reasons and lineage"),
-        ("models/candidate", "the trained basis; try `lorweb apply A.png A2.png B.png -o OUT.png`"),
+        ("models/candidate", f"the trained basis; try `lorweb apply A.png A2.png B.png -o OUT.png{model}`"),
         (
             "mlflow.db",
             "runs and registry; `lorweb registry list`, or `mlflow ui --backend-store-uri sqlite:///mlflow.db`",

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.serving.address import Address
 from lorweb.serving.fetched import fetch, find, keep
@@ -132,7 +132,7 @@ def fixed(uri: str, root: Path = Path()) -> str:
     try:
         return str(Address(address.name, number=int(address.version(client).version)))
     except MlflowException as error:
-        raise _not_had(uri, root, error) from error
+        raise _not_had(uri, client, tracking_uri(root), error) from error
 
 
 def resolve(uri: str, root: Path = Path()) -> Path:
@@ -151,7 +151,7 @@ def resolve(uri: str, root: Path = Path()) -> Path:
         stored = find(client, uri)
         folder = fetch(stored, server)
     except (MlflowException, OSError) as error:
-        raise _not_had(uri, root, error) from error
+        raise _not_had(uri, client, server, error) from error
     found = sorted(folder.rglob(WEIGHTS))
     if not found:
         raise ValueError(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
@@ -161,11 +161,28 @@ def resolve(uri: str, root: Path = Path()) -> Path:
     return found[0].parent
 
 
-def _not_had(uri: str, root: Path, error: Exception) -> ValueError:
-    first = fault_of(str(error), tracking_uri(root)) or first_line(error)
+def _not_had(uri: str, client: Any, server: str, error: Exception) -> ValueError:
+    first = fault_of(str(error), server) or first_line(error)
     return ValueError(
-        f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. "
-        "Without a promoted model, run `make run` first"
+        f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. {_instead(uri, client)}"
+    )
+
+
+def _instead(uri: str, client: Any) -> str:
+    """What a user has who asked for an alias that stands nowhere: a candidate, or nothing yet."""
+    from mlflow.exceptions import MlflowException
+
+    address = Address.of(uri)
+    try:
+        made = client.get_model_version_by_alias(address.name, "candidate") if address and address.alias else None
+    except (MlflowException, ValueError):
+        made = None
+    if made is None or address is None or address.alias == "candidate":
+        return "Without a promoted model, run `make run` first"
+    state = made.tags.get("decision", "")
+    return (
+        f"The candidate is version {made.version}{state and f', which was {state}'}: `--model models:/{address.name}"
+        f"@candidate` takes it, `lorweb registry promote {made.version} --reason TEXT` makes it the champion"
     )
 
 

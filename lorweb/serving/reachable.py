@@ -56,8 +56,9 @@ def _check_server(uri: str) -> None:
 def _check_file(path: Path, create: bool) -> None:
     if not path.is_file() and not create:
         raise ValueError(
-            f"there is no model registry at {path}; give --model PATH (a folder or a basis.safetensors), set "
-            "MLFLOW_TRACKING_URI, or run from the root of a project where `make run` has finished"
+            f"there is no model registry at {path}; run from the root of a project where `make run` has finished, set "
+            "MLFLOW_TRACKING_URI, or, where the command takes a model, give --model PATH (a folder or a "
+            "basis.safetensors)"
         )
     if not os.access(path if path.is_file() else path.parent, os.W_OK):
         raise ValueError(f"{path} cannot be written; make it writable, or set MLFLOW_TRACKING_URI to another database")

@@ -80,7 +80,7 @@ def test_an_alias_resolves_to_a_folder_with_the_model(root):
 def test_what_is_not_there_is_said_in_one_sentence(root, tmp_path):
     with pytest.raises(ValueError, match=r"models:/lorweb@champion cannot be had .* run `make run` first"):
         resolve("models:/lorweb@champion", root)
-    with pytest.raises(ValueError, match=r"there is no model registry at .*mlflow.db; give --model PATH"):
+    with pytest.raises(ValueError, match=r"there is no model registry at .*mlflow.db; run from .* give --model PATH"):
         resolve("models:/lorweb@champion", tmp_path)
     assert not list(tmp_path.iterdir()), "looking must not make a database"
     with pytest.raises(ValueError, match="has no version 7; there are none yet"):
@@ -88,6 +88,17 @@ def test_what_is_not_there_is_said_in_one_sentence(root, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"has no basis.safetensors; run the train stage"):
         Registry("lorweb", root).submit(Submission(tmp_path / "empty", {}, {}))
+
+
+def test_without_a_champion_the_candidate_is_named_with_the_way_to_use_it(root):
+    registry = Registry("lorweb", root)
+    registry.tag(registry.submit(candidate(root, "one")), "decision", "refused")
+    with pytest.raises(
+        ValueError, match=r"champion cannot be had .*The candidate is version 1, which was refused: "
+    ) as e:
+        resolve("models:/lorweb@champion", root)
+    assert "`--model models:/lorweb@candidate` takes it" in str(e.value) and "make run" not in str(e.value)
+    assert "lorweb registry promote 1 --reason TEXT" in str(e.value)
 
 
 def test_a_dead_server_is_a_sentence_and_not_minutes_of_retries(root, monkeypatch):
