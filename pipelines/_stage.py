@@ -27,6 +27,8 @@ _QUIET: Final = {  # set for Ray's own processes too, unless the caller has deci
     "RAY_DATA_LOG_LEVEL": "ERROR",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
+INTERRUPTED: Final = 130  # as shells have it for Ctrl-C
+_ABORTED: Final = (0, 1)  # how Ray Train ends the process on Ctrl-C, without a word
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -47,7 +49,8 @@ class TooManyRefused(StageFailed):
 def stage(name: str) -> Iterator[dict[str, Any]]:
     """Run the body of a stage: it fills the metrics, which are written with the seconds it took when it succeeds.
 
-    Faults that a person can answer end the process with one sentence; anything else is a bug and keeps its traceback.
+    Faults that a person can answer end the process with one sentence, and so does Ctrl-C (exit code 130); anything else
+    is a bug and keeps its traceback.
     """
     metrics: dict[str, Any] = {}
     started = time.monotonic()
@@ -55,6 +58,11 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
         yield metrics
     except (StageFailed, ValueError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code not in _ABORTED:
+            raise
+        print(f"{name}: stopped; what is finished is kept, run the same command again to go on", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from stop
     metrics["seconds"] = round(time.monotonic() - started, 1)
     if metrics.get("kept"):
         metrics["seconds_per_kept"] = round(metrics["seconds"] / metrics["kept"], 4)

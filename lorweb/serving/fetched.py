@@ -48,7 +48,6 @@ def fetch(stored: Stored, server: str) -> Path:
         MlflowException, OSError: it cannot be had.
         ValueError: see `patiently`.
     """
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it does not ask for a terminal
     import mlflow
 
     kept = _SENT.get((server, stored.uri))

@@ -110,6 +110,7 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     _follow(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")  # half a minute; by default it is four
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # it does not ask for a terminal
     import mlflow
 
     _quiet()
@@ -159,6 +160,7 @@ def _quiet() -> None:
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(
-        logging.CRITICAL
-    )  # its traceback of what is said or tried again
+    # that torch's "+cpu" is left out of the requirements of a model
+    logging.getLogger("mlflow.utils.requirements_utils").setLevel(logging.ERROR)
+    # its traceback of what is said or tried again
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)

@@ -103,6 +103,18 @@ def test_metrics_are_written_only_by_a_stage_that_ends_well(in_project, capsys):
     assert not (in_project / "metrics/worse.json").exists()
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(0), SystemExit(1)])
+def test_ctrl_c_is_a_sentence_and_a_code_that_no_shell_takes_for_success(in_project, capsys, stop):
+    """A trainer of Ray ends the process with 0 or 1."""
+    with pytest.raises(SystemExit) as raised, stage("made"):
+        raise stop
+    assert raised.value.code == 130 and not (in_project / "metrics").exists()
+    assert capsys.readouterr().err == ("made: stopped; what is finished is kept, run the same command again to go on\n")
+    with pytest.raises(SystemExit) as raised, stage("made"):
+        raise SystemExit(143)  # a stage that says itself why
+    assert raised.value.code == 143 and not capsys.readouterr().err
+
+
 def test_seeds_come_from_names_alone():
     assert seed_of("edit", 0, "colour/x") == 4258463288  # as ever: seeds are part of stored ids
     assert seed_of("a", 1) == seed_of("a", 1) != seed_of("a", 2)
