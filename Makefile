@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_US
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 FAST := not ray and not slow and not soak and not gpu
 
-.PHONY: run setup profile verify push release test test-all soak options style bench demo browser pretrain clean help
+.PHONY: run setup profile verify push release sweep table test test-all soak options style bench demo browser pretrain clean help
 
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
@@ -29,6 +29,14 @@ push: setup  ## this version to the DVC remote, with what brings earlier runs ba
 
 release: setup  ## data card and licence record of the data set, into release/, before it is tagged
 	python -m pipelines.release
+
+sweep: setup  ## make sweep S="train.basis.n_loras=8,16 train.basis.rank=2,4": every combination up to evaluate, then the table
+	dvc exp run --queue $(foreach change,$(S),-S '$(change)') $(foreach path,$(COPY),--copy-paths $(path)) evaluate
+	MLFLOW_TRACKING_URI=$${MLFLOW_TRACKING_URI:-sqlite:///$(abspath mlflow.db)} dvc exp run --run-all
+	python -m pipelines.experiments
+
+table: setup  ## experiments side by side, the best first
+	python -m pipelines.experiments
 
 test: setup  ## the fast tier, without Ray, on all cores (about 2 min on two)
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "$(FAST)"
