@@ -1,160 +1,194 @@
-"""Run stages as Ray jobs: `python -m cluster.submit STAGE|all --address http://HEAD:8265 --root /shared/project`.
+"""Run stages as Ray jobs: `python -m cluster.submit STAGE|all --address http://HEAD:8265` (docs/jobs.md).
 
-The job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded; data, models and
-params.yaml stay in `--root`, a folder that every node sees under the same path.
+A job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code is uploaded. With `storage.uri` in
+params.yaml, inputs and outs travel through that store; without it, they stay in `--root`, a folder that every node sees
+under the same path.
 
-Exit code: 0 fine, 1 a job failed, 2 bad usage.
+Exit code: 0 fine, 1 failed, 2 bad usage, 130 interrupted, 143 stopped.
 """
 
-import asyncio
-import hashlib
-import os
-import shlex
+import signal
 import sys
-import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from types import FrameType
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
-import yaml
 
-from pipelines._upload import CODE, code_copy, code_files, upload
+from cluster.connection import Head, HeadError
+from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, stage_names
+from cluster.job import Ticket, found_result, result_key, ticket_key
+from cluster.parameters import params_of
+from cluster.parcel import Parcel, deliver, pack
+from lorweb.storage import StorageError
+from pipelines._code import ROOT
+from pipelines._stage import WORK
+from pipelines._upload import code_copy
 
-STAGES: Final = ("collect", "generate", "filter", "assemble", "encode", "train", "evaluate", "promote")
-START_TRIES: Final = 20
-LOOKS_OUTSIDE: Final = ("collect", "promote")  # at source folders, at the registry: never skipped
-FORWARDED: Final = ("MLFLOW_TRACKING_URI", "HF_HOME")
+FAILED, USAGE, INTERRUPTED, STOPPED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+TRIES: Final = 3  # of a job that its head, not its stage, ended
 
 
-def main(
-    stage: Annotated[str, typer.Argument(help=f"one of {', '.join(STAGES)}, or all")],
-    address: Annotated[str, typer.Option(help="the head's job server, http://HOST:8265")],
-    root: Annotated[Path, typer.Option(help="project folder that every node sees; holds params.yaml")] = Path(),
-    again: Annotated[bool, typer.Option("--again", help="run again although the same job succeeded before")] = False,
+@dataclass(frozen=True)
+class Wishes:
+    """How to go about it."""
+
+    again: bool
+    detach: bool
+    cancel: bool
+    forward: tuple[str, ...]
+
+
+def main(  # noqa: PLR0913, PLR0917  one parameter per option
+    stage: Annotated[str, typer.Argument(help="a stage of dvc.yaml, or all")],
+    address: Annotated[str, typer.Option(envvar="LORWEB_CLUSTER", help="the head's job server, http://HOST:8265")],
+    root: Annotated[Path, typer.Option(help="project folder; without a store, one that every node sees")] = Path(),
+    profile: Annotated[str, typer.Option(help="parameters of this profile, for a --root of its own")] = "",
+    again: Annotated[bool, typer.Option("--again", help="run although the same job succeeded before")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="leave when the job is submitted")] = False,
+    cancel_on_interrupt: Annotated[
+        bool, typer.Option("--cancel-on-interrupt", envvar="LORWEB_CANCEL", help="Ctrl-C stops the job as well")
+    ] = False,
+    forward: Annotated[
+        list[str] | None,
+        typer.Option(envvar="LORWEB_FORWARD", help="one more variable that jobs get; the dashboard shows it"),
+    ] = None,
+    patience: Annotated[float, typer.Option(help="seconds to wait for a head that went away")] = 180.0,
+    await_head: Annotated[bool, typer.Option("--await-head", help="wait for a head that is not there yet")] = False,
 ) -> None:
-    """Submit, follow the log, and leave with the job's outcome."""
-    if stage not in (*STAGES, "all"):
-        _fail(f"no stage '{stage}'; use one of {', '.join(STAGES)}, or all", code=2)
-    root = root.resolve()
-    if not (root / "params.yaml").is_file():
-        _fail(f"no params.yaml in {root}; --root must be the project folder", code=2)
-    client = _client(address)
-    for name in STAGES if stage == "all" else (stage,):
-        _run(client, name, root, again)
-
-
-def _client(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
+    """Submit, follow the log, fetch what was made, and leave with the job's outcome."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    names = stage_names() if stage == "all" else [stage]
+    if not set(names) <= set(stage_names()):
+        _fail(f"no stage '{stage}'; use one of {', '.join(stage_names())}, or all", USAGE)
+    if detach and len(names) > 1:
+        _fail("--detach is for one stage: the next one reads what it makes", USAGE)
+    wishes = Wishes(again, detach, cancel_on_interrupt, tuple(forward or ()))
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        _fail(
-            f"no job server answers at {address} ({first}); start one with `ray start --head "
-            "--dashboard-host 127.0.0.1` and, where it asks for a token, export RAY_AUTH_MODE=token"
-        )
-
-
-def _run(client: Any, stage: str, root: Path, again: bool) -> None:
-    from ray.job_submission import JobStatus
-
-    code = Path(__file__).parent.parent
+        errands = [Errand(name, root.resolve(), params_of(root.resolve(), profile)) for name in names]
+        refused = next((why for errand in errands if (why := errand.untracked())), "")
+        if refused:
+            _fail(refused, USAGE)
+    except (ValueError, FileNotFoundError) as error:
+        _fail(str(error), USAGE)
+    head = Head(address.rstrip("/"), patience, await_head)
     try:
-        upload(code)  # checks the size before anything travels
-    except ValueError as error:
+        head.ask(lambda client: client.get_version())
+        for errand in errands:
+            run(head, errand, wishes)
+    except (HeadError, StorageError, ValueError, OSError) as error:
         _fail(str(error))
-    submission = submission_id(stage, code, root)
-    status = _status(client, submission)
-    ended = (JobStatus.FAILED, JobStatus.STOPPED, JobStatus.SUCCEEDED)
-    if status in ended and (again or status != JobStatus.SUCCEEDED or not stands(stage, code, root)):
-        client.delete_job(submission)
-        status = None
-    if status is None:
-        _start(client, submission, entrypoint(stage, root), code)
-    elif status == JobStatus.SUCCEEDED:
-        print(f"{stage}: done before as {submission}; --again runs it once more")
-        return
-    print(f"{stage}: job {submission}", flush=True)
-    asyncio.run(_follow(client, submission))
-    status = client.get_job_status(submission)
-    if status != JobStatus.SUCCEEDED:
-        _fail(f"{stage}: job {submission} ended as {status}: {client.get_job_info(submission).message}")
 
 
-def _start(client: Any, submission: str, command: str, code: Path) -> None:
-    """Hand the job over with a copy of the code alone; a head that has only just started has no agent for jobs yet."""
-    with code_copy(code) as folder:
-        _try_to_start(client, submission, command, {"working_dir": str(folder), "env_vars": forwarded()})
+def run(head: Head, errand: Errand, wishes: Wishes) -> None:
+    """One stage, from its inputs to its outs. Raises HeadError, StorageError; typer.Exit with the job's outcome."""
+    ticket = _ticket(errand)
+    name = errand.name(ticket.inputs.to_json() if ticket else errand.shared_inputs())
+    found = head.job(name)
+    running = found is not None and not found.status.is_terminal()
+    if not running and not wishes.again and _stands(errand, name, found):
+        print(f"{errand.stage}: done before as {name}; --again runs it once more", flush=True)
+        return _fetch(errand, name)
+    for attempt in range(1, TRIES + 1):
+        if not running:
+            _submit(head, errand, name, wishes, ticket)
+        print(f"{errand.stage}: job {name}{' goes on' if running else ''}", flush=True)
+        if wishes.detach:
+            print(f"{errand.stage}: it runs on its own; the same command without --detach follows it", flush=True)
+            return None
+        ended = _follow(head, name, wishes)
+        if not _headless(ended):
+            break
+        running = False
+        if attempt < TRIES:
+            print(f"{errand.stage}: the head lost job {name}; submitting it again", flush=True)
+    _judge(errand, name, ended)
+    return _fetch(errand, name)
 
 
-def _try_to_start(client: Any, submission: str, command: str, environment: dict[str, Any]) -> None:
-    for attempt in range(1, START_TRIES + 1):
-        try:
-            client.submit_job(entrypoint=command, submission_id=submission, runtime_env=environment)
-            return
-        except RuntimeError as error:  # what Ray raises for every refusal
-            if "No available agent" not in str(error) or attempt == START_TRIES:
-                _fail(f"the head refused job {submission}: {str(error).strip()}")
-            time.sleep(3)
+def _ticket(errand: Errand) -> Ticket | None:
+    """Inputs put into the store; None where there is none."""
+    if errand.store is None:
+        return None
+    made = outs(errand.stage)
+    lock = errand.root / "dvc.lock"
+    beside = pack(errand.store, errand.root, BESIDE)
+    others = {path: what for path, what in beside.inventory.files.items() if path not in made}
+    return Ticket(
+        pack(errand.store, errand.root, deps(errand.stage)),
+        Parcel(type(beside.inventory)(others), beside.folders),
+        errand.params,
+        lock.read_text(encoding="utf-8") if lock.is_file() else "",
+    )
 
 
-def _status(client: Any, submission: str) -> Any:
-    """Status of a job of that id, None where there is none."""
-    known = {job.submission_id: job.status for job in client.list_jobs()}
-    return known.get(submission)
-
-
-async def _follow(client: Any, submission: str) -> None:
-    async for lines in client.tail_job_logs(submission):
-        print(lines, end="", flush=True)
-
-
-def entrypoint(stage: str, root: Path) -> str:
-    """Code from the upload, everything else from the root. `-P` keeps a copy of the code in the root out of the way."""
-    return f"code=$PWD && cd {shlex.quote(str(root))} && PYTHONPATH=$code exec python -P -m pipelines.{stage}"
-
-
-def forwarded() -> dict[str, str]:
-    """Settings that a job takes from here. Ray itself sets RAY_ADDRESS for the job."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "RAY_USAGE_STATS_ENABLED": "0"}
-    return quiet | {name: os.environ[name] for name in FORWARDED if name in os.environ}
-
-
-def submission_id(stage: str, code: Path, root: Path) -> str:
-    """The same stage, code, params and inputs give the same id, so that submitting twice starts one job."""
-    digest = hashlib.sha256(stage.encode())
-    for path in code_files(code):
-        digest.update(str(path.relative_to(code)).encode() + path.read_bytes())
-    digest.update((root / "params.yaml").read_bytes())
-    for path in inputs(stage, code, root):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return f"lorweb-{stage}-{digest.hexdigest()[:12]}"
-
-
-def stands(stage: str, code: Path, root: Path) -> bool:
-    """Whether a stage that was done still counts: its outs are there, and it does not look at things outside them."""
-    if stage in LOOKS_OUTSIDE:
+def _stands(errand: Errand, name: str, found: Any) -> bool:
+    """Whether what a job of that name made still counts."""
+    if errand.stage in LOOKS_OUTSIDE:
         return False
-    outs = yaml.safe_load((code / "dvc.yaml").read_text(encoding="utf-8"))["stages"][stage]["outs"]
-    return all((root / (out if isinstance(out, str) else next(iter(out)))).exists() for out in outs)
+    if errand.store is None:
+        return found is not None and str(found.status) == "SUCCEEDED" and errand.stands()
+    return found_result(errand.store, name) is not None
 
 
-def inputs(stage: str, code: Path, root: Path) -> Iterator[Path]:
-    """Files that stand for the data and models a stage reads (its deps in dvc.yaml): manifests, or the file itself."""
-    stages = yaml.safe_load((code / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    for dep in stages[stage]["deps"]:
-        path = root / dep
-        if dep.split("/")[0] in CODE or not path.exists():
-            continue
-        yield from (
-            [path] if path.is_file() else sorted(path.rglob("_manifest.json")) + sorted(path.rglob("metadata.json"))
-        )
+def _submit(head: Head, errand: Errand, name: str, wishes: Wishes, ticket: Ticket | None) -> None:
+    if errand.store is not None and ticket is not None:
+        errand.store.remove(result_key(name))  # what is found there later is this job's
+        errand.store.write(ticket_key(name), ticket.to_json().encode())
+    if head.job(name) is not None:
+        head.ask(lambda client: client.delete_job(name))
+    with code_copy(ROOT) as folder:
+        environment = {"working_dir": str(folder), "env_vars": errand.environment(name, wishes.forward)}
+        head.start(name, errand.entrypoint(), environment)
 
 
-def _fail(sentence: str, code: int = 1) -> None:
-    print(f"submit: {sentence}", file=sys.stderr)
+def _follow(head: Head, name: str, wishes: Wishes) -> Any:
+    try:
+        return head.follow(name)
+    except KeyboardInterrupt as error:
+        code = error.args[0] if error.args else INTERRUPTED
+        if not wishes.cancel:
+            _fail(f"job {name} goes on; the same command follows it again, `ray job stop {name}` ends it", code)
+        print(f"submit: stopping job {name}", file=sys.stderr, flush=True)
+        head.ask(lambda client: client.stop_job(name))
+        head.follow(name)
+        _fail(f"job {name} was stopped; the same command goes on where it was", code)
+
+
+def _headless(ended: Any) -> bool:
+    """Whether a job ended with its head or its supervisor: the stage itself gave no exit code."""
+    return ended is None or (str(ended.status) == "FAILED" and ended.driver_exit_code is None)
+
+
+def _judge(errand: Errand, name: str, ended: Any) -> None:
+    """Leave with the outcome of a job that did not succeed."""
+    if ended is None:
+        _fail(f"{errand.stage}: the head forgot job {name} {TRIES} times; look at why it restarts, then submit again")
+    if str(ended.status) == "STOPPED" or ended.driver_exit_code == STOPPED:
+        _fail(f"{errand.stage}: job {name} was stopped; the same command goes on where it was", STOPPED)
+    if str(ended.status) != "SUCCEEDED":
+        said = " ".join((ended.message or "").split())[:500]
+        _fail(f"{errand.stage}: job {name} ended as {ended.status}: {said}")
+
+
+def _fetch(errand: Errand, name: str) -> None:
+    """Put what the job made where DVC looks for it."""
+    if errand.store is None:
+        return
+    result = found_result(errand.store, name)
+    if result is None:
+        raise StorageError(f"the store {errand.store.uri} lacks what job {name} made; submit it again")
+    fetched = deliver(errand.store, result, errand.root, outs(errand.stage), errand.root / WORK / "fetch" / name)
+    print(f"{errand.stage}: {fetched} files fetched to {errand.root}", flush=True)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(128 + number)
+
+
+def _fail(sentence: str, code: int = FAILED) -> NoReturn:
+    print(f"submit: {sentence}", file=sys.stderr, flush=True)
     raise typer.Exit(code)
 
 

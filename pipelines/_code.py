@@ -35,6 +35,7 @@ ENGINE: Final = tuple(
         "lineage",
         "mlflow_run",
         "node",
+        "launch",
         "upload",
     )
 )

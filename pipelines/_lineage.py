@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import os
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
 from lorweb.records import stable_id
+from pipelines._launch import JOB
+
+GIT: Final = "LORWEB_GIT"  # inside a job, which has no checkout: what `git_facts` found where it was submitted
 
 
 def lineage(root: Path, metadata: dict[str, Any]) -> dict[str, str]:
@@ -18,15 +22,22 @@ def lineage(root: Path, metadata: dict[str, Any]) -> dict[str, str]:
     """
     lock = root / "dvc.lock"
     facts = {
-        "git_commit": _git(root, "rev-parse", "HEAD"),
-        "git_dirty": "yes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "no",
+        **(json.loads(os.environ[GIT]) if GIT in os.environ else git_facts(root)),
         "dvc_lock_sha256": _sha256(lock),
         "dvc_outs": json.dumps(_outs(lock), sort_keys=True),
         "params_sha256": _sha256(root / "params.yaml"),
         **{name: str(metadata.get(name, "")) for name in ("base", "base_revision", "encoder", "encoder_revision")},
     }
     key = stable_id(*(f"{name}={facts[name]}" for name in sorted(facts)))
-    return {"lineage_key": key, **facts, "ray_job_id": _ray_job()}
+    return {"lineage_key": key, **facts, "ray_job_id": _ray_job(), "ray_submission_id": os.environ.get(JOB, "")}
+
+
+def git_facts(root: Path) -> dict[str, str]:
+    """Commit of a checkout, and whether files differ from it."""
+    return {
+        "git_commit": _git(root, "rev-parse", "HEAD"),
+        "git_dirty": "yes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "no",
+    }
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -1,6 +1,5 @@
-"""The code that travels to a cluster: what it is, how large, and a copy that holds nothing else."""
+"""The code that travels to a cluster: what .rayignore leaves, and never much of it."""
 
-import fnmatch
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,41 +7,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pipelines._code import ROOT
+
 CODE: Final = ("lorweb", "pipelines", "cluster")
-LEFT_OUT: Final = ("__pycache__", "*.pyc", "*.egg-info")
-MAX_UPLOAD: Final = (
-    60 * 2**20
-)  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
+MAP: Final = "dvc.yaml"  # says which code a stage depends on
+IGNORE: Final = ".rayignore"
+MAX_UPLOAD: Final = 60 << 20  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
+_NEVER: Final = ("__pycache__", "*.pyc", "*.egg-info", "*.tmp")
 
 
-def code_files(code: Path) -> Iterator[Path]:
-    """What is uploaded, sorted."""
-    yield code / "dvc.yaml"  # says which code a stage depends on
-    for folder in CODE:
-        for path in sorted((code / folder).rglob("*")):
-            if path.is_file() and not any(fnmatch.fnmatch(part, p) for part in path.parts for p in LEFT_OUT):
-                yield path
+def code_files(code: Path = ROOT) -> list[Path]:
+    """What is uploaded, sorted: the folders of code and the map of stages, without what .rayignore names."""
+    from pathspec import PathSpec
+
+    ignore = code / IGNORE
+    listed = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    left_out = PathSpec.from_lines("gitwildmatch", [*listed, *_NEVER])
+    files = [path for folder in CODE for path in sorted((code / folder).rglob("*")) if path.is_file()]
+    return [path for path in [code / MAP, *files] if not left_out.match_file(path.relative_to(code).as_posix())]
 
 
-def upload(code: Path) -> int:
+def upload(code: Path = ROOT) -> int:
     """Bytes that would travel. Raises ValueError when they are too many."""
-    size = sum(path.stat().st_size for path in code_files(code))
-    if size > MAX_UPLOAD:
+    sizes = {path: path.stat().st_size for path in code_files(code)}
+    total = sum(sizes.values())
+    if total > MAX_UPLOAD:
+        largest = max(sizes, key=sizes.__getitem__)
         raise ValueError(
-            f"the upload would be {size / 2**20:.0f} MiB, over {MAX_UPLOAD / 2**20:.0f} MiB; keep data out of "
-            f"{', '.join(CODE)}"
+            f"the upload would be {total / 2**20:.0f} MiB, over {MAX_UPLOAD >> 20} MiB, "
+            f"{largest.relative_to(code)} the largest file of it; keep data out of {', '.join(CODE)}, or name it in "
+            f"{IGNORE}"
         )
-    return size
+    return total
 
 
 @contextmanager
-def code_copy(code: Path) -> Iterator[Path]:
-    """A temporary folder with the code alone, as Ray's `working_dir`. Raises as `upload` does."""
+def code_copy(code: Path = ROOT) -> Iterator[Path]:
+    """A folder with a copy of the code alone, for Ray to upload. Raises ValueError where that is too much."""
     upload(code)
-    with tempfile.TemporaryDirectory(prefix="lorweb-upload-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="lorweb-upload-") as folder:
         for path in code_files(code):
-            copy = folder / path.relative_to(code)
+            copy = Path(folder) / path.relative_to(code)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
-        yield folder
+        yield Path(folder)

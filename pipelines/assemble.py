@@ -28,6 +28,7 @@ from lorweb.data.tasks import TASKS, holdouts, read_tasks
 from lorweb.records import ANALOGY, DERIVED, PAIR, REJECT, TRAIN_PAIR
 from pipelines._assemble_card import CardRow, render_card
 from pipelines._assemble_near import PAIRS, near_evaluation
+from pipelines._launch import hand_over
 from pipelines._stage import StageFailed, publishing, stage, write_text
 
 VERSION: Final = 1
@@ -163,4 +164,5 @@ def publish(recipe: Mapping[str, Any], found: Assembled, text: str) -> None:
 
 
 if __name__ == "__main__":
+    hand_over("assemble")
     main()

@@ -16,6 +16,7 @@ from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
 from pipelines._collect_worker import GIVEN_FIELDS, READ, ReadSources
+from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._results import Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
@@ -119,4 +120,5 @@ def main(execute: Execute | None = None) -> None:
 
 
 if __name__ == "__main__":
+    hand_over("collect")
     main()

@@ -26,6 +26,7 @@ from lorweb.records import (
 from lorweb.training.stored import view_key
 from pipelines._encode_grids import grid_items, sizes
 from pipelines._encode_workers import EncodeGrids, EncodeImages, EncodeTexts
+from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._rows import Execute, Item, RowJob, run_rows
 from pipelines._stage import publishing, stage
@@ -136,4 +137,5 @@ def manifest(cfg: Encode, known: Mapping[str, str], rows: int) -> Manifest:
 
 
 if __name__ == "__main__":
+    hand_over("encode")
     main()

@@ -24,6 +24,7 @@ from lorweb.evaluation.results import (
 from lorweb.evaluation.workers import DRAW_VERSION
 from pipelines._answers import ANALOGIES, ENCODED, PAIRS, Plan, draw_and_measure, make_plan
 from pipelines._judge import judge_answers
+from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._report import Inputs, write_reports
 from pipelines._rows import Execute
@@ -90,4 +91,5 @@ def main(execute: Execute | None = None) -> None:
 
 
 if __name__ == "__main__":
+    hand_over("evaluate")
     main()

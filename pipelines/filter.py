@@ -21,6 +21,7 @@ from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, w
 from lorweb.data.tasks import TASKS, read_tasks
 from lorweb.records import LOOK, NOTE, PAIR, REJECT, dump_scores, pack_features
 from pipelines._filter_scores import MAX_PIXELS, VERSION, measure
+from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._results import CHUNK
 from pipelines._rows import Execute
@@ -119,4 +120,5 @@ def as_csv(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    hand_over("filter")
     main()

@@ -17,6 +17,7 @@ from pipelines._generate_plan import SOURCE_FACTS, Plan, plan_editors
 from pipelines._generate_sheet import write_sheets
 from pipelines._generate_worker import EditSources, picked
 from pipelines._journal import KEPT_JOURNALS
+from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._results import Results, merged
 from pipelines._rows import Execute, RowJob, run_rows
@@ -109,4 +110,5 @@ def told(plans: Sequence[Plan], results: Sequence[Results], drafted: Drafted) ->
 
 
 if __name__ == "__main__":
+    hand_over("generate")
     main()

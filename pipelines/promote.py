@@ -17,6 +17,7 @@ from lorweb.serving.registry import EVIDENCE, ROLLED_BACK, Overtaken, Registry, 
 from lorweb.serving.tracking import fault_of, tracking_uri
 from pipelines._answers import Plan, make_plan
 from pipelines._judgement import Candidate, Rival, find_rival, judge, read_candidate
+from pipelines._launch import hand_over
 from pipelines._lineage import lineage
 from pipelines._rows import Execute
 from pipelines._stage import StageFailed, stage, write_text
@@ -194,4 +195,5 @@ def main(execute: Execute | None = None) -> None:
 
 
 if __name__ == "__main__":
+    hand_over("promote")
     main()

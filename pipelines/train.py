@@ -21,6 +21,7 @@ from lorweb.kontext.load import resolve
 from lorweb.records import stable_id
 from lorweb.serving.tracking import check_reachable, tracking_uri
 from lorweb.training.packages import require_base_package, require_package
+from pipelines._launch import hand_over
 from pipelines._mlflow_run import StageFacts, StageRun, flatten, mlflow_run
 from pipelines._node import store
 from pipelines._stage import WORK, StageFailed, code_sha256, ray_session, stage
@@ -185,4 +186,5 @@ def _take_up(plan: TrainPlan, given: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
+    hand_over("train")
     main(sys.argv[1:])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LINEAGE: Final = (  # tags of a version that say where it came from; texts, empty where unknown
     "lineage_key", "git_commit", "git_dirty", "dvc_lock_sha256", "dvc_outs", "params_sha256", "base", "base_revision",
-    "encoder", "encoder_revision", "ray_job_id", "mlflow_run_id",
+    "encoder", "encoder_revision", "ray_job_id", "ray_submission_id", "mlflow_run_id",
     "licences", "base_licence",
 )  # fmt: skip
 _TABLES: Final = ("dvc_outs", "licences")  # tags that hold JSON objects

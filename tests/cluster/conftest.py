@@ -1,15 +1,17 @@
-"""One head per test that asks for it."""
+"""One head per module that asks for it."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.head import running_head
+from tests.cluster.head import TOKEN, running_head
 
 
-@pytest.fixture
-def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of the job server of a real head, stopped afterwards."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    with running_head() as address:
-        yield address
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the job server of a real head that asks for a token, which this process has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", TOKEN)
+        with running_head(tmp_path_factory.mktemp("node"), {}) as address:
+            yield address

@@ -8,11 +8,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+TOKEN = "0123456789abcdef" * 4
 
 
 def free_port() -> int:
@@ -21,18 +22,34 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def submit(address: str, *arguments: str, patience: int = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.submit", *arguments, "--address", address]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=patience, check=False)
+def submission(address: str, *arguments: str) -> list[str]:
+    """The command."""
+    return [sys.executable, "-m", "cluster.submit", *arguments, "--address", address]
+
+
+def submit(address: str, *arguments: str, patience: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        submission(address, *arguments),
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
 
 
 @contextmanager
-def running_head() -> Iterator[str]:
-    """A real head on free ports, stopped by its own process group (`ray stop` would end every Ray of the machine)."""
+def running_head(node: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """A real head on free ports, stopped by its own process group (`ray stop` would end every Ray of the machine).
+
+    It starts in `node`, an empty folder, and asks for the token.
+    """
     port, dashboard = free_port(), free_port()
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    told = dict(os.environ) | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "RAY_USAGE_STATS_ENABLED": "0"}
+    told |= {"LORWEB_NODE_FOLDER": str(node / "kept"), **environment}
     # a job runs the `python` on the head's PATH: this environment's, whether or not it was activated
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    told["PATH"] = f"{Path(sys.executable).parent}:{told['PATH']}"
     command = [
         str(Path(sys.executable).with_name("ray")),
         "start",
@@ -43,7 +60,7 @@ def running_head() -> Iterator[str]:
     ]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--object-store-memory={300 << 20}"]
     command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
-    process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=node, env=told, start_new_session=True, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{dashboard}"
     try:
         wait_for(f"{address}/api/version", process)
@@ -54,10 +71,11 @@ def running_head() -> Iterator[str]:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
     for _ in range(240):
         assert process.poll() is None, "the head ended before it answered"
         try:
-            with urllib.request.urlopen(url, timeout=2):
+            with urllib.request.urlopen(asked, timeout=2):
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)

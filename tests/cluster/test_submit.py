@@ -1,69 +1,238 @@
-"""Stages as Ray jobs, against a real head with its job server; data stay in the project folder, only code travels."""
+"""What a submission is made of, without a cluster: code, name, parameters, what travels, sentences of a refusal."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster.submit import entrypoint, submission_id
-from pipelines._upload import MAX_UPLOAD, code_files, upload
+from cluster.errand import Errand, deps, outs
+from cluster.job import Ticket, call, found_result, result_key, work_place
+from cluster.parameters import params_of
+from cluster.parcel import Parcel, deliver, pack, unpack, whole
+from lorweb.storage import StorageError, Store
+from lorweb.storage.blobs import blob_key
+from pipelines._upload import MAX_UPLOAD, code_copy, code_files, upload
 from tests.cluster.head import ROOT, free_port, submit
+
+SECRET = "wJalrXUtnFEMI"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A folder with nothing but small parameters."""
+    """A folder with nothing but parameters, which name a store."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["collect"]["readers"] = [{"reader": "photos", "crops": 1}]
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
-    return tmp_path
+    raw["storage"] = {"uri": f"file://{tmp_path / 'store'}", "options": {}}
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "params.yaml").write_text(yaml.safe_dump(raw))
+    return root
 
 
-def test_only_code_is_uploaded() -> None:
+def errand(stage: str, root: Path, **changes: object) -> Errand:
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    return Errand(stage, root, yaml.safe_dump(raw | changes))
+
+
+def fill(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {p.relative_to(root).as_posix(): p.read_text() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_only_code_is_uploaded_and_never_much(tmp_path):
     names = {path.relative_to(ROOT).parts[0] for path in code_files(ROOT)}
     assert names == {"lorweb", "pipelines", "cluster", "dvc.yaml"}
     assert 100_000 < upload(ROOT) < MAX_UPLOAD
-    assert not [path for path in code_files(ROOT) if path.suffix == ".pyc"]
+    for folder in ("lorweb", "pipelines", "cluster"):
+        fill(tmp_path, {f"{folder}/a.py": "", f"{folder}/__pycache__/a.pyc": "", f"{folder}/big.bin": ""})
+    fill(tmp_path, {"dvc.yaml": "", "data/x": "", ".rayignore": "/*\n!lorweb\n!pipelines\n!dvc.yaml\n"})
+    with code_copy(tmp_path) as folder:
+        found = tree(folder)
+    assert set(found) == {
+        "dvc.yaml",
+        *(f"{name}/{file}" for name in ("lorweb", "pipelines") for file in ("a.py", "big.bin")),
+    }
+    with (tmp_path / "lorweb/big.bin").open("wb") as file:
+        file.truncate(MAX_UPLOAD + 1)
+    with pytest.raises(ValueError, match=r"60 MiB.*lorweb/big\.bin"):
+        upload(tmp_path)
 
 
-def test_the_entrypoint_takes_code_from_the_upload_and_data_from_the_root(tmp_path: Path) -> None:
-    folder = tmp_path / "with space"
-    assert "python -P -m pipelines.generate" in entrypoint("generate", folder)
-    assert f"'{folder}'" in entrypoint("generate", folder)
+def test_what_decides_the_outs_names_the_job_and_nothing_else(project):
+    first = errand("filter", project).name("inputs")
+    assert first == errand("filter", project).name("inputs")
+    raw = yaml.safe_load((project / "params.yaml").read_text())
+    assert errand("filter", project, promote=raw["promote"] | {"model": "other"}).name("inputs") == first
+    others = {
+        errand("encode", project).name("inputs"),
+        errand("filter", project).name("other inputs"),
+        errand("filter", project, seed=raw["seed"] + 1).name("inputs"),
+        errand("filter", project, filter=raw["filter"] | {"max_error_rate": 0.5}).name("inputs"),
+        errand("filter", project, storage={"uri": "s3://bucket/prefix", "options": {}}).name("inputs"),
+    }
+    assert len(others) == 5 and first not in others
 
 
-def test_the_same_work_has_the_same_id_and_changed_parameters_another(project: Path) -> None:
-    first = submission_id("collect", ROOT, project)
-    (project / "data/sources").mkdir(parents=True)
-    (project / "data/sources/_manifest.json").write_text("{}")  # the stage's own output does not count
-    assert submission_id("collect", ROOT, project) == first
-    assert submission_id("generate", ROOT, project) != first
-    with (project / "params.yaml").open("a") as file:
-        file.write("# changed\n")
-    assert submission_id("collect", ROOT, project) != first
+def test_a_shared_folder_is_known_by_its_manifests(project):
+    shared = errand("generate", project, storage={"uri": None, "options": {}})
+    before = shared.shared_inputs()
+    fill(project, {"data/candidates/_manifest.json": "{}"})  # its own out does not count
+    assert shared.shared_inputs() == before
+    fill(project, {"data/sources/_manifest.json": "{}"})
+    assert shared.shared_inputs() != before
+    assert "pipelines.generate" in shared.entrypoint() and str(project) in shared.entrypoint()
+    spaced = Errand("generate", Path("/a b"), shared.params)
+    assert "cd '/a b' " in spaced.entrypoint() and spaced.name("") != shared.name("")
 
 
-def test_no_head_and_no_stage_are_sentences(project: Path) -> None:
+def test_no_secret_travels_unasked(project, monkeypatch):
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "RAY_AUTH_TOKEN", "FSSPEC_S3_SECRET"):
+        monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://minio:9000")
+    told = errand("train", project).environment("job", ())
+    assert SECRET not in json.dumps(told) and told["AWS_ENDPOINT_URL_S3"] == "http://minio:9000"
+    assert json.loads(told["LORWEB_GIT"])["git_commit"] == "" and json.loads(told["LORWEB_STORE"])["options"] == {}
+    assert errand("train", project).environment("job", ("HF_TOKEN",))["HF_TOKEN"] == SECRET
+
+
+@pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        (None, True),
+        ("sqlite:////x/mlflow.db", True),
+        ("/x/mlruns", True),
+        ("http://mlflow:5000", False),
+        ("postgresql://h/d", False),
+    ],
+)
+def test_mlflow_in_a_file_is_refused_where_nodes_share_nothing(project, monkeypatch, address, refused):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    if address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert bool(errand("train", project).untracked()) == refused
+    assert not errand("filter", project).untracked()
+    assert not errand("train", project, storage={"uri": None, "options": {}}).untracked()
+
+
+def test_a_store_in_a_relative_folder_is_refused(project):
+    with pytest.raises(ValueError, match="whole path"):
+        errand("filter", project, storage={"uri": "shared", "options": {}}).name("")
+
+
+def test_deps_and_outs_are_those_of_dvc():
+    assert (
+        "data/encoded" in deps("train")
+        and "models/baselines" in outs("train")
+        and "metrics/train_loss.csv" in outs("train")
+    )
+    assert not [dep for dep in deps("evaluate") if dep.startswith(("lorweb", "pipelines"))]
+
+
+def test_what_is_delivered_is_what_was_packed(tmp_path):
+    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
+    fill(made, {"data/a/x": "1", "data/a/deep/y": "2", "metrics/m.json": "3"})
+    (made / "models/none").mkdir(parents=True)
+    paths = ["data/a", "models/none", "metrics/m.json", "metrics/n.csv"]
+    parcel = Parcel.of_json(pack(store, made, paths).to_json())
+    assert whole(store, parcel)
+    fill(root, {"data/a/x": "old", "data/a/stale": "", "metrics/n.csv": "old", "mine": "stays"})
+    assert deliver(store, parcel, root, paths, root / ".work/fetch/one") == 3
+    assert tree(root) == tree(made) | {"mine": "stays"}
+    assert (root / "models/none").is_dir() and not (root / ".work/fetch/one").exists()
+    unpack(store, Parcel.of_json(parcel.to_json()), root, ["data/a"])
+    assert tree(root)["data/a/x"] == "1"
+
+
+def test_damage_is_noticed_before_anything_moves(tmp_path):
+    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
+    fill(made, {"data/a/x": "1", "data/a/y": "2"})
+    fill(root, {"data/a/x": "old"})
+    parcel = pack(store, made, ["data/a"])
+    store.write(blob_key(parcel.inventory.files["data/a/y"][0]), b"3")
+    with pytest.raises(StorageError, match="damaged"):
+        deliver(store, parcel, root, ["data/a"], root / "aside")
+    assert tree(root / "data") == {"a/x": "old"} and not whole(store, parcel)
+    store.write(result_key("job"), parcel.to_json().encode())
+    assert found_result(store, "job") is None and found_result(store, "other") is None  # it is made again
+
+
+def test_a_job_works_in_a_place_of_its_own(tmp_path):
+    with (
+        work_place(tmp_path, "train") as one,
+        work_place(tmp_path, "train") as two,
+        work_place(tmp_path, "filter") as three,
+    ):
+        assert len({one, two, three}) == 3
+    with work_place(tmp_path, "train") as again:
+        assert again == one
+
+
+def test_a_ticket_comes_back_as_it_was(tmp_path):
+    fill(tmp_path, {"data/a": "1"})
+    parcel = pack(Store(str(tmp_path / "store")), tmp_path, ["data/a", "missing"])
+    ticket = Ticket(parcel, parcel, "seed: 0\n", "")
+    assert Ticket.of_json(ticket.to_json()) == ticket
+
+
+def test_the_stage_s_own_exit_code_is_the_job_s(tmp_path):
+    assert call("filter", tmp_path) == 1  # no params.yaml there
+    assert call("nothing", tmp_path) == 1
+
+
+def test_a_profile_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    default = subprocess.run(["git", "show", "HEAD:params.yaml"], capture_output=True, text=True, check=True).stdout
+    (tmp_path / "params.yaml").write_text(default)
+    with pytest.raises(ValueError, match="--root"):
+        params_of(tmp_path, "smoke")
+    text = params_of(tmp_path / "smoke", "smoke")
+    assert yaml.safe_load(text)["train"]["steps"] == 6 and params_of(tmp_path / "smoke", "smoke") == text
+    assert (tmp_path / "params.yaml").read_text() == default == params_of(tmp_path)
+    with pytest.raises(ValueError, match="smok"):
+        params_of(tmp_path / "other", "smokx")
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_cannot_be_is_a_sentence(project):
     absent = submit(f"http://127.0.0.1:{free_port()}", "collect", "--root", str(project))
     assert absent.returncode == 1 and "no job server answers" in absent.stderr and "Traceback" not in absent.stderr
-    wrong = submit("http://127.0.0.1:1", "colect", "--root", str(project))
-    assert wrong.returncode == 2 and "no stage 'colect'" in wrong.stderr
+    for words, said in (
+        (["colect", "--root", str(project)], "no stage 'colect'"),
+        (["collect", "--root", str(project / "nowhere")], "no params.yaml"),
+        (["all", "--detach", "--root", str(project)], "--detach is for one stage"),
+        (["train", "--root", str(project)], "MLFLOW_TRACKING_URI"),
+    ):
+        wrong = submit("http://127.0.0.1:1", *words)
+        assert wrong.returncode == 2 and said in wrong.stderr and "Traceback" not in wrong.stderr
+    with (project / "params.yaml").open("a") as file:
+        file.write("storge: {}\n")
+    wrong = submit("http://127.0.0.1:1", "collect", "--root", str(project))
+    assert wrong.returncode == 2 and "did you mean 'storage'" in wrong.stderr
 
 
-@pytest.mark.ray
-def test_a_stage_runs_as_a_job(head: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    first = submit(head, "collect", "--root", str(project))
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert (project / "data/sources/part-00000.parquet").is_file()
-    assert (project / "metrics/collect.json").is_file()
-    assert not (project / "lorweb").exists(), "code was copied into the project folder"
+def test_a_stage_hands_itself_over_only_where_a_cluster_is_named(project, monkeypatch):
+    """As `dvc repro` runs it: the very command of dvc.yaml."""
 
-    again = submit(head, "collect", "--root", str(project))
-    assert again.returncode == 0 and "done before" not in again.stdout, "collect looks at its sources every time"
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines.filter", *words]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
 
-    shutil.rmtree(project / "data")
-    failing = submit(head, "filter", "--root", str(project))
-    assert failing.returncode == 1
-    assert "FAILED" in failing.stderr and "data/candidates" in failing.stdout + failing.stderr
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    here = run()
+    assert here.returncode == 1 and "data/candidates" in here.stderr and "submit:" not in here.stderr
+    monkeypatch.setenv("LORWEB_CLUSTER", "no address")
+    there = run()
+    assert there.returncode == 1 and "submit: 'no address' is no address of a job server" in there.stderr
+    assert "for a run on this machine" in run("--faster").stderr
+    monkeypatch.setenv("LORWEB_JOB", "lorweb-filter-0")
+    assert run().stderr == here.stderr
+    shutil.rmtree(project)

@@ -1,0 +1,173 @@
+"""The head's job server: asked patiently, since heads restart and connections break."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
+START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
+PAUSE: Final = 2.0  # s between two looks for a head that is away
+T = TypeVar("T")
+
+
+class HeadError(Exception):
+    """The head cannot be used; the message says why and what to do."""
+
+
+@dataclass
+class Head:
+    """The job server at `address` (http://HOST:PORT).
+
+    A call that finds it away is made again for up to `patience` seconds; the first one too only where it is `awaited`.
+    """
+
+    address: str
+    patience: float
+    awaited: bool = False
+    _client: Any = field(default=None, init=False)
+
+    def ask(self, call: Callable[[Any], T]) -> T:
+        """`call(client)`. Raises HeadError: no answer, or a refused token."""
+        from ray.exceptions import AuthenticationError
+
+        begun = 0.0
+        while True:
+            try:
+                if self._client is None:
+                    self._client = _connect(self.address)
+                return call(self._client)
+            except AuthenticationError as error:
+                raise HeadError(_who_are_you(self.address, error)) from error
+            except Exception as error:
+                if not _is_away(error):
+                    raise
+                begun = self._wait(begun, error)
+
+    def _wait(self, begun: float, error: Exception) -> float:
+        """Sleep a little; when the waiting began. Raises HeadError after the last of the patience."""
+        patience = self.patience if self._client or self.awaited else 0.0
+        now = time.monotonic()
+        if not begun and patience:
+            print(
+                f"submit: no answer from {self.address} ({_words(error)}); waiting up to {patience:.0f} s", flush=True
+            )
+        begun = begun or now
+        if now - begun >= patience:
+            waited = f" for {patience:.0f} s" if patience else ""
+            raise HeadError(
+                f"no job server answers at {self.address}{waited} ({_words(error)}); start one with `ray start --head "
+                "--dashboard-host 127.0.0.1`, or give the address of one that runs (http://HOST:8265)"
+            )
+        time.sleep(PAUSE)
+        return begun
+
+    def job(self, name: str) -> Any:
+        """What Ray knows of a job; None where it knows none."""
+
+        def look(client: Any) -> Any:
+            try:
+                return client.get_job_info(name)
+            except RuntimeError as error:
+                if "status code 404" in str(error):
+                    return None
+                raise
+
+        return self.ask(look)
+
+    def start(self, name: str, command: str, environment: dict[str, Any]) -> None:
+        """Hand a job over; nothing happens where one of that name was taken in already. Raises HeadError: refused."""
+        for attempt in range(1, START_TRIES + 1):
+            try:
+                self.ask(lambda c: c.submit_job(entrypoint=command, submission_id=name, runtime_env=environment))
+                return
+            except RuntimeError as error:  # what Ray raises for every refusal
+                if "already exists" in str(error):  # an earlier try arrived, its answer did not
+                    return
+                if "No available agent" not in str(error) or attempt == START_TRIES:
+                    raise HeadError(f"the head refused job {name}: {_words(error)}") from error
+                time.sleep(3)
+
+    def follow(self, name: str) -> Any:
+        """Print the log of a job until it has ended, no line twice; its state, None if the head forgot it."""
+        printed = 0
+        while True:
+            printed, closed = asyncio.run(_tail(self._client, name, printed))
+            found = self.job(name)
+            if found is None or (closed and found.status.is_terminal()):
+                return found
+            time.sleep(0.0 if found.status.is_terminal() else PAUSE)
+
+
+async def _tail(client: Any, name: str, printed: int) -> tuple[int, bool]:
+    """Print a job's log from character `printed` on.
+
+    Returns how far it was printed, and whether the server closed it in good order.
+    """
+    lines, at = client.tail_job_logs(name), 0
+    try:
+        while True:
+            try:
+                text = await asyncio.wait_for(anext(lines), SILENCE)
+            except StopAsyncIteration:
+                return printed, True
+            fresh = text[max(0, printed - at) :]
+            at += len(text)
+            printed = max(printed, at)
+            if fresh:
+                print(fresh, end="", flush=True)
+    except Exception as error:
+        if not _is_away(error) and not isinstance(error, RuntimeError):
+            raise
+        return printed, False
+    finally:
+        await lines.aclose()
+
+
+def _connect(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        """With limits of time: Ray's own waits for ever for a machine that went away without a word."""
+
+        def _do_request(self, *arguments: Any, **named: Any) -> Any:
+            return super()._do_request(*arguments, timeout=(10, 120), **named)
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise HeadError(f"'{address}' is no address of a job server; give http://HOST:8265")
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    socket.create_connection((parts.hostname, port), timeout=10).close()
+    return Client(address)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether a fault says that the head is not there for now."""
+    import aiohttp
+    import requests
+
+    if isinstance(error, OSError | requests.RequestException | aiohttp.ClientError | TimeoutError):
+        return not isinstance(error, HeadError)
+    return isinstance(error, RuntimeError) and any(f"status code {code}" in str(error) for code in (500, 502, 503, 504))
+
+
+def _who_are_you(address: str, error: Exception) -> str:
+    if "required" in str(error).splitlines()[0]:
+        return (
+            f"the head at {address} asks for a token, and none was sent; export RAY_AUTH_MODE=token, and put the "
+            "token of the cluster into ~/.ray/auth_token or RAY_AUTH_TOKEN"
+        )
+    return (
+        f"the head at {address} refused the token; put the token of that cluster into ~/.ray/auth_token, or into "
+        "RAY_AUTH_TOKEN, which comes first"
+    )
+
+
+def _words(error: Exception) -> str:
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return (first or type(error).__name__)[:300]

@@ -1,0 +1,138 @@
+"""The far side of a submission where nodes share nothing but a store: `python -m cluster.job STAGE`, run by Ray.
+
+It brings the stage's inputs from the store, runs the very command of dvc.yaml, and leaves what the stage made in the
+store. The folder it works in is kept for the next job on this node, which saves fetching; nothing relies on it.
+"""
+
+import fcntl
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from cluster.errand import STORE, outs
+from cluster.parcel import Parcel, clear, pack, unpack, whole
+from lorweb.storage import StorageError, Store
+from lorweb.storage.places import node_folder
+from pipelines._code import ROOT
+from pipelines._launch import JOB
+
+STOPPED: Final = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What the submitter leaves for the job."""
+
+    inputs: Parcel
+    beside: Parcel  # what the stage reads where it is there
+    params: str  # of params.yaml
+    lock: str  # of dvc.lock, for the lineage record; may be empty
+
+    def to_json(self) -> str:
+        """As it lies in the store."""
+        parcels = {"inputs": json.loads(self.inputs.to_json()), "beside": json.loads(self.beside.to_json())}
+        return json.dumps({**parcels, "params": self.params, "lock": self.lock})
+
+    @classmethod
+    def of_json(cls, text: str) -> "Ticket":
+        """Read what `to_json` wrote."""
+        read = json.loads(text)
+        inputs, beside = (Parcel.of_json(json.dumps(read[name])) for name in ("inputs", "beside"))
+        return cls(inputs, beside, read["params"], read["lock"])
+
+
+def ticket_key(name: str) -> str:
+    """Where the ticket of a submission lies in the store."""
+    return f"jobs/{name}.json"
+
+
+def result_key(name: str) -> str:
+    """Where the parcel that a finished job made lies in the store."""
+    return f"results/{name}.json"
+
+
+def found_result(store: Store, name: str) -> Parcel | None:
+    """What an earlier job of that name made, if all of it is still in the store. Raises StorageError."""
+    try:
+        parcel = Parcel.of_json(store.read(result_key(name)).decode())
+    except FileNotFoundError:
+        return None
+    return parcel if whole(store, parcel) else None
+
+
+def main() -> None:
+    """Run the stage that the command line names."""
+    stage, name = sys.argv[1], os.environ[JOB]
+    told = json.loads(os.environ[STORE])
+    try:
+        _run(stage, name, Store(told["uri"], told["options"]))
+    except FileNotFoundError as error:
+        raise SystemExit(
+            f"{stage}: the store {told['uri']} has no ticket of job {name} ({error}); submit it again"
+        ) from error
+    except (StorageError, OSError) as error:
+        raise SystemExit(f"{stage}: {error}") from error
+
+
+def _run(stage: str, name: str, store: Store) -> None:
+    signal.signal(signal.SIGTERM, _leave)
+    ticket = Ticket.of_json(store.read(ticket_key(name)).decode())
+    with work_place(node_folder(store) / "jobs", stage) as root:
+        made = outs(stage)
+        clear(root, [*made, "dvc.lock"])  # as DVC does: no out of an earlier run is there
+        fetched = unpack(store, ticket.inputs, root, ticket.inputs.folders)
+        unpack(store, ticket.beside, root, ticket.beside.folders)
+        (root / "params.yaml").write_text(ticket.params, encoding="utf-8")
+        if ticket.lock:
+            (root / "dvc.lock").write_text(ticket.lock, encoding="utf-8")
+        print(f"{stage}: {fetched} of {len(ticket.inputs.inventory.files)} input files fetched", flush=True)
+        code = call(stage, root)
+        if code:
+            raise SystemExit(code)
+        result = pack(store, root, made)
+        store.write(result_key(name), result.to_json().encode())
+        size = sum(size for _, size in result.inventory.files.values())
+        print(f"{stage}: {len(result.inventory.files)} files, {size / 2**20:.1f} MiB, are in {store.uri}", flush=True)
+
+
+def call(stage: str, root: Path) -> int:
+    """Run the stage in its folder with the code of this job; its exit code as a shell tells it."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen([sys.executable, "-P", "-m", f"pipelines.{stage}"], cwd=root, env=environment)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # Ray sends it to the whole group: the stage ends in its own way
+    code = child.wait()
+    signal.signal(signal.SIGTERM, _leave)
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def work_place(folder: Path, stage: str) -> Iterator[Path]:
+    """The first folder of this stage on this node that no other job holds; free again when this process ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count():
+        with (folder / f"{stage}-{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            root = folder / f"{stage}-{number}"
+            root.mkdir(exist_ok=True)
+            yield root
+            return
+
+
+def _leave(_number: int, _frame: FrameType | None) -> Any:
+    raise SystemExit(STOPPED)
+
+
+if __name__ == "__main__":
+    main()
