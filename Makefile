@@ -9,6 +9,11 @@ FAST := not ray and not slow and not soak and not gpu
 
 .PHONY: run setup profile verify push release sweep table test test-all soak options style bench demo browser pretrain clean help
 
+# make run CLUSTER=http://HEAD:8265: each stage is handed over to that cluster as a Ray job (docs/jobs.md)
+ifdef CLUSTER
+export LORWEB_CLUSTER := $(CLUSTER)
+endif
+
 run: setup  ## set up, run what is out of date of the eight stages, print the result
 	dvc repro
 	python -m pipelines.summary

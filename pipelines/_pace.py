@@ -5,11 +5,13 @@ missing from it is scheduling, reading and writing of batches, and actors withou
 """
 
 import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+EVERY = 15.0  # s between two lines of progress in a log
 Count = dict[str, Any]  # of one batch: kept, refused, busy (seconds in the worker), megabytes (peak of its process)
 
 
@@ -67,7 +69,7 @@ class Pace:
 
 
 def shown(stage: str, pace: Pace, counts: Iterable[Count]) -> Iterator[Count]:
-    """Pass counts through a progress bar with rate and time left (only where somebody watches)."""
+    """Pass counts through a progress bar with rate and time left; in a log, as of a job, a plain line now and then."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -75,9 +77,19 @@ def shown(stage: str, pace: Pace, counts: Iterable[Count]) -> Iterator[Count]:
     columns = (TextColumn(f"{stage} {pace.function}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     state = TextColumn("{task.fields[rate]}/s, kept {task.fields[kept]}, refused {task.fields[refused]}")
     with Progress(*columns, state, console=console, disable=not console.is_terminal) as bar:
-        done = pace.kept + pace.refused
+        done, told_at = pace.kept + pace.refused, time.monotonic()
         task = bar.add_task("", total=pace.total, completed=done, kept=pace.kept, refused=pace.refused, rate="?")
         for count in counts:
             yield count  # the pace takes it in before the bar is drawn
             rate = pace.report().get("rows_per_s", "?")
             bar.update(task, completed=pace.kept + pace.refused, kept=pace.kept, refused=pace.refused, rate=rate)
+            if not console.is_terminal and time.monotonic() - told_at > EVERY:
+                told_at = time.monotonic()
+                print(f"{stage} {pace.function}: {line(pace)}", file=sys.stderr, flush=True)
+
+
+def line(pace: Pace) -> str:
+    """How far a run is, with rate and time left."""
+    done, rate = pace.kept + pace.refused, pace.report().get("rows_per_s")
+    left = f", {rate}/s, about {(pace.total - done) / rate:.0f} s left" if rate else ""
+    return f"{done} of {pace.total} rows, {pace.kept} kept, {pace.refused} refused{left}"

@@ -18,11 +18,11 @@ _NEVER: Final = ("__pycache__", "*.pyc", "*.egg-info", "*.tmp")
 
 def code_files(code: Path = ROOT) -> list[Path]:
     """What is uploaded, sorted: the folders of code and the map of stages, without what .rayignore names."""
-    from pathspec import PathSpec
+    from pathspec import GitIgnoreSpec
 
     ignore = code / IGNORE
     listed = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    left_out = PathSpec.from_lines("gitwildmatch", [*listed, *_NEVER])
+    left_out = GitIgnoreSpec.from_lines([*listed, *_NEVER])
     files = [path for folder in CODE for path in sorted((code / folder).rglob("*")) if path.is_file()]
     return [path for path in [code / MAP, *files] if not left_out.match_file(path.relative_to(code).as_posix())]
 

@@ -1,70 +1,26 @@
 """The whole road on the smoke profile, by `dvc repro` and by Ray jobs on a real head: the same bytes either way."""
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cluster.head import ROOT, submit
-
-PATIENCE = 900  # s
-STAGES = list(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"])
-
-
-def call(project: Path, *command: str) -> str:
-    """Run a command of the environment in the project; returns what it printed."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "PYTHONPATH")}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 0, f"{command}:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout + done.stderr
+from tests.cluster.head import submit
+from tests.cluster.whole import PATIENCE, STAGES, call, clone, outs, ran
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project as a stranger clones it, under the smoke profile."""
-    folder = tmp_path_factory.mktemp("whole") / "project"
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    names = [name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
-    assert len(names) > 100, "this test needs a git checkout"
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    call(folder, "git", "init", "--quiet")
-    call(folder, "git", "add", "--all")
-    author = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    call(folder, "git", *author, "commit", "--quiet", "--message", "clone")
-    call(folder, "python", "-m", "pipelines.profile", "smoke")
-    return folder
+    return clone(tmp_path_factory.mktemp("whole") / "project", "smoke")
 
 
 @pytest.fixture(scope="module")
 def reproduced(project: Path) -> str:
     """What the first `dvc repro` printed."""
     return call(project, "dvc", "repro")
-
-
-def outs(project: Path) -> dict[str, str]:
-    """{path: sha256} of data and models. Not of promote's record: it looks at a registry, which has a history."""
-    files = [path for folder in ("data", "models") for path in (project / folder).rglob("*") if path.is_file()]
-    return {
-        path.relative_to(project).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.name not in (".gitignore", "promoted.json")
-    }
-
-
-def ran(output: str) -> list[str]:
-    """Stages that a `dvc repro` ran, in order."""
-    return [name for name in STAGES if f"Running stage '{name}'" in output]
 
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE)]
