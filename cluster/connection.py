@@ -1,6 +1,7 @@
 """The head's job server: asked patiently, since heads restart and connections break."""
 
 import asyncio
+import errno
 import logging
 import socket
 import time
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
 START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
+NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 PAUSE: Final = 2.0  # s between two looks for a head that is away
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class Head:
     patience: float
     awaited: bool = False
     _client: Any = field(default=None, init=False)
+    _printed: dict[str, int] = field(default_factory=dict, init=False)  # characters of each job's log
 
     def ask(self, call: Callable[[Any], T]) -> T:
         """`call(client)`. Raises HeadError: no answer, or a refused token."""
@@ -92,40 +95,44 @@ class Head:
                     raise HeadError(f"the head refused job {name}: {_words(error)}") from error
                 time.sleep(3)
 
+    def forget(self, name: str) -> None:
+        """Let a job that has ended make way for one of the same name, whose log Ray writes into the same file."""
+        if self.job(name) is None:
+            self._printed[name] = 0
+            return
+        self._printed[name] = len(self.ask(lambda client: client.get_job_logs(name)))
+        self.ask(lambda client: client.delete_job(name))
+
     def follow(self, name: str) -> Any:
-        """Print the log of a job until it has ended, no line twice; its state, None if the head forgot it."""
-        printed = 0
+        """Print what is new in the log of a job until it has ended, no line twice; its state, None if it is unknown."""
         while True:
-            printed, closed = asyncio.run(_tail(self._client, name, printed))
+            closed = asyncio.run(self._tail(name))
             found = self.job(name)
             if found is None or (closed and found.status.is_terminal()):
                 return found
             time.sleep(0.0 if found.status.is_terminal() else PAUSE)
 
-
-async def _tail(client: Any, name: str, printed: int) -> tuple[int, bool]:
-    """Print a job's log from character `printed` on.
-
-    Returns how far it was printed, and whether the server closed it in good order.
-    """
-    lines, at = client.tail_job_logs(name), 0
-    try:
-        while True:
-            try:
-                text = await asyncio.wait_for(anext(lines), SILENCE)
-            except StopAsyncIteration:
-                return printed, True
-            fresh = text[max(0, printed - at) :]
-            at += len(text)
-            printed = max(printed, at)
-            if fresh:
-                print(fresh, end="", flush=True)
-    except Exception as error:
-        if not _is_away(error) and not isinstance(error, RuntimeError):
-            raise
-        return printed, False
-    finally:
-        await lines.aclose()
+    async def _tail(self, name: str) -> bool:
+        """Print what is new in a job's log, which comes from its start; whether the server closed it in good order."""
+        lines, at = self._client.tail_job_logs(name), 0
+        try:
+            while True:
+                try:
+                    text = await asyncio.wait_for(anext(lines), SILENCE)
+                except StopAsyncIteration:
+                    return True
+                printed = self._printed.get(name, 0)
+                fresh = text[max(0, printed - at) :]
+                at += len(text)
+                self._printed[name] = max(printed, at)
+                if fresh:
+                    print(fresh, end="", flush=True)
+        except Exception as error:
+            if not _is_away(error) and not isinstance(error, RuntimeError):
+                raise
+            return False
+        finally:
+            await lines.aclose()
 
 
 def _connect(address: str) -> Any:
@@ -151,8 +158,10 @@ def _is_away(error: Exception) -> bool:
     import aiohttp
     import requests
 
-    if isinstance(error, OSError | requests.RequestException | aiohttp.ClientError | TimeoutError):
-        return not isinstance(error, HeadError)
+    if isinstance(error, ConnectionError | requests.RequestException | aiohttp.ClientError | TimeoutError):
+        return True
+    if isinstance(error, OSError) and (isinstance(error, socket.gaierror) or error.errno in NO_WAY):
+        return True
     return isinstance(error, RuntimeError) and any(f"status code {code}" in str(error) for code in (500, 502, 503, 504))
 
 

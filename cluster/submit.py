@@ -48,11 +48,10 @@ def main(  # noqa: PLR0913, PLR0917  one parameter per option
     again: Annotated[bool, typer.Option("--again", help="run although the same job succeeded before")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="leave when the job is submitted")] = False,
     cancel_on_interrupt: Annotated[
-        bool, typer.Option("--cancel-on-interrupt", envvar="LORWEB_CANCEL", help="Ctrl-C stops the job as well")
+        bool, typer.Option("--cancel-on-interrupt", envvar="LORWEB_CANCEL", help="Ctrl-C stops the job")
     ] = False,
     forward: Annotated[
-        list[str] | None,
-        typer.Option(envvar="LORWEB_FORWARD", help="one more variable that jobs get; the dashboard shows it"),
+        list[str] | None, typer.Option(envvar="LORWEB_FORWARD", help="one more variable for jobs; dashboards show it")
     ] = None,
     patience: Annotated[float, typer.Option(help="seconds to wait for a head that went away")] = 180.0,
     await_head: Annotated[bool, typer.Option("--await-head", help="wait for a head that is not there yet")] = False,
@@ -66,9 +65,9 @@ def main(  # noqa: PLR0913, PLR0917  one parameter per option
         _fail("--detach is for one stage: the next one reads what it makes", USAGE)
     wishes = Wishes(again, detach, cancel_on_interrupt, tuple(forward or ()))
     try:
-        errands = [Errand(name, root.resolve(), params_of(root.resolve(), profile)) for name in names]
-        refused = next((why for errand in errands if (why := errand.untracked())), "")
-        if refused:
+        params = params_of(root.resolve(), profile)
+        errands = [Errand(name, root.resolve(), params) for name in names]
+        if refused := next(filter(None, (errand.untracked() for errand in errands)), ""):
             _fail(refused, USAGE)
     except (ValueError, FileNotFoundError) as error:
         _fail(str(error), USAGE)
@@ -79,6 +78,8 @@ def main(  # noqa: PLR0913, PLR0917  one parameter per option
             run(head, errand, wishes)
     except (HeadError, StorageError, ValueError, OSError) as error:
         _fail(str(error))
+    except KeyboardInterrupt as error:
+        _fail("interrupted while no job was followed; the same command goes on", _code(error))
 
 
 def run(head: Head, errand: Errand, wishes: Wishes) -> None:
@@ -136,8 +137,7 @@ def _submit(head: Head, errand: Errand, name: str, wishes: Wishes, ticket: Ticke
     if errand.store is not None and ticket is not None:
         errand.store.remove(result_key(name))  # what is found there later is this job's
         errand.store.write(ticket_key(name), ticket.to_json().encode())
-    if head.job(name) is not None:
-        head.ask(lambda client: client.delete_job(name))
+    head.forget(name)
     with code_copy(ROOT) as folder:
         environment = {"working_dir": str(folder), "env_vars": errand.environment(name, wishes.forward)}
         head.start(name, errand.entrypoint(), environment)
@@ -147,7 +147,7 @@ def _follow(head: Head, name: str, wishes: Wishes) -> Any:
     try:
         return head.follow(name)
     except KeyboardInterrupt as error:
-        code = error.args[0] if error.args else INTERRUPTED
+        code = _code(error)
         if not wishes.cancel:
             _fail(f"job {name} goes on; the same command follows it again, `ray job stop {name}` ends it", code)
         print(f"submit: stopping job {name}", file=sys.stderr, flush=True)
@@ -181,6 +181,10 @@ def _fetch(errand: Errand, name: str) -> None:
         raise StorageError(f"the store {errand.store.uri} lacks what job {name} made; submit it again")
     fetched = deliver(errand.store, result, errand.root, outs(errand.stage), errand.root / WORK / "fetch" / name)
     print(f"{errand.stage}: {fetched} files fetched to {errand.root}", flush=True)
+
+
+def _code(error: KeyboardInterrupt) -> int:
+    return int(error.args[0]) if error.args else INTERRUPTED
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:

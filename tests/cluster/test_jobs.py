@@ -106,12 +106,12 @@ def test_a_full_store_is_a_sentence(head, tmp_path, tiny_disk):
     root = tmp_path / "project"
     write_params(root, f"file://{tiny_disk / 'store'}")
     far = submit(head, "collect", "--root", str(root))  # the job finds it full
-    assert far.returncode == 1 and "ended as FAILED" in far.stderr and "full" in far.stdout
+    assert far.returncode == 1 and "ended as FAILED" in far.stderr and "free some space" in far.stdout
     assert "Traceback" not in far.stdout + far.stderr and not (root / "data").exists()
     (root / "data/sources").mkdir(parents=True)
     (root / "data/sources/part-00000.parquet").write_bytes(os.urandom(200_000))
     near = submit(head, "generate", "--root", str(root))  # the submitter does
-    assert near.returncode == 1 and "full" in near.stderr and "Traceback" not in near.stderr
+    assert near.returncode == 1 and "free some space" in near.stderr and "Traceback" not in near.stderr
     assert not list(tiny_disk.rglob("*.tmp"))
 
 
