@@ -34,14 +34,18 @@ def mlflow_server(folder: Path, database: str) -> Iterator[str]:
     words += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven consumers of job queues that nobody fills
+    with answering([sys.executable, "-m", "mlflow", "server", *words], environment, address, folder):
+        yield address
+
+
+@contextmanager
+def answering(command: list[str], environment: dict[str, str], address: str, folder: Path) -> Iterator[None]:
+    """A server that runs, in `folder`, for the length of the body; its log is kept there."""
     with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *words],
-            cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         _until_it_answers(address, server, folder / "server.log")
-        yield address
+        yield
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGTERM)  # its own session: the server and its workers
