@@ -116,12 +116,12 @@ def as_markdown(rows: Sequence[Experiment]) -> str:
 
 def as_table(rows: Sequence[Experiment]) -> "Table":
     """The table for a terminal."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     header, *body = lines(rows)
     columns = columns_of(rows)
     best = {name: min(_rank(row, name) for row in rows) for name in columns if name != "trained values"}
-    table = Table(*header)
+    table = Table(*(Column(name, overflow="fold") for name in header))
     for row, line in zip(rows, body, strict=True):
         first = len(line) - len(columns)
         bold = {

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,13 @@ def test_without_a_project_it_is_one_sentence(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["experiments"])
     with pytest.raises(SystemExit, match="experiments: "):
         command.main()
+
+
+def test_make_sweep_queues_every_combination_and_shows_the_table():
+    root = Path(__file__).parents[2]
+    words = ["make", "--dry-run", "--silent", "sweep", "S=train.steps=1,2 train.basis.rank=3", "COPY=.work/filter"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=True)
+    queued = "dvc exp run --queue -S 'train.steps=1,2' -S 'train.basis.rank=3' --copy-paths .work/filter evaluate"
+    *_, first, second, third = done.stdout.splitlines()
+    assert first == queued and second.endswith(" dvc exp run --run-all") and third == "python -m pipelines.experiments"
+    assert f"sqlite:///{root}/mlflow.db" in second

@@ -107,6 +107,19 @@ def test_what_collection_keeps(two_versions, verify):
     assert verify()[0] == 0, "what the remote has comes back"
 
 
+def test_what_was_never_pushed_is_kept(two_versions, verify):
+    write_params(two_versions, version=3)
+    dvc(two_versions, "repro")
+    save(two_versions, "v3")
+    git(two_versions, "checkout", "--quiet", "v2")
+    dvc(two_versions, "checkout")
+    dvc(two_versions, "gc", "--all-commits", "--not-in-remote", "--force")
+    assert verify()[1].count("cache     missing") == 2, "what the remote has was kept: a list of files, a model"
+    git(two_versions, "checkout", "--quiet", "v3")
+    dvc(two_versions, "checkout", "--force")
+    assert verify()[0] == 0
+
+
 def test_a_released_folder_is_got_and_imported_and_updated(two_versions, verify, tmp_path, monkeypatch):
     registry, other = str(two_versions), tmp_path / "other"
     git(two_versions, "checkout", "--quiet", "shared")
