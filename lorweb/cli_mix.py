@@ -72,7 +72,9 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     b: B = None,
     pair: Pairs = None,
     mix: Mixes = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Rank; by default N*r, which is exact. A larger one is padded with zeros.")
+    ] = None,
     lora_format: Annotated[
         LoraStyle, typer.Option("--format", help="Keys as PEFT has them, or as kohya's with fused q, k, v (comfyui).")
     ] = LoraStyle.diffusers,
@@ -89,7 +91,7 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
 
     Example: lorweb bake --mix dusk.safetensors -o dusk-lora.safetensors --format comfyui
     """
-    from lorweb.basis import fold
+    from lorweb.basis import fold, router_of
     from lorweb.basis.bare import load_bare
     from lorweb.basis.lora_file import known_dtype, known_format
     from lorweb.coefficients import coefficients, source_of
@@ -104,8 +106,9 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     basis = model_file(model)
     with busy("mix"):
         found = coefficients(basis, source)
+    bare = load_bare(basis)
     with _progress_bar("bake") as progress:
-        baked = fold.bake(load_bare(basis), found.mix_LN, rank, progress, precision)
+        baked = fold.bake(bare, found.mix_LN, rank, progress, precision)
     baked.save(out, style, {**found.base, "basis_sha256": found.basis_sha256})
     logged = _log(out, model) if log else None
     if as_json:
@@ -115,6 +118,8 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     worst = max(baked.errors, key=lambda name: baked.errors[name])
     typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype.value}")
     typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
+    if baked.rank > (exact := router_of(bare).config.total_rank):
+        typer.echo(f"rank {exact} is exact; the file is padded with zeros to rank {baked.rank}, as hot swap wants it")
     if logged:
         typer.echo(f"logged as {logged}")
 

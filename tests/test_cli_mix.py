@@ -94,6 +94,9 @@ def test_bake_writes_a_lora_and_reports_the_loss_of_rank(folder, model, capsys):
     assert code == 0 and "rank 1" in out and "relative error 0." in out
     code, out, _ = run(capsys, "bake", *IMAGES, "-o", "exact.safetensors", *m)
     assert code == 0 and "rank 6, 20 layers, diffusers keys" in out and "relative error 0.0000 in all" in out
+    assert "padded" not in out
+    code, out, _ = run(capsys, "bake", *IMAGES, "-o", "p.safetensors", "--rank", "8", *m)
+    assert code == 0 and "rank 6 is exact; the file is padded with zeros to rank 8" in out
 
 
 def test_bake_takes_the_coefficients_of_a_file_and_writes_either_format(folder, model, capsys):
