@@ -101,7 +101,7 @@ def demo(
     import importlib.util
 
     if importlib.util.find_spec("gradio") is None:
-        raise ValueError("the web demo needs gradio; run pip install 'lorweb[demo]'")
+        raise ValueError("the web demo needs gradio; run pip install -e '.[demo]' in the project's folder")
     from lorweb import commands
     from lorweb.serving.demo import serve
     from lorweb.serving.ports import check_address

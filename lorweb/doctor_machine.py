@@ -15,11 +15,11 @@ from lorweb.serving.reachable import without_password
 __all__ = ["around", "kind_of", "without_password"]
 
 EXTRAS: Final = {  # module -> what it is for, and how to get it
-    "gradio": "the web demo: pip install 'lorweb[demo]'",
-    "torchao": "an int8 base and adamw_8bit: pip install 'lorweb[quant]'",
-    "bitsandbytes": "adamw_8bit_bitsandbytes: pip install 'lorweb[bitsandbytes]'",
-    "prodigyopt": "the optimizer prodigy: pip install 'lorweb[prodigy]'",
-    "aiohttp_cors": "submitting jobs to a cluster: pip install 'lorweb[cluster]'",
+    "gradio": "the web demo: pip install -e '.[demo]'",
+    "torchao": "an int8 base and adamw_8bit: pip install -e '.[quant]'",
+    "bitsandbytes": "adamw_8bit_bitsandbytes: pip install -e '.[bitsandbytes]'",
+    "prodigyopt": "the optimizer prodigy: pip install -e '.[prodigy]'",
+    "aiohttp_cors": "submitting jobs to a cluster: pip install -e '.[cluster]'",
 }
 PORTS: Final = {7860: "the demo: lorweb demo --port NUMBER", 5000: "mlflow server or mlflow ui: --port NUMBER"}
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")

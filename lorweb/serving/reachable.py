@@ -88,7 +88,7 @@ def _check_database(uri: str) -> None:
     except ImportError as error:
         raise ValueError(
             f"the driver of {without_password(uri)} is not installed ({first_line(error)}); for Postgres: pip install "
-            "'lorweb[cluster]' and an address that begins with postgresql+psycopg2://"
+            "-e '.[cluster]' in the project's folder, and an address that begins with postgresql+psycopg2://"
         ) from error
     except (SQLAlchemyError, ValueError) as error:
         raise ValueError(

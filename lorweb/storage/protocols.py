@@ -34,7 +34,7 @@ def file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(uri if is_uri(uri) else str(Path(uri).expanduser().absolute()), **options)
     except (ValueError, ImportError) as error:
         extra = _EXTRAS.get(protocol)
-        advice = f"pip install 'lorweb[{extra}]'" if extra else "install the package of its protocol, or use another"
+        advice = f"pip install -e '.[{extra}]'" if extra else "install the package of its protocol, or use another"
         raise StorageError(f"cannot open the store {uri} ({words(error)}); {advice}") from error
     return fs, str(path)
 

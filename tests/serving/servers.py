@@ -72,7 +72,7 @@ def no_postgres() -> str:
     if _binary("initdb") is None or _binary("postgres") is None:
         return "no initdb and postgres on this machine (Debian: apt-get install postgresql)"
     if importlib.util.find_spec("psycopg2") is None:
-        return "the MLflow server needs psycopg2 to speak to Postgres (pip install 'lorweb[cluster]')"
+        return "the MLflow server needs psycopg2 to speak to Postgres (pip install -e '.[cluster]')"
     return ""
 
 
