@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS=1 MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true RAY_US
 export RAY_ENABLE_UV_RUN_RUNTIME_ENV=0
 FAST := not ray and not slow and not soak and not gpu
 
-.PHONY: run setup profile verify push release sweep table test test-all soak options style bench demo browser pretrain clean help
+.PHONY: always run setup profile verify push release sweep table test test-all soak options style bench demo browser pretrain clean help
 
 # make run CLUSTER=http://HEAD:8265: each stage is handed over to that cluster as a Ray job (docs/jobs.md)
 ifdef CLUSTER
@@ -20,7 +20,10 @@ run: setup  ## set up, run what is out of date of the eight stages, print the re
 
 setup: $(VENV)/.ready  ## the virtual environment (about a minute)
 
-$(VENV)/.ready: pyproject.toml setup.sh $(wildcard constraints/*.txt)
+# one that was moved or copied with its project names its old place in its scripts
+MOVED := $(shell [ -s $(VENV)/.ready ] && [ "$$(cat $(VENV)/.ready)" != "$$(realpath $(VENV))" ] && echo always)
+
+$(VENV)/.ready: pyproject.toml setup.sh $(wildcard constraints/*.txt) $(MOVED)
 	VENV=$(VENV) ./setup.sh
 
 profile: setup  ## make profile P=smoke|paper|default: write params.yaml from profiles/

@@ -14,6 +14,11 @@ import sys
 if not (3, 11) <= sys.version_info[:2] < (3, 14):
     sys.exit(f"lorweb needs Python 3.11, 3.12 or 3.13; this is {sys.version.split()[0]}. Set PYTHON=/path/to/python3.11")
 PY
+# scripts of an environment name the place where it was made: one that was moved or copied with its project is made anew
+if [ -s "$VENV/.ready" ] && [ "$(cat "$VENV/.ready")" != "$(realpath "$VENV")" ]; then
+  echo "setup: $VENV was made as $(cat "$VENV/.ready"); making it anew" >&2
+  "$PYTHON" -m venv --clear "$VENV"
+fi
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 [ -x "$VENV/bin/uv" ] || "$VENV/bin/python" -m pip install --quiet uv
 
@@ -44,4 +49,4 @@ beside() {
 }
 beside 'torchao>=0.16'
 beside 'bitsandbytes>=0.50' || echo "setup: no bitsandbytes here; the tests of nf4 and of its 8-bit AdamW will be skipped" >&2
-touch "$VENV/.ready"
+realpath "$VENV" >"$VENV/.ready"
