@@ -126,6 +126,7 @@ def _disk(root: Path, params: Params) -> Iterator[Finding]:
 
 def _tracking(root: Path) -> Iterator[Finding]:
     from lorweb.doctor_machine import MADE_LATER, kind_of, without_password
+    from lorweb.serving.address import sqlite_file
     from lorweb.serving.tracking import check_reachable, tracking_uri
 
     uri = tracking_uri(root)
@@ -134,7 +135,8 @@ def _tracking(root: Path) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("mlflow registry", "missing", str(error))
         return
-    made = not uri.startswith("sqlite:///") or Path(uri.removeprefix("sqlite:///")).is_file()
+    file = sqlite_file(uri)
+    made = file is None or file.is_file()
     yield Finding("mlflow registry", "ok", f"{kind_of(uri)} at {without_password(uri)}" + ("" if made else MADE_LATER))
 
 

@@ -99,7 +99,8 @@ def test_every_dependency_of_a_stage_exists_or_is_made_by_a_stage():
 
 # Reached by every stage, and no dependency of any: they carry rows, types and progress, and decide no value in an out.
 PLUMBING = [*ENGINE, *PARAMETERS, "lorweb/records.py", "lorweb/serving/tracking.py", "lorweb/hub.py"]
-PLUMBING += ["lorweb/serving/reachable.py", "lorweb/serving/moved.py", "lorweb/storage"]
+PLUMBING += ["lorweb/serving/reachable.py", "lorweb/serving/moved.py", "lorweb/serving/address.py"]
+PLUMBING += ["lorweb/storage"]
 PLUMBING += [f"lorweb/data/{name}.py" for name in ("manifest", "shards", "rejects", "catalogue_rules")]
 PLUMBING += [
     "lorweb/data/readers",

@@ -1,9 +1,12 @@
-"""How a registered model is named: `models:/NAME@ALIAS` or `models:/NAME/VERSION`. Light: no MLflow."""
+"""How a registered model is named, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, and an SQLite file. No MLflow."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 SCHEME: Final = "models:/"
+SQLITE: Final = "sqlite:///"
+_SPECIAL: Final = frozenset("%?#")  # what a path may hold and means something else in an address
 
 
 @dataclass(frozen=True)
@@ -33,3 +36,23 @@ class Address:
         if self.number is None:
             return client.get_model_version_by_alias(self.name, self.alias)
         return client.get_model_version(self.name, str(self.number))
+
+
+def sqlite_uri(file: Path) -> str:
+    """The address of a database file, whatever its path holds."""
+    if not _SPECIAL & set(str(file)):
+        return f"{SQLITE}{file}"
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(file)).render_as_string()
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of such an address; None for an address of another kind."""
+    if not uri.startswith(SQLITE):
+        return None
+    if not _SPECIAL & set(uri):
+        return Path(uri.removeprefix(SQLITE))
+    from sqlalchemy import make_url
+
+    return Path(make_url(uri).database or "")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from lorweb.serving.address import sqlite_file
+
 EXPERIMENT: Final = "lorweb"
 ARTIFACTS: Final = "mlartifacts"  # folder beside an SQLite database
-SQLITE: Final = "sqlite:///"
 WAIT: Final = 30.0  # s for a database that another process holds
 PLACES: Final = (  # all columns of MLflow's tables that say where files lie
     ("experiments", "artifact_location"),
@@ -35,8 +36,8 @@ def follow(uri: str) -> tuple[Path, Path] | None:
     Raises:
         sqlite3.Error: the database cannot be read or written.
     """
-    file = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or not file.is_file():
+    file = sqlite_file(uri)
+    if file is None or not file.is_file():
         return None
     home = file.resolve().parent / ARTIFACTS
     with contextlib.closing(sqlite3.connect(file, timeout=WAIT, isolation_level=None)) as database:

@@ -10,6 +10,8 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
+from lorweb.serving.address import sqlite_file
+
 TIMEOUT: Final = 5.0  # s, for a sign of life
 DATABASES: Final = ("postgresql", "mysql", "mssql")
 _MAGIC: Final = b"SQLite format 3\0"
@@ -26,8 +28,8 @@ def check_reachable(uri: str, create: bool) -> None:
     """Raises ValueError if the server or database does not answer, or the file is missing (unless `create`)."""
     if uri.startswith(("http://", "https://")):
         _check_server(uri)
-    elif uri.startswith("sqlite:///"):
-        _check_file(Path(uri.removeprefix("sqlite:///")), create)
+    elif (file := sqlite_file(uri)) is not None:
+        _check_file(file, create)
     elif uri.partition("://")[0].partition("+")[0] in DATABASES:
         _check_database(uri)
 

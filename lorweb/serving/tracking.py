@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from lorweb.serving.address import sqlite_uri
 from lorweb.serving.moved import ARTIFACTS, EXPERIMENT, follow
 from lorweb.serving.reachable import check_reachable, first_line, without_password
 
@@ -93,7 +94,7 @@ def fault_of(text: str, uri: str) -> str | None:
 
 def tracking_uri(root: Path = Path()) -> str:
     """`MLFLOW_TRACKING_URI` if it is set, else the SQLite file `mlflow.db` in the project root, as an absolute path."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(root.resolve() / "mlflow.db")
 
 
 def open_client(root: Path = Path(), create: bool = False) -> Any:

@@ -10,6 +10,7 @@ import pytest
 from lorweb.serving.artifacts import resolve
 from lorweb.serving.moved import follow
 from lorweb.serving.registry import Registry, State
+from lorweb.serving.tracking import tracking_uri
 from tests.serving.test_registry import candidate
 
 CHAMPION = "models:/lorweb@champion"
@@ -39,7 +40,7 @@ def texts(database: Path) -> str:
 
 def test_a_moved_project_keeps_its_champion_evidence_history_and_writes_at_its_new_place(old, root, caplog):
     add(old, "two")
-    new = root / "else where é"
+    new = root / "else %41 wh?re é#1"
     old.rename(new)
     assert resolve(CHAMPION, new).is_relative_to(new) and (resolve(CHAMPION, new) / "metadata.json").is_file()
     assert [record.getMessage() for record in caplog.records if "belonged to" in record.getMessage()] == [
@@ -51,7 +52,7 @@ def test_a_moved_project_keeps_its_champion_evidence_history_and_writes_at_its_n
     assert registry.rollback()[0].number == 1 and registry.aliases.read() == State(1, 2)
     assert resolve(CHAMPION, new).joinpath("basis.safetensors").read_bytes() == b"one"
     assert old.as_uri() not in texts(new / "mlflow.db") and not old.exists()
-    mlflow.set_tracking_uri(f"sqlite:///{new / 'mlflow.db'}")  # without lorweb, as `mlflow models serve` looks for it
+    mlflow.set_tracking_uri(tracking_uri(new))  # without lorweb, as `mlflow models serve` looks for it
     found = mlflow.artifacts.download_artifacts(artifact_uri=CHAMPION)
     assert Path(found).is_relative_to(new)
 
