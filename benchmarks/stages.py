@@ -62,11 +62,15 @@ def project(folder: Path, rows: int, sources: int) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
+def environment() -> dict[str, str]:
+    """Of a stage's process: this project's code, one thread."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
 def run(stage: str, how: str, folder: Path) -> dict[str, Any]:
     """Run a stage from nothing, "ray" or "loop"; returns what its function of most rows told of itself."""
     shutil.rmtree(folder / ".work" / stage, ignore_errors=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", CODE, stage, how], cwd=folder, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", CODE, stage, how], cwd=folder, env=environment(), check=True)
     told = json.loads((folder / "metrics" / f"{stage}.json").read_text(encoding="utf-8"))
     functions: list[dict[str, Any]] = list(told.get("functions", {}).values())
     return {**max(functions, key=lambda own: own["rows"], default={}), "seconds": told["seconds"]}

@@ -1,0 +1,149 @@
+"""What saturates: every limit as the share that a scale takes of it, and the setting that moves it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+from _scale_model import Engine, Function, Store, closed
+from _scale_rows import Assumed, Step
+from _scale_simulation import Deaths, simulate
+from _scale_stages import Graph
+
+EVENTS: Final = 1  # of a block: a death loses a whole block at most, more than the batch that it would
+LIFE_S: Final = 24 * 3600.0  # of an actor on machines that are taken away, on average
+RESTART_S: Final = 300.0  # until another machine has taken its place
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A resource: `share` of it that a run takes, too much above 1; `setting` is a name of params.yaml."""
+
+    name: str
+    share: float
+    setting: str
+
+
+def limits(graph: Graph) -> list[Limit]:
+    """All limits of the profile as it is, whatever the scale."""
+    assumed, scale, params = graph.assumed, graph.scale, graph.params
+    steps = {f"{step.stage} {step.name}": step for step in graph.steps()}
+    driver = graph.driver_seconds()
+    seconds = assumed.hours * 3600
+    model = steps["generate kontext"].function
+    made = (steps["filter embedded"], steps["generate embedded"])
+    cores = max(made, key=lambda step: step.core_hours / step.function.actors)
+    drawn = params.train.steps * params.train.batch_size
+    return [
+        Limit(
+            "the editor's GPUs",
+            model.rows * model.worker_s / model.actors / seconds,
+            "`pool.actors` of kontext in `generate.editors`",
+        ),
+        Limit(
+            "cores of the embedded scorer and editor",
+            cores.core_hours * 3600 / cores.function.actors / seconds,
+            "`pool.actors` of embedded in `filter.scorers` and `generate.editors`",
+        ),
+        Limit(
+            "pairs of a task that training takes",
+            scale.pairs / (scale.tasks * params.assemble.max_pairs_per_task),
+            "`assemble.max_pairs_per_task`, or more tasks: `generate.instructions`",
+        ),
+        Limit("pairs that are ever drawn in training", scale.pairs / drawn, "`train.steps`, `train.batch_size`"),
+        Limit(
+            "host memory of a training worker",
+            graph.host_bytes() / assumed.worker_memory,
+            "`assemble.max_pairs_per_task`, `encode.quadrant`",
+        ),
+        Limit(
+            "bytes through the driver: merge, hashes",
+            max(own["bytes"] + own["dvc"] for own in driver.values()) / seconds,
+            "`collect.size`, or several runs: `tasks` in `generate.editors`",
+        ),
+        Limit(
+            "rows through the driver",
+            max(own["rows"] for own in driver.values()) / seconds,
+            "none; several runs: `tasks` in `generate.editors`",
+        ),
+        Limit(
+            "reads of the merge, one a row",
+            max(own["reads"] for own in driver.values()) / seconds,
+            "none; `.work` on a faster file system, or several runs",
+        ),
+        Limit(
+            "memory to compare each pair of a task with each",
+            graph.per_task**2 * graph.costs["task"]["bytes"] / assumed.driver_memory,
+            "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each",
+        ),
+        Limit(
+            "time to compare each pair of a task with each",
+            max(own["each"] for own in driver.values()) / seconds,
+            "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each",
+        ),
+        Limit(
+            "memory of the driver",
+            graph.driver_bytes() / assumed.driver_memory,
+            "none; several runs: `tasks` in `generate.editors`",
+        ),
+        Limit(
+            "files in one journal",
+            max(step.function.batches for step in steps.values()) / assumed.files,
+            "`pool.batch_size`",
+        ),
+        Limit("disk", total_bytes(graph) / assumed.disk, "`collect.size`"),
+        Limit("bandwidth of the store", graph.moved() / assumed.bandwidth / seconds, "`collect.size`"),
+    ]
+
+
+def total_bytes(graph: Graph) -> float:
+    """Published data, its copy in DVC's cache, and the journals."""
+    return 2 * sum(graph.outs().values()) + sum(graph.journals().values())
+
+
+def sized(step: Step, hours: float) -> Function:
+    """The function with as many actors as it takes to be through in so many hours."""
+    function = step.function
+    wanted = math.ceil(function.rows * function.worker_s / (hours * 3600))
+    return replace(function, actors=max(function.actors, wanted))
+
+
+def simulated(graph: Graph, engine: Engine) -> list[dict[str, Any]]:
+    """Every function with a pool of its size: hours of work by closed formula, by simulation, and with deaths."""
+    assumed = graph.assumed
+    store = Store(assumed.bandwidth, assumed.streams, assumed.latency)
+    found = []
+    for step in graph.steps():
+        function = sized(step, assumed.hours)
+        grain = max(1, max(function.block_sizes()) // EVENTS)
+        formula = closed(function, engine, store)
+        plain = simulate(function, engine, store, grain=grain)
+        harmed = simulate(function, engine, store, Deaths(LIFE_S, RESTART_S), grain)
+        assert plain.batches == harmed.batches == function.batches
+        found.append(
+            {
+                "pairs": graph.scale.pairs,
+                "function": f"{step.stage} {step.name}",
+                "rows": function.rows,
+                "actors": function.actors,
+                "closed_h": formula.working / 3600,
+                "bound": formula.bound,
+                "simulated_h": plain.spent.working / 3600,
+                "deaths_h": harmed.spent.working / 3600,
+                "deaths": harmed.died,
+            }
+        )
+    return found
+
+
+def engine_of(costs: Mapping[str, Any], assumed: Assumed) -> Engine:
+    """As it was measured, on nodes of the size that is assumed."""
+    return Engine(**{**costs["engine"], "node": assumed.node_actors})
+
+
+def reached(shares: Sequence[tuple[int, float]]) -> float:
+    """Pairs at which a share becomes 1, on the straight line through two scales' logarithms."""
+    (n0, s0), (n1, s1) = next((pair for pair in pairwise(shares) if pair[1][1] >= 1), (shares[-2], shares[-1]))
+    slope = (math.log(s1) - math.log(s0)) / (math.log(n1) - math.log(n0))
+    return math.inf if slope <= 0 else math.exp(math.log(n0) - math.log(s0) / slope)
