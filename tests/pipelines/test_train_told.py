@@ -73,7 +73,7 @@ def test_a_messenger_carries_the_newest_progress_and_hears_the_stop(told):
 
 
 def test_a_step_waits_for_no_store_that_is_away():
-    """Ten refused connections take seconds; a step that says where it stands takes none."""
+    """A refused connection is tried again for 3.5 s; ten steps that say where they stand take none of that."""
     away = Told(Store("s3://bucket/x", {"endpoint_url": "http://127.0.0.1:9", "key": "a", "secret": "b"}), "told", 0.01)
     messenger = Messenger(away, True)
     progress = Progress(messenger.progress, "lorweb", 10)
@@ -83,7 +83,7 @@ def test_a_step_waits_for_no_store_that_is_away():
     for step in range(1, 11):
         progress.stepped(step, StepOf(0.5))
         assert not messenger.stop_said()
-    assert time.monotonic() - begun < 0.2
+    assert time.monotonic() - begun < 1.5
     messenger._over.set()  # its thread is a daemon: nobody waits for it either
 
 
