@@ -36,9 +36,7 @@ class Graph:
 
     def _made(self) -> list[Step]:
         scale, workers = self.scale, self.costs["workers"]
-        read_s, edit_s = (
-            workers["functions"][name]["worker_s"] for name in ("collect read", "generate edit_0_embedded")
-        )
+        read_s, edit_s = (workers["functions"][name]["worker_s"] for name in ("collect read", "generate edit_embedded"))
         pools = {entry.editor: entry.pool for entry in self.params.generate.editors}
         model_s = self.light.edit / self.flops + workers["decode_s"] + workers["encode_s"]
         source = group(self.before)
