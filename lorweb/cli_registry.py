@@ -108,7 +108,7 @@ def _version(registry: "Registry", which: str) -> "Version":
     from lorweb.config_errors import unknown_name
     from lorweb.serving.versions import ALIASES
 
-    if which.isdigit():
+    if which.isdecimal():
         return registry.by_number(int(which))
     if which not in ALIASES:
         raise ValueError(unknown_name("alias", which, ALIASES))

@@ -106,6 +106,7 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
         (("rollback",), 1, "has no previous champion to roll back to"),
         (("show",), 1, "no version of lorweb is champion; see `lorweb registry list`"),
         (("show", "champoin"), 1, "unknown alias 'champoin'; did you mean 'champion'?"),
+        (("show", "²"), 1, "unknown alias '²'"),
         (("history",), 1, "nothing was decided about lorweb yet"),
         (("list", "--name", "other"), 1, "no version of other is registered yet"),
         (("lst",), 2, "lst"),
