@@ -41,7 +41,10 @@ def follow(uri: str) -> tuple[Path, Path] | None:
         return None
     home = file.resolve().parent / ARTIFACTS
     with contextlib.closing(sqlite3.connect(file, timeout=WAIT, isolation_level=None)) as database:
-        if _left_behind(database, home) is None:
+        database.execute("BEGIN")  # one view: another process may be making the tables just now
+        before = _left_behind(database, home)
+        database.execute("COMMIT")
+        if before is None:
             return None
         database.execute("BEGIN IMMEDIATE")
         before = _left_behind(database, home)  # again: another process may have been faster

@@ -1,9 +1,11 @@
 """Whether an address of MLflow can be used, found out in seconds and said in a sentence that holds no password."""
 
 import base64
+import contextlib
 import http.client
 import os
 import re
+import sqlite3
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +16,7 @@ from lorweb.serving.address import sqlite_file
 
 TIMEOUT: Final = 5.0  # s, for a sign of life
 DATABASES: Final = ("postgresql", "mysql", "mssql")
+_MLFLOW: Final = {"experiments", "alembic_version"}  # tables that every database of MLflow has
 _MAGIC: Final = b"SQLite format 3\0"
 _USER: Final = re.compile(r"(://[^/:@\s]*):\S*@")  # up to the last @: a password may hold one, and a slash too
 _QUERY: Final = re.compile(r"([?&](?:ssl)?pass(?:word|wd)?=)[^&\s]*", re.I)
@@ -71,6 +74,22 @@ def _check_file(path: Path, create: bool) -> None:
             raise ValueError(
                 f"{path} is no SQLite database; restore it from a copy, or move it away and run `dvc repro promote`"
             )
+        _check_owner(path)
+
+
+def _check_owner(path: Path) -> None:
+    """MLflow would write its tables into the database of any other program."""
+    tables: set[str] = set()
+    with (
+        contextlib.suppress(sqlite3.Error),  # locked, say: MLflow's own calls tell
+        contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", TIMEOUT, uri=True)) as database,
+    ):
+        tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not tables & _MLFLOW:
+        raise ValueError(
+            f"{path} is the database of another program (its tables: {', '.join(sorted(tables)[:3])}); set "
+            "MLFLOW_TRACKING_URI to one of MLflow, or to a file that is not there yet"
+        )
 
 
 def _check_database(uri: str) -> None:

@@ -1,7 +1,9 @@
 """An MLflow that is not there, or none at all, is a sentence, soon, and without passwords."""
 
+import contextlib
 import http.server
 import socket
+import sqlite3
 import threading
 import time
 
@@ -97,3 +99,14 @@ def test_a_file_that_is_no_database_is_said(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_text("a letter to the editor")
     with pytest.raises(ValueError, match=r"mlflow.db is no SQLite database; restore it from a copy"):
         Registry("lorweb", tmp_path)
+
+
+def test_the_database_of_another_program_is_left_as_it_is(tmp_path, monkeypatch):
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE letters (text)")
+    before = file.read_bytes()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ValueError, match=r"is the database of another program \(its tables: letters\); set MLF"):
+        Registry("lorweb", tmp_path, create=True)
+    assert file.read_bytes() == before
