@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,19 @@ def only(name: str) -> dict[str, Any]:
 
 def check_kuberay(resource: dict[str, Any]) -> None:
     """Against the custom resource's own schema, unknown fields refused. Raises jsonschema.ValidationError."""
-    schema = json.loads((SCHEMAS / f"{resource['kind'].lower()}.v1.json").read_text(encoding="utf-8"))
-    assert resource["apiVersion"] == f"{schema['group']}/{schema['version']}"
-    jsonschema.validate(resource, _closed(schema["openAPIV3Schema"]))
+    version, validator = _kuberay(resource["kind"])
+    assert resource["apiVersion"] == version
+    if (worst := jsonschema.exceptions.best_match(validator.iter_errors(resource))) is not None:
+        raise worst
+
+
+@cache
+def _kuberay(kind: str) -> tuple[str, jsonschema.Draft202012Validator]:
+    """apiVersion of a kind, and its schema ready for use."""
+    schema = json.loads((SCHEMAS / f"{kind.lower()}.v1.json").read_text(encoding="utf-8"))
+    closed = _closed(schema["openAPIV3Schema"])
+    jsonschema.Draft202012Validator.check_schema(closed)
+    return f"{schema['group']}/{schema['version']}", jsonschema.Draft202012Validator(closed)
 
 
 def _closed(schema: Any) -> Any:
