@@ -191,6 +191,14 @@ def test_ray_up_takes_its_file_and_starts_ray_with_options_it_has() -> None:
     assert "--dashboard-host=127.0.0.1" in starts[0]
 
 
+def test_ray_up_copies_all_code_and_no_data() -> None:
+    """A pattern without a slash in front holds at any depth: `data` would leave lorweb/data behind."""
+    anywhere = [pattern for pattern in only("ray-up.yaml")["rsync_exclude"] if not pattern.startswith("/")]
+    code = [path for part in ("lorweb", "pipelines", "cluster") for path in (CLUSTER.parent / part).rglob("*.py")]
+    assert len(code) > 200 and any(path.parent.name == "data" for path in code)
+    assert not [path for path in code if set(path.parts) & set(anywhere)]
+
+
 def secrets_named(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value[key]["name"] for key in ("secretRef", "secretKeyRef") if key in value} | {value.get("secretName")}
