@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lorweb.commands import load, model_name, read_image
+from lorweb.kontext.limits import check_asked
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,6 +25,10 @@ class ApplySettings:
     seed: int = 0
     strength: float = 1.0
     mixes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers outside of `lorweb.kontext.limits`, before anything is loaded."""
+        check_asked(self.strength, self.steps, self.guidance, self.seed)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typer
 import lorweb
 from lorweb import cli_apply, cli_inspect, cli_mix, cli_plan, cli_registry, cli_trace
 from lorweb.cli_options import CheckpointFormat, Dtype, Json, Model, Profile
-from lorweb.cli_output import PartlyDone, busy, finish, print_json
+from lorweb.cli_output import PartlyDone, busy, finish, print_json, say
 from lorweb.commands import CHAMPION
 from lorweb.terminal import plain
 
@@ -80,9 +80,9 @@ def convert(  # noqa: PLR0913, PLR0917  one parameter per option
         print_json({"written": [str(path) for path in done.paths], "notes": done.notes})
         return
     for path in done.paths:
-        typer.echo(str(path))
+        say(path)
     for note in done.notes:
-        typer.echo(note, err=True)
+        say(note, err=True)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def demo(
     from lorweb.serving.ports import check_address
 
     check_address(host, port)
-    typer.echo(f"loading {plain(model)} ...", err=True)
+    say(f"loading {model} ...", err=True)
     serve(commands.load(model), host, port, data)
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from lorweb.cli_options import A2, MODEL_HELP, A, Json, Model, Offload, complete_model
-from lorweb.cli_output import PartlyDone, busy, print_json, telling
-from lorweb.commands import CHAMPION, MOST_STEPS
+from lorweb.cli_options import A2, MODEL_HELP, A, Guidance, Json, Model, Offload, Seed, Steps, Strength, complete_model
+from lorweb.cli_output import PartlyDone, busy, print_json, say, telling
+from lorweb.commands import CHAMPION
 from lorweb.terminal import plain
 
 
@@ -18,12 +18,10 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
     prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
     model: Model = CHAMPION,
-    steps: Annotated[
-        int | None, typer.Option(min=1, max=MOST_STEPS, help="Denoising steps; the model's own by default.")
-    ] = None,
-    guidance: Annotated[float | None, typer.Option(min=0.0, help="Guidance scale; the model's own by default.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the noise.")] = 0,
-    strength: Annotated[float, typer.Option(help="1 is the analogy, 0 the base model, below 0 undoes the edit.")] = 1.0,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    seed: Seed = 0,
+    strength: Strength = 1.0,
     mix: Annotated[
         list[str] | None, typer.Option(help="Coefficient file, or FILE:WEIGHT; several are averaged or summed.")
     ] = None,
@@ -63,7 +61,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
                 continue
             told["written"].append({"source": str(done.source), "output": str(done.output), "facts": done.facts})
             if not as_json:
-                typer.echo(plain(done.output))
+                say(done.output)
     if told["left_out"]:
         faults, rest = len(told["left_out"]), len(told["written"])
         raise PartlyDone(f"{faults} of {len(plan)} images could not be read; the other {rest} are in {out}", told)
@@ -102,24 +100,30 @@ def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
     png = png_with_facts(again.image, again.facts)
     if out is not None:
         write_bytes(out, png)
-    told = {
+    told: dict[str, Any] = {
         "made": str(made),
         "output": None if out is None else str(out),
         "same_pixels": again.same,
         "same_bytes": again.same and png == made.read_bytes(),
         "largest_difference": again.most,
         "share_that_differs": again.share,
-        "differs_in": again.differs,
+        "differs_in": {**again.claims.differs, **again.claims.false},
+        "does_not_hold": sorted(again.claims.false),
+        "not_checked": again.claims.unchecked,
     }
-    why = "; ".join(f"{name} was {then}, is {now}" for name, (then, now) in again.differs.items())
+    why = "; ".join(f"{name} was {then}, is {now}" for name, (then, now) in told["differs_in"].items())
     if not again.same:
         raise PartlyDone(
             f"{made} comes out differently: by at most {again.most} of 255, in {again.share:.2%} of its values. "
             + (why or "everything it says about itself is the same here, so its pixels were changed after it was made"),
             told,
         )
+    if again.claims.false:
+        raise PartlyDone(f"{made} has the same pixels, but is not made as it says: {why}", told)
     if as_json:
         print_json(told)
-    else:
-        same = "bytes" if told["same_bytes"] else "pixels"
-        typer.echo(plain(f"{made}: the same {same}{f' ({why})' if why else ''}"))
+        return
+    same = "bytes" if told["same_bytes"] else "pixels"
+    say(f"{made}: the same {same}{f' ({why})' if why else ''}")
+    if again.claims.unchecked:
+        say(f"not checked, and so not confirmed: {', '.join(again.claims.unchecked)}", err=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from lorweb.cli_options import MODEL_HELP, Json, complete_model
-from lorweb.cli_output import busy, print_json
+from lorweb.cli_output import busy, print_json, say
+from lorweb.terminal import one_line
 
 if TYPE_CHECKING:
     from lorweb.basis.health import Health
@@ -45,7 +46,7 @@ def health(
         return
     _show_health(found)
     for path in written:
-        typer.echo(str(path))
+        say(path)
 
 
 def calibrate(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -78,9 +79,9 @@ def calibrate(  # noqa: PLR0913, PLR0917  one parameter per option
         return
     _show_bounds(bounds, samples)
     if out is not None:
-        typer.echo(str(out))
+        say(out)
     if write:
-        typer.echo(f"{params}: {len(bounds)} thresholds; run dvc repro, nothing is generated or scored again")
+        say(f"{params}: {len(bounds)} thresholds; run dvc repro, nothing is generated or scored again")
 
 
 def _show_bounds(bounds: "list[Bound]", samples: "list[Sample]") -> None:
@@ -102,6 +103,7 @@ def _show_bounds(bounds: "list[Bound]", samples: "list[Sample]") -> None:
 def _show_health(found: "Health") -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     meaning = {
@@ -123,5 +125,5 @@ def _show_health(found: "Health") -> None:
     for name in found.worst(WORST):
         row = found.layers[name]
         numbers = (f"{row.update_variation:.2f}", f"{row.update_rank:.1f}", f"{row.update_norm:.3g}")
-        worst.add_row(name, str(len(row.dead)), str(len(row.duplicates)), *numbers)
+        worst.add_row(Text(one_line(name)), str(len(row.dead)), str(len(row.duplicates)), *numbers)
     console.print(worst)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lorweb.cli_options import Dtype, Json, LoraStyle, Model
-from lorweb.cli_output import busy, print_json
+from lorweb.cli_output import busy, print_json, say
 from lorweb.commands import CHAMPION
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
         told = {"output": str(out), "mix": name, "layers": layers, "loras": loras, "basis_sha256": found.basis_sha256}
         print_json({**told, "facts": found.facts})
     else:
-        typer.echo(f"{out}: {layers} layers x {loras} LoRAs, {name}")
+        say(f"{out}: {layers} layers x {loras} LoRAs, {name}")
 
 
 def bake(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -116,12 +116,12 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
         print_json({**told, "total_error": baked.total_error, "errors": baked.errors, "logged": logged})
         return
     worst = max(baked.errors, key=lambda name: baked.errors[name])
-    typer.echo(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype.value}")
-    typer.echo(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
+    say(f"{out}: rank {baked.rank}, {len(baked.errors)} layers, {style} keys, {dtype.value}")
+    say(f"relative error {baked.total_error:.4f} in all, at most {baked.errors[worst]:.4f} ({worst})")
     if baked.rank > (exact := router_of(bare).config.total_rank):
-        typer.echo(f"rank {exact} is exact; the file is padded with zeros to rank {baked.rank}, as hot swap wants it")
+        say(f"rank {exact} is exact; the file is padded with zeros to rank {baked.rank}, as hot swap wants it")
     if logged:
-        typer.echo(f"logged as {logged}")
+        say(f"logged as {logged}")
 
 
 def _log(out: Path, model: str) -> str:

@@ -1,12 +1,14 @@
 """Options that several commands share, and what the shell completes in them. Light: every `--help` loads it."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from lorweb.commands import ALIASES, URI
+from lorweb.kontext.limits import GUIDANCE, SEED, STEPS, STRENGTH, check_number, check_whole
 
 _MODEL_FOLDERS: Final = 40  # more would not be read
 
@@ -67,3 +69,39 @@ Profile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout in the place of text.")]
 A = Annotated[Path, typer.Argument(help="Exemplar before the edit.")]
 A2 = Annotated[Path, typer.Argument(help="Exemplar after the edit.")]
+
+
+def limited(name: str, limits: tuple[int, int] | tuple[float, float]) -> Callable[[Any], Any]:
+    """A callback of an option for some `lorweb.kontext.limits`: outside of them it is wrong usage, with both bounds."""
+
+    def check(value: Any) -> Any:
+        try:
+            if value is not None:
+                (check_whole if isinstance(value, int) else check_number)(value, name, limits)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return value
+
+    return check
+
+
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        callback=limited("number of steps", STEPS), help="Denoising steps, 1 to 1000; the model's own by default."
+    ),
+]
+Guidance = Annotated[
+    float | None,
+    typer.Option(
+        callback=limited("guidance scale", GUIDANCE), help="Guidance scale, 0 to 100; the model's own by default."
+    ),
+]
+Seed = Annotated[int, typer.Option(callback=limited("seed", SEED), help="Seed of the noise, 0 or above.")]
+Strength = Annotated[
+    float,
+    typer.Option(
+        callback=limited("strength", STRENGTH),
+        help="1 is the analogy, 0 the base model, below 0 undoes the edit; -10 to 10.",
+    ),
+]

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import typer
 
-from lorweb.terminal import escaped, first_line, plain
+from lorweb.terminal import escaped, first_line, notes_to, one_line, plain
 
 FAILED, USAGE, STOPPED = 1, 2, 130
 _UsageError: Final = typer.BadParameter.__mro__[1]  # typer brings its own click in some versions, and no name for it
@@ -63,6 +63,11 @@ def telling(done: Mapping[str, Any]) -> Iterator[None]:
         raise PartlyDone(sentence, done) from error
 
 
+def say(text: object, err: bool = False) -> None:
+    """One line for people. Names of files and models, and what others wrote, may hold control codes and line breaks."""
+    typer.echo(one_line(text), err=err)
+
+
 def print_json(result: Mapping[str, Any] | Sequence[Any]) -> None:
     """The one document of a `--json` command, keys in the order given."""
     typer.echo(escaped(json.dumps(result, indent=1, ensure_ascii=False, default=str)))
@@ -84,7 +89,8 @@ def finish(run: Callable[[], object], arguments: Sequence[str]) -> int:
     `arguments`: the words of the command line; `--json` among them asks for the error as JSON too.
     """
     try:
-        code = run()
+        with notes_to(lambda text: say(f"lorweb: note: {text}", err=True)):
+            code = run()
         sys.stdout.flush()  # here: at the interpreter's own exit nobody could be told
         if code == STOPPED:
             return _stopped({}, arguments)
@@ -106,7 +112,7 @@ def finish(run: Callable[[], object], arguments: Sequence[str]) -> int:
 
 
 def _misused(error: Any, arguments: Sequence[str]) -> int:
-    error.message = error.message.replace("Value error, ", "")  # what pydantic puts before typer's own sentence
+    error.message = plain(error.message.replace("Value error, ", ""))  # what pydantic puts before typer's own sentence
     hint = _nearest(error.message)
     if hint:
         error.message = f"{error.message} {hint}"
@@ -165,7 +171,7 @@ def _nearest(message: str) -> str:
 
 def _stopped(result: Mapping[str, Any], arguments: Sequence[str]) -> int:
     sentence = "stopped by Ctrl-C; what was finished stays, and no partial file is left"
-    typer.echo(f"lorweb: {sentence}", err=True)
+    typer.echo(f"lorweb: {plain(sentence)}", err=True)
     _tell({**result, "error": sentence}, arguments)
     return STOPPED
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lorweb.cli_options import Json
-from lorweb.cli_output import PartlyDone, print_json
+from lorweb.cli_output import PartlyDone, print_json, say
 from lorweb.cli_versions import history_rows, list_rows, print_table, show_rows
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _moved(registry: "Registry", sentence: str, as_json: bool) -> None:
         state = registry.aliases.read()
         print_json({"model": registry.name, "champion": state.champion, "previous": state.previous})
     else:
-        typer.echo(sentence)
+        say(sentence)
 
 
 def _facts(version: "Version") -> dict[str, Any]:

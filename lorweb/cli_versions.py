@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import typer
-
-from lorweb.terminal import plain
+from lorweb.cli_output import say
+from lorweb.terminal import one_line
 
 SHORT: Final = 12  # characters of a hash or a run's id; --json has them whole
 _HEX: Final = re.compile(r"[0-9a-f]{17,}")
@@ -66,7 +65,7 @@ def print_table(columns: Row, rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[plain(cell).replace("\n", " ") for cell in row] for row in rows]
+    cells = [[one_line(cell) for cell in row] for row in rows]
     console = Console(emoji=False)
     if console.is_terminal:
         table = Table(*columns, box=None, header_style="bold", padding=(0, 2, 0, 0))
@@ -78,7 +77,7 @@ def print_table(columns: Row, rows: Sequence[Row]) -> None:
     widths = [max(cell_len(line[at]) for line in lines) for at in range(len(columns))]
     for line in lines:
         padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
-        typer.echo("  ".join(padded).rstrip())
+        say("  ".join(padded).rstrip())
 
 
 def _decision(facts: Mapping[str, Any]) -> str:

@@ -47,12 +47,13 @@ def coefficients(basis: Path, source: Source) -> "MixFile":
     """
     from lorweb.basis.mix_files import MixFile, combine, parse_terms
     from lorweb.basis.mixes import average
-    from lorweb.commands import quiet_loading, read_image
+    from lorweb.commands import read_image
     from lorweb.data.manifest import file_sha256
+    from lorweb.kontext.quiet import quiet
 
     if source.files:
         return combine(parse_terms(source.files), basis)
-    with quiet_loading():
+    with quiet():
         from lorweb.kontext.pipeline import AnalogyPipeline
 
         pipe = AnalogyPipeline.from_pretrained(basis)

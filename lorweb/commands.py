@@ -1,8 +1,7 @@
 """Files and models that the `lorweb` commands are given: found, read, and refused with a sentence."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -18,7 +17,6 @@ URI: Final = f"{SCHEME}lorweb@"
 ALIASES: Final = ("champion", "candidate", "previous")
 CHAMPION: Final = f"{URI}champion"
 SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-MOST_STEPS: Final = 1000  # of denoising: the schedule that FLUX was trained on has no more
 
 
 def model_name(model: str) -> str:
@@ -71,31 +69,13 @@ def check_weights_file(out: Path) -> None:
 def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)
-    with quiet_loading():
+    from lorweb.kontext.quiet import quiet
+
+    with quiet():
         from lorweb.kontext.pipeline import AnalogyPipeline
 
         pipe = AnalogyPipeline.from_pretrained(basis, offload=cast("Offload", offload))  # refused there if unknown
     return pipe, basis
-
-
-@contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep libraries from drawing bars and from warning of each other while they load: stderr is for sentences.
-
-    Afterwards they may warn again, of a prompt that is too long for instance.
-    """
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    before = [library.get_verbosity() for library in (of_diffusers, of_transformers)]
-    for library in (of_diffusers, of_transformers):
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-    try:
-        yield
-    finally:
-        for library, level in zip((of_diffusers, of_transformers), before, strict=True):
-            library.set_verbosity(level)
 
 
 def read_image(path: Path) -> "Image.Image":

@@ -7,53 +7,20 @@ before anything is drawn; what may differ between machines (device, libraries, t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-from pydantic import BaseModel, Field
+from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.applying import Drawer, combined, load_drawer
-from lorweb.commands import MOST_STEPS, model_file, model_name, read_image
+from lorweb.commands import model_file, model_name, read_image
 from lorweb.config_errors import validated
 from lorweb.kontext.metadata import BASIS_FILE
+from lorweb.provenance import SERVED
+from lorweb.recipe import MAY_DIFFER, Claims, Recipe, Side, claims_of
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
 _MODEL: Final = ("base_revision", "encoder_revision")  # beside the basis, what has to be the same
-_MAY_DIFFER: Final = ("device", "gpu", "dtype", "threads", "versions")
-_MOST: Final = 64  # images of one batch: more were never drawn together
-
-
-class Side(BaseModel):
-    """One image that a picture was made of."""
-
-    pixels_sha256: str
-    name: str = "no file"
-
-
-class Recipe(BaseModel):
-    """What a PNG has to say to be made again; it may say more."""
-
-    prompt: str
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
-    guidance: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    seed: Annotated[int, Field(ge=0, lt=2**63)]
-    strength: Annotated[float, Field(allow_inf_nan=False)]
-    mixes: list[str]
-    mix: str | None
-    a: Side
-    a2: Side
-    b: Side
-    batch: tuple[Annotated[int, Field(ge=0, lt=_MOST)], Annotated[int, Field(ge=1, le=_MOST)]]
-    basis_sha256: str
-    content_sha256: str = ""
-    base_revision: str
-    encoder_revision: str
-    offload: str
-    fold: bool
-    model: str
-    model_version: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,7 +42,7 @@ class Again:
     facts: dict[str, Any]
     most: int
     share: float
-    differs: dict[str, list[Any]]  # name -> [then, now]
+    claims: Claims
 
     @property
     def same(self) -> bool:
@@ -95,7 +62,8 @@ def reproduce(made: Path, given: Given) -> Again:
     from lorweb.provenance import read_facts
 
     facts = read_facts(made)
-    told = facts | (facts["inputs"] if isinstance(facts.get("inputs"), dict) else {})
+    inputs = facts["inputs"] if isinstance(facts.get("inputs"), dict) else {}
+    told = facts | {key: inputs[key] for key in given.images if key in inputs}
     absent = [name for name, field in Recipe.model_fields.items() if field.is_required() and name not in told]
     if absent:
         raise ValueError(
@@ -107,14 +75,22 @@ def reproduce(made: Path, given: Given) -> Again:
     _check_images(recipe, images, given.images)
     drawer = _model_of(recipe, given.model)
     image, mix = _draw(drawer, recipe, images, combined(given.mixes or recipe.mixes, drawer.basis))
-    here: dict[str, Any] = {name: drawer.facts[name] for name in _MAY_DIFFER if name in drawer.facts}
+    here: dict[str, Any] = {name: drawer.facts[name] for name in MAY_DIFFER if name in drawer.facts}
     now = {**facts, "mix": mix, **here}
     then_HWC, now_HWC = (np.asarray(picture).astype(int) for picture in (read_image(made), image))
     if then_HWC.shape != now_HWC.shape:
         raise ValueError(f"{made} has other sides than what it describes; its pixels were changed after it was made")
     distance = np.abs(then_HWC - now_HWC)
-    differs = {name: [facts.get(name), now.get(name)] for name in _MAY_DIFFER if facts.get(name) != now.get(name)}
-    return Again(image, now, int(distance.max()), float((distance > 0).mean()), differs)
+    names = {key: path.name for key, path in given.images.items()}
+    claims = claims_of(facts, {**drawer.facts, "mix": mix, "model": None, **_loaded(recipe, given.model)}, names)
+    return Again(image, now, int(distance.max()), float((distance > 0).mean()), claims)
+
+
+def _loaded(recipe: Recipe, asked: str | None) -> dict[str, str]:
+    """What the picture says of its model's name, where the model was found under it: its basis was compared."""
+    if recipe.model == SERVED or (asked is None and not recipe.model_version):
+        return {"model": recipe.model}
+    return {"model": asked} if asked is not None else {"model_version": recipe.model_version}
 
 
 def _check_images(recipe: Recipe, images: Mapping[str, "Image.Image"], paths: Mapping[str, Path]) -> None:
@@ -153,7 +129,6 @@ def _model_of(recipe: Recipe, asked: str | None) -> Drawer:
 
 def _named(recipe: Recipe, asked: str | None) -> tuple[str, Path]:
     """(the model's name, its basis file). What a server or a page drew names no model: it is looked for by its hash."""
-    from lorweb.provenance import SERVED
     from lorweb.trace.models import Models
 
     name = asked or recipe.model_version or recipe.model

@@ -1,7 +1,12 @@
 """Text that others wrote (file names, metadata of pictures, messages), before it reaches a terminal."""
 
 import re
-from typing import Final
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from lorweb.kontext.quiet import Note
 
 # C0 but tab and newline, DEL, C1, and what turns the direction of writing: they can move the cursor or hide words
 _CODES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -12,6 +17,11 @@ def plain(text: object) -> str:
     return _CODES.sub("", str(text))
 
 
+def one_line(text: object) -> str:
+    """As `plain`, on one line: a line break in a name would begin a line that says what it likes."""
+    return " ".join(plain(text).splitlines())
+
+
 def escaped(json_text: str) -> str:
     """The same JSON with every control code written as an escape; outside its strings there is none."""
     return _CODES.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
@@ -20,3 +30,22 @@ def escaped(json_text: str) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says first; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def notes_to(say: Callable[[str], None]) -> Iterator[None]:
+    """Each `Note` is said once, as plain text; other warnings are shown as Python shows them."""
+    seen: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.simplefilter("always", Note)
+
+        def tell(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if not issubclass(category, Note):
+                show(message, category, *rest)
+            elif str(message) not in seen:
+                seen.add(str(message))
+                say(plain(message))
+
+        warnings.showwarning = tell
+        yield

@@ -87,6 +87,7 @@ def _extra(plan: TrainPlan, name: str, history: History, encoded: Mapping[str, A
         },
         "steps": published_step(history.validation, history.step, plan.config),
         "seed": plan.seed,
+        "caption_dropout": plan.config.caption_dropout,
         "validation": _losses(plan, history),
         **({"resumed": [_past(row) for row in history.resumed]} if history.resumed else {}),
     }

@@ -144,3 +144,29 @@ def test_what_an_older_version_wrote_is_not_guessed_at(folder, model, capsys):
     out.write_bytes(png_with_facts(Image.open(out), old))
     code, _, err = run(capsys, "reproduce", "out.png", *IMAGES)
     assert code == 1 and "does not say its prompt, steps, guidance" in err and "older version" in err
+
+
+@pytest.mark.parametrize("name", ["mix", "content_sha256"])
+def test_a_hash_that_does_not_hold_is_not_vouched_for(folder, model, capsys, name):
+    out = made(capsys, model)
+    facts = read_facts(out)
+    out.write_bytes(png_with_facts(Image.open(out), {**facts, name: "0" * len(facts[name])}))
+    code, said, err = run(capsys, "reproduce", "out.png", *IMAGES, "--json")
+    told = json.loads(said)
+    assert code == 1 and told["same_pixels"] and told["does_not_hold"] == [name]
+    assert "has the same pixels, but is not made as it says" in err and f"{name} was 0000" in err and facts[name] in err
+
+
+def test_what_nothing_here_can_be_compared_with_is_named(folder, model, capsys):
+    out = made(capsys, model)
+    facts = read_facts(out)
+    inputs = {**facts["inputs"], "prompt": "", "b": {**facts["inputs"]["b"], "name": "famous.png", "by": "me"}}
+    claims = {"lineage_key": "key", "artist": "somebody", "inputs": inputs, "prompt": "a hat", "model": "models:/x/9"}
+    out.write_bytes(png_with_facts(Image.open(out), {**facts, **claims}))
+    code, _, err = run(capsys, "reproduce", "out.png", *IMAGES, "--model", str(model))
+    assert code == 1 and "comes out differently" in err, "the prompt that it says is the one that it is drawn with"
+    out.write_bytes(png_with_facts(Image.open(out), {**facts, **claims, "prompt": ""}))
+    code, said, err = run(capsys, "reproduce", "out.png", *IMAGES, "--model", str(model))
+    assert code == 0 and said == "out.png: the same bytes\n"
+    expected = "artist, inputs.b.by, inputs.b.name, inputs.prompt, lineage_key, model"
+    assert err == f"not checked, and so not confirmed: {expected}\n"

@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from lorweb import cli
+from lorweb.cli_output import say
 from lorweb.provenance import png_with_facts
 from lorweb.terminal import escaped, first_line, plain
 from lorweb.trace.show import tree_of
@@ -75,3 +78,18 @@ def test_a_picture_of_others_cannot_speak_to_the_terminal(tmp_path: Path, monkey
     assert code == 1 and plain(out + err) == out + err
     code, out, err = run(capsys, "apply", "a.png", "a2.png", f"{EVIL}.png", "-o", "o.png", "--model", "gone")
     assert code == 1 and plain(out + err) == out + err
+
+
+def test_a_name_cannot_begin_a_line_of_its_own_nor_move_the_cursor(capsys):
+    say(f"a{EVIL}\nout.png: the same bytes\x85more", err=True)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "\x1b" not in err and "\x9b" not in err
+
+
+def test_commands_speak_through_one_door():
+    sources = sorted(Path(cli.__file__).parent.glob("cli*.py"))
+    assert len(sources) > 5
+    loud = [f"{path.name}: {line.strip()}" for path in sources for line in path.read_text().splitlines()
+            if re.search(r"\btyper\.echo\(|\bprint\(", line) and "console" not in line.lower()]  # fmt: skip
+    allowed = ("lorweb {lorweb.__version__}", "escaped(", "one_line(", "plain(sentence)", "{sentence}")
+    assert [line for line in loud if not any(words in line for words in allowed)] == []

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lorweb.kontext.grid import Size
+from lorweb.kontext.limits import GUIDANCE, STEPS, check_number, check_whole, not_finite
 from lorweb.kontext.load import Base
 from lorweb.kontext.model import Conditions, TextEmbedding, guidance_vector, velocity
 from lorweb.kontext.tokens import pack, positions, unpack
@@ -43,10 +44,8 @@ class Sampling:
     watch: Callable[[Step], None] | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"the number of inference steps is {self.steps}; it must be at least 1")
-        if not 0 <= self.guidance <= torch.finfo(torch.float32).max:
-            raise ValueError(f"the guidance scale is {self.guidance}; it must be a finite number, 0 or above")
+        check_whole(self.steps, "number of inference steps", STEPS)
+        check_number(self.guidance, "guidance scale", GUIDANCE)
 
 
 def schedule(config: Any, steps: int, tokens: int, device: torch.device) -> Any:
@@ -87,7 +86,7 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
     The bar of steps is the stock pipeline's: off after `load_base`, see its `set_progress_bar_config`.
 
     Raises:
-        ValueError: the number of seeds or of prompts does not fit the number of grids.
+        ValueError: the number of seeds or of prompts does not fit the number of grids, or the result is not finite.
     """
     B, size = len(control_BCHW), Size(*control_BCHW.shape[-2:])
     if len(seeds) != B:
@@ -113,5 +112,7 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
             if sampling.watch is not None:
                 sampling.watch(Step(done, sampling.steps, unpack(x0_BLD, size)))
     target_BCHW = unpack(z_BLD, size)
+    if not bool(target_BCHW.isfinite().all()):
+        raise ValueError(not_finite(f"the latents after {sampling.steps} steps", base.dtype))
     assert target_BCHW.shape == control_BCHW.shape, (target_BCHW.shape, control_BCHW.shape)
     return target_BCHW

@@ -14,6 +14,7 @@ import torch
 from lorweb.hub import first_line, is_hub_id
 from lorweb.kontext.files import base_revision, check_base_folder
 from lorweb.kontext.model import TextEmbedding
+from lorweb.kontext.quiet import encode_prompt
 
 _TEXT: Final = ("text_encoder", "text_encoder_2")
 
@@ -73,6 +74,8 @@ class Base:
     def text(self, prompts: list[str]) -> TextEmbedding:
         """Stock `encode_prompt`: prompt_BTE and pooled_BP on the base's device, in the dtype of the text encoders.
 
+        A prompt that is longer than the text encoder reads is cut off there, with a `Note`.
+
         Raises:
             ValueError: there is no prompt, or the base was loaded without its text encoders.
         """
@@ -80,9 +83,8 @@ class Base:
             raise ValueError("this base was loaded without its text encoders; load it with text=True to encode prompts")
         if not prompts:
             raise ValueError('no prompt to encode; give at least one, "" for none')
-        prompt_BTE, pooled_BP, _ = self.pipeline.encode_prompt(
-            prompts, device=self.device, max_sequence_length=self.defaults.max_sequence_length
-        )
+        most = self.defaults.max_sequence_length
+        prompt_BTE, pooled_BP, _ = encode_prompt(self.pipeline, prompts, self.device, most)
         return TextEmbedding(prompt_BTE, pooled_BP)
 
 

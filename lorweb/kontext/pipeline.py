@@ -23,11 +23,13 @@ from lorweb.kontext.model import TextEmbedding
 from lorweb.kontext.place import Offload, Place, bring, check_foldable, released
 from lorweb.kontext.pretrained import read_parts
 from lorweb.kontext.query import query_of
+from lorweb.kontext.quiet import note_unprompted
 from lorweb.kontext.request import DEFAULT_SEED, AnalogyOutput, Answer, Request, check_lengths
 
 
 class AnalogyPipeline:
-    """Applies a trained basis on a frozen base. `rule`, `batch_size` and `fold` may be set between calls.
+    """Applies a trained basis on a frozen base. `rule`, `batch_size` and `fold` may be set between calls. `prompted`:
+    whether its training saw prompts.
 
     With `fold`, a batch of one query is folded into the weights for its steps: the base's own speed for twice the
     memory of the targeted weights, and refused on quantised ones, with sequential offload and with internal queries.
@@ -54,7 +56,7 @@ class AnalogyPipeline:
                     f"basis was trained on {config.query_dim}; use its own encoder"
                 )
         self.base, self.encoder, self.config, self.rule, self.batch_size = base, encoder, config, rule, batch_size
-        self.fold = False
+        self.fold, self.prompted = False, True
         self.steps, self.guidance = base.defaults.num_inference_steps, base.defaults.guidance_scale
 
     @classmethod
@@ -81,6 +83,7 @@ class AnalogyPipeline:
         metadata = parts.metadata
         rule = CanvasRule(Size(metadata.quadrant, metadata.quadrant), latents=metadata.latents)
         pipe = cls(parts.base, parts.encoder, parts.config, rule)
+        pipe.prompted = metadata.extra.get("caption_dropout") != 1
         pipe.steps, pipe.guidance = metadata.num_inference_steps, metadata.guidance_scale
         if base is None:  # one that is given keeps its own
             pipe.set_progress_bar_config(disable=None)
@@ -133,6 +136,8 @@ class AnalogyPipeline:
         """Answers in order, as soon as their batch is done; `queries` may be lazy, one batch is held at a time."""
         exemplar = Exemplar.of(a, a2, self.rule)
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
+        if not self.prompted:
+            note_unprompted(prompts)
         with released(self.base):
             text = self.base.text(prompts)
             for first, batch in batches(queries, self.rule, self.batch_size):

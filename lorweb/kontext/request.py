@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lorweb.kontext.denoise import Sampling, Step
+from lorweb.kontext.limits import SEED, STRENGTH, check_number, check_whole
 
 DEFAULT_SEED = 0
 Preview = Callable[[int, int, list[Image.Image]], None]
@@ -41,6 +42,13 @@ class Request:
     strength: float = 1.0
     mix: Tensor | None = None  # [L, N] or [B, L, N]; None computes it from the images
     preview: Preview | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a strength or a seed outside of `lorweb.kontext.limits`."""
+        check_number(self.strength, "strength", STRENGTH)
+        for seed in self.seeds if isinstance(self.seeds, list) else [self.seeds]:
+            if not isinstance(seed, torch.Generator):
+                check_whole(seed, "seed", SEED)
 
     def seed_of(self, index: int) -> Any:
         """The seed or generator of one query."""

@@ -14,15 +14,12 @@ from typing import Any, Final
 from PIL import Image
 
 from lorweb.config_errors import shortened, unknown_name
+from lorweb.kontext.limits import GUIDANCE, SEED, SERVED_STEPS, STRENGTH
 from lorweb.serving.images import BadRequest, decode_image, encoded, opened
 
 MAX_ROWS: Final = 64  # analogies of one request
 MAX_REQUEST_PIXELS: Final = MAX_ROWS * 3 * 1024 * 1024  # of all images of a request: full rows of 1024 x 1024
 MAX_PROMPT: Final = 2_000  # characters
-MAX_SEED: Final = 2**63 - 1
-MAX_STRENGTH: Final = 10.0  # either way; far outside of it activations overflow
-MAX_STEPS: Final = 200
-MAX_GUIDANCE: Final = 100.0
 IMAGES: Final = ("a", "a2", "b")
 OPTIONS: Final = ("prompt", "seed", "strength", "steps", "guidance")
 
@@ -99,11 +96,11 @@ def _options(record: Mapping[str, Any], row: str) -> Options:
         if name == "prompt":
             checked[name] = _prompt(value, where)
         elif name == "strength":
-            checked[name] = float(_within(value, where, -MAX_STRENGTH, MAX_STRENGTH))
+            checked[name] = float(_within(value, where, *STRENGTH))
         elif name == "guidance":
-            checked[name] = float(_within(value, where, 0.0, MAX_GUIDANCE))
+            checked[name] = float(_within(value, where, *GUIDANCE))
         else:
-            checked[name] = _whole(value, where, *((0, MAX_SEED) if name == "seed" else (1, MAX_STEPS)))
+            checked[name] = _whole(value, where, *(SEED if name == "seed" else SERVED_STEPS))
     return Options(**checked)
 
 

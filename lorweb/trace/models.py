@@ -1,7 +1,7 @@
 """The model behind a hash: in the folders of a project, or in the registry, with the lineage that its version has."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -61,20 +61,36 @@ class Models:
         self._asked = False
 
     def by_hash(self, basis: str, content: str, hints: list[str]) -> FoundModel | None:
-        """The model whose basis file has this sha256: where `hints` say, below models/, then in the registry.
+        """The model whose basis file has this sha256: the version that `hints` name, a folder that they name or one
+        below models/, then the registry; of several with this basis the one of this content.
 
-        Of a registry only versions of that `content` are fetched, where it is known and one has it.
+        Of a registry only versions of that `content` are fetched, where it is known and one has it. Where several
+        versions fit and nothing says which it was, a note names them all, and the newest is taken.
         """
-        for folder in self._folders(hints):
-            if file_sha256(folder / BASIS_FILE) == basis:
-                return self.at(folder)
         versions = self._versions()
+        told = [version for version in versions if str(Address(self.name, number=version.number)) in hints]
+        for version, folder in self._fitting(told, basis):
+            return self.at(folder, version)
+        folders = [folder for folder in self._folders(hints) if file_sha256(folder / BASIS_FILE) == basis]
+        exact = [folder for folder in folders if content and model_content(folder) == content]
+        if exact:
+            return self.at(exact[0])
         named = [version for version in versions if content and version.content == content]
-        for version in named or reversed(versions):
-            folder_of = self._folder_of(version)
-            if folder_of is not None and file_sha256(folder_of / BASIS_FILE) == basis:
-                return self.at(folder_of, version)
-        return None
+        fitting = [] if folders and content and not named else self._fitting(named or versions, basis)
+        if folders and not named and len(fitting) < 2:
+            return self.at(folders[0])
+        if len(fitting) > 1:
+            numbers = ", ".join(str(version.number) for version, _ in fitting)
+            self.notes.append(
+                f"versions {numbers} of {self.name} have this basis, and nothing says which of them it was; "
+                f"what follows is of version {fitting[-1][0].number}"
+            )
+        return self.at(fitting[-1][1], fitting[-1][0]) if fitting else None
+
+    def _fitting(self, versions: "Iterable[Version]", basis: str) -> "list[tuple[Version, Path]]":
+        """Those whose basis file has this sha256, with their folders."""
+        found = [(version, self._folder_of(version)) for version in versions]
+        return [(v, folder) for v, folder in found if folder is not None and file_sha256(folder / BASIS_FILE) == basis]
 
     def at(self, folder: Path, version: "Version | None" = None) -> FoundModel:
         """A model folder, with its version where the registry has the same bytes.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from lorweb.terminal import plain
+from lorweb.terminal import one_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -123,7 +123,7 @@ def _line(*parts: str | tuple[str, str]) -> "Text":
     line = Text()
     for part in parts:
         text, style = (part, "") if isinstance(part, str) else part
-        line.append(" ".join(plain(text).splitlines()), style)
+        line.append(one_line(text), style)
     return line
 
 

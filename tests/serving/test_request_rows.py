@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lorweb.kontext.limits import SEED
 from lorweb.serving.images import BadRequest
-from lorweb.serving.rows import MAX_REQUEST_PIXELS, MAX_SEED, Options, read_rows
+from lorweb.serving.rows import MAX_REQUEST_PIXELS, Options, read_rows
 from tests.serving.requests_cases import BAD, flat, png, record
 
 
@@ -77,7 +78,7 @@ def test_images_are_taken_as_bytes_too():
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, MAX_SEED))
+@given(st.integers(*SEED))
 def test_a_seed_keeps_its_value_to_the_last_digit(seed):
     (row,) = read_rows(frame({"a": png(1), "a2": png(2), "b": png(3), "seed": seed}))
     assert row.options.seed == seed

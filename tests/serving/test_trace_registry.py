@@ -1,11 +1,13 @@
 """Traces that end at a version of a real registry, and pictures that name theirs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from lorweb import commands
+from lorweb.data.manifest import file_sha256
 from lorweb.provenance import model_facts, png_with_facts
 from lorweb.serving.artifacts import Submission, content_hash
 from lorweb.serving.registry import Registry
@@ -64,3 +66,31 @@ def test_a_picture_of_a_model_that_is_nowhere_is_told_so(root, monkeypatch):
     assert told["missing"] == [
         f"no model with the basis {'0' * 64} below models or in the registry; give its folder with --model"
     ]
+
+
+def test_of_versions_with_one_basis_the_recorded_one_is_named_or_all_are(root, model, monkeypatch):
+    monkeypatch.chdir(root)
+    registry = Registry("lorweb", root)
+    for number in (1, 2, 3):
+        copy = root / f"copy{number}"
+        shutil.copytree(model, copy)
+        metadata = json.loads((copy / "metadata.json").read_text())
+        metadata["extra"] = {"of": number}
+        (copy / "metadata.json").write_text(json.dumps(metadata))
+        registry.submit(Submission(copy, {}, {"git_commit": f"commit-{number}"}))
+    shutil.copytree(root / "copy3", root / "models" / "candidate")
+    places = Places(Path(), Path("data"), "lorweb", None)
+
+    def told(**facts):
+        basis = {"basis_sha256": file_sha256(model / "basis.safetensors")}
+        Path("b2.png").write_bytes(png_with_facts(drawn_image(1), basis | facts))
+        found = trace("b2.png", places, verify=False)
+        return found["model"]["version"]["uri"], found["lineage"]["git_commit"], found["notes"]
+
+    assert told(model="models:/lorweb@champion", model_version="models:/lorweb/2") == (
+        "models:/lorweb/2", "commit-2", [],
+    )  # fmt: skip
+    assert told(content_sha256=content_hash(root / "copy1")) == ("models:/lorweb/1", "commit-1", [])
+    uri, commit, (note,) = told()
+    assert (uri, commit) == ("models:/lorweb/3", "commit-3")
+    assert note.startswith("versions 1, 2, 3 of lorweb have this basis, and nothing says which of them it was")
