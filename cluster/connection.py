@@ -12,6 +12,11 @@ from urllib.parse import urlsplit
 
 SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
 START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
+CHATTY: Final = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
 NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 PAUSE: Final = 2.0  # s between two looks for a head that is away
 T = TypeVar("T")
@@ -144,7 +149,8 @@ def _connect(address: str) -> Any:
         def _do_request(self, *arguments: Any, **named: Any) -> Any:
             return super()._do_request(*arguments, timeout=(10, 120), **named)
 
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise HeadError(f"'{address}' is no address of a job server; give http://HOST:8265")

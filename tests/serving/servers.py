@@ -26,11 +26,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def mlflow_server(folder: Path, database: str) -> Iterator[str]:
+def mlflow_server(folder: Path, database: str, host: str = "127.0.0.1") -> Iterator[str]:
     """`mlflow server` on `database`, with its artifacts below `folder`; yields its address."""
     port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", database]
+    address = f"http://{host}:{port}"
+    words = ["--host", host, "--port", str(port), "--workers", "1", "--backend-store-uri", database]
     words += ["--artifacts-destination", str(folder / "artifacts")]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven consumers of job queues that nobody fills
