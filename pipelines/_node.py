@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lorweb.config import load_params
 from lorweb.storage import Inventory, Store, bind, is_uri, shelve
-from lorweb.storage.fetched import expect, seen, use_options
+from lorweb.storage.fetched import carry, expect, seen, use_options
 from pipelines._code import ROOT
 from pipelines._upload import code_copy
 
@@ -67,12 +67,12 @@ class Seat:
 
     @classmethod
     def anywhere(cls, reads: Iterable[str]) -> "Seat":
-        """Wherever Ray starts it: what lies at or below `reads` is put into the store, where there is one and other
-        nodes may be asked (RAY_ADDRESS). Raises StorageError.
+        """Wherever Ray starts it: what lies at or below `reads`, and at paths of the parameters, is put into the store,
+        where there is one and other nodes may be asked (RAY_ADDRESS). Raises StorageError.
         """
         shared, root = store() if os.environ.get("RAY_ADDRESS") else None, Path.cwd()
-        inventory = Inventory({}) if shared is None else shelve(shared, root, reads)
-        return cls(str(root), shared, inventory, seen())
+        files = {} if shared is None else {**shelve(shared, root, reads).files, **carry(shared)}
+        return cls(str(root), shared, Inventory(files), seen())
 
     def take(self, there: Path) -> None:
         """Make this process work there: its working directory stands for the project's root. A shared root holds the

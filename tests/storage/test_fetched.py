@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lorweb.storage import Inventory, StorageError, Store, bind, places
-from lorweb.storage import fetched as module
-from lorweb.storage.fetched import expect, fetched, forget, here, portable, seen, use_options
+from lorweb.storage.fetched import carry, expect, fetched, forget, here, portable, seen, use_options
+from lorweb.storage.mirrors import mirrors
 
 
 @pytest.fixture(autouse=True)
@@ -85,17 +85,39 @@ def test_a_worker_refuses_another_version_than_its_driver_found(bucket):
         fetched(uri)
 
 
-def test_a_node_that_lacks_a_folder_says_so(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models/x").mkdir(parents=True)
-    assert fetched("models/x") == Path("models/x") and fetched("owner/name") == Path("owner/name")
-    driver = seen()
-    store = Store(str(tmp_path / "store"))
-    bind(store, Inventory({}))
-    expect(driver, store)
-    with pytest.raises(StorageError, match=f"no models/x on node {platform.node()}; give it as a URI"):
-        fetched("models/x")
+def test_a_node_that_lacks_a_folder_reads_what_the_driver_found(shared, tmp_path, monkeypatch):
+    home = tmp_path / "project"
+    write = {"models/x/config.json": b"{}", "models/x/vae/w": b"1", "images/one.png": b"2", "lora.safetensors": b"3"}
+    for name, content in write.items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(content)
+    monkeypatch.chdir(home)
+    named = ["models/x", str(home / "images"), "lora.safetensors"]
+    for name in named:
+        assert fetched(name) == Path(name)
+    assert fetched("owner/name") == Path("owner/name")
+    driver, files = seen(), carry(shared)
+    assert set(driver) == set(named) and len(files) == 4
+    home.rename(tmp_path / "elsewhere")
+    forget()
+    root = bind(shared, Inventory(files))
+    expect(driver, shared)
+    assert tree(fetched("models/x")) == {"config.json": b"{}", "vae/w": b"1"}
+    assert fetched("lora.safetensors").read_bytes() == b"3" and fetched("lora.safetensors").suffix == ".safetensors"
+    one = root / here(str(home / "images/one.png"))
+    assert one.read_bytes() == b"2"
     assert fetched("owner/name") == Path("owner/name"), "a hub id is no missing folder"
+
+
+def test_a_node_that_cannot_have_a_folder_says_so(tmp_path, monkeypatch):
+    (tmp_path / "x").mkdir()
+    fetched(str(tmp_path / "x"))
+    driver = seen()
+    forget()
+    (tmp_path / "x").rmdir()
+    expect(driver, None)
+    with pytest.raises(StorageError, match=f"no {tmp_path}/x on node {platform.node()}; give it as a URI"):
+        fetched(str(tmp_path / "x"))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +152,7 @@ def test_a_fetch_that_fails_leaves_no_half_mirror(bucket, monkeypatch):
     monkeypatch.setattr(Store, "get", get)
     with pytest.raises(StorageError, match="the line is cut"):
         fetched(f"{bucket.uri}/m")
-    (home,) = (module.node_home() / "fetched").iterdir()
+    (home,) = mirrors().iterdir()
     assert [path.name for path in home.iterdir()] == ["lock"]
     monkeypatch.setattr(Store, "get", real)
     assert tree(fetched(f"{bucket.uri}/m")) == {"a": b"1", "b": b"2"}
