@@ -8,39 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import yaml
 
 from lorweb.config import Pool
-from lorweb.data.rejects import Rejected
-from lorweb.data.shards import RowReader, read_index, write_rows, write_shards
+from lorweb.data.shards import read_index, write_rows, write_shards
 from lorweb.storage import StorageError, Store
 from pipelines._results import read_batch
 from pipelines._rows import RowJob, in_process, run_rows, sent_out
 from pipelines._stage import StageFailed
+from tests.storage.row_work import OUT, SOURCE, Copy
 
 ROOT = Path(__file__).parents[2]
-SOURCE = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("value", pa.large_binary())])
-OUT = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("data", pa.large_binary())])
-
-
-class Copy:
-    """Reads rows of shards; one value raises, one is refused."""
-
-    def __init__(self, folder: str) -> None:
-        self.rows = RowReader(Path(folder), SOURCE)
-
-    def __call__(self, items):
-        return [self._one(item) for item in items]
-
-    def _one(self, item):
-        value = self.rows(item["at"])["value"]
-        if value == b"3" and os.environ.get("RAISES"):
-            raise RuntimeError("three")
-        return Rejected("seven", "it is 7") if value == b"7" else {"id": item["id"], "data": value * 100}
-
-
 NODE = """
 import pickle, sys
 from pathlib import Path
