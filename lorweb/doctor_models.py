@@ -23,6 +23,7 @@ from lorweb.data.scorers.entries import (
 )
 from lorweb.doctor import Finding
 from lorweb.hub import is_hub_id
+from lorweb.storage import is_uri
 
 
 def data_models(params: Params) -> Iterator[Finding]:
@@ -43,6 +44,9 @@ def base_at(title: str, name: str) -> Iterator[Finding]:
     """Whether a FLUX.1-Kontext base is here: "tiny", a folder, or a hub id; nothing is fetched."""
     from lorweb.kontext.files import check_base_folder
 
+    if is_uri(name):
+        yield _elsewhere(title, name)
+        return
     folder = Path(__file__).parent / "tiny" / "kontext" if name == "tiny" else Path(name).expanduser()
     if name != "tiny" and not folder.is_dir():
         if not is_hub_id(name):
@@ -134,6 +138,8 @@ def _found(
     title: str, name: str, look: Callable[[Path], object], index: str = "config.json", *, hub: bool = True
 ) -> Finding:
     """A model that is a folder or, with `hub`, a hub id; `index` is a file of every such model."""
+    if is_uri(name):
+        return _elsewhere(title, name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked(title, name, lambda: look(folder))
@@ -158,6 +164,8 @@ def _found(
 
 def _checked(title: str, name: str, look: Callable[[], object]) -> Finding:
     """What a look at files that should be here says; its sentences tell what to do."""
+    if is_uri(name):
+        return _elsewhere(title, name)
     try:
         look()
     except (ValueError, OSError) as error:
@@ -165,3 +173,7 @@ def _checked(title: str, name: str, look: Callable[[], object]) -> Finding:
     path = Path(name).expanduser()
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return Finding(title, "ok", f"{name}, {sum(file.stat().st_size for file in files) / 1e6:.0f} MB")
+
+
+def _elsewhere(title: str, uri: str) -> Finding:
+    return Finding(title, "note", f"{uri} is fetched when it is needed, with credentials from the environment")

@@ -101,7 +101,7 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
     index = read_index(PAIRS, PAIR, ["id", "category"], digests=["before", "after"])
     needed = {weights for name in cfg.models if (weights := weights_of(name)) is not None}
     folders, hashes = _weights(cfg, needed)
-    sources = Sources(ENCODED.resolve(), PAIRS.resolve(), folders, quadrant)
+    sources = Sources(ENCODED, PAIRS, folders, quadrant)
     return Plan(
         cfg,
         seed,
@@ -114,7 +114,7 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
     )
 
 
-def _weights(cfg: Evaluate, needed: set[str]) -> tuple[dict[str, Path], dict[str, str]]:
+def _weights(cfg: Evaluate, needed: set[str]) -> tuple[dict[str, Path | str], dict[str, str]]:
     """Folders (of OFFICIAL what the parameters say) and hashes of the weights that are needed."""
     for name in sorted(needed - {OFFICIAL}):
         if not WEIGHTS[name].is_file():
@@ -122,12 +122,12 @@ def _weights(cfg: Evaluate, needed: set[str]) -> tuple[dict[str, Path], dict[str
                 f"no weights at {WEIGHTS[name]}; run the train stage{_with(name)}, or leave its models out of "
                 "evaluate.models"
             )
-    folders = {name: WEIGHTS[name].parent.resolve() for name in needed - {OFFICIAL}}
+    folders: dict[str, Path | str] = {name: WEIGHTS[name].parent for name in needed - {OFFICIAL}}
     hashes = {name: file_sha256(WEIGHTS[name]) for name in folders}
     if OFFICIAL in needed:
         assert cfg.official is not None  # checked with the parameters
-        at, hashes[OFFICIAL] = checked_official(Path(cfg.official), read_manifest(ENCODED)["params"])
-        folders[OFFICIAL] = at.resolve()
+        hashes[OFFICIAL] = checked_official(cfg.official, read_manifest(ENCODED)["params"])
+        folders[OFFICIAL] = cfg.official
     return folders, hashes
 
 
@@ -151,6 +151,7 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
         schema=ANSWER,
         pool=plan.cfg.pool,
         max_error_rate=0.0,  # a model is judged on all analogies or on none
+        reads=plan.sources.reads(*plan.sources.weights),
     )
     write_shards(run_rows(draw, draw_items(plan), plan.execute).tables(), folder, ANSWER)
     measure = replace(
@@ -159,7 +160,7 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
         worker=MeasureAnswers,
         arguments=(
             plan.sources,
-            folder.resolve(),
+            folder,
             Backbones(plan.cfg.perceptual, plan.cfg.direction, plan.settings.device),
         ),
         identity=(
@@ -170,6 +171,7 @@ def draw_and_measure(plan: Plan, folder: Path) -> list[Measured]:
             plan.settings.device,
         ),
         schema=SCORED,
+        reads=(str(plan.sources.pairs), str(folder)),
     )
     answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
     results = run_rows(measure, measure_items(plan, answers), plan.execute)

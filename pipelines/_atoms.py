@@ -36,6 +36,7 @@ def draw_gallery(plan: "Plan", asked: Atoms, use_N: Sequence[float]) -> AtomGall
         schema=ATOM,
         pool=plan.cfg.pool,
         max_error_rate=0.0,  # a gallery with holes would be read as atoms that do nothing
+        reads=plan.sources.reads(CANDIDATE),
     )
     items = atom_items(subjects, atoms, asked.strengths, plan.weights[CANDIDATE])
     rows = run_rows(job, items, plan.execute).index(ATOM.names)

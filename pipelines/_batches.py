@@ -1,5 +1,6 @@
 """Work that waits, on disk: batches of items as lines of JSON, read by number from any process that sees the folder."""
 
+import hashlib
 import json
 import os
 from array import array
@@ -22,12 +23,17 @@ class Batches:
     @classmethod
     def write(cls, folder: Path, items: Iterable[Item], size: int) -> "Batches":
         """Write items, as they come, in batches of `size`; they are never all in memory."""
-        path, starts = folder / f"todo-{os.getpid()}.jsonl", array("Q", [0])
-        with path.open("wb") as file:
+        partial, starts = folder / f"todo-{os.getpid()}.tmp", array("Q", [0])
+        digest = hashlib.sha256()
+        with partial.open("wb") as file:
             waiting = iter(items)
             while batch := list(islice(waiting, size)):
-                file.write(json.dumps(batch).encode() + b"\n")
+                line = json.dumps(batch).encode() + b"\n"
+                file.write(line)
+                digest.update(line)
                 starts.append(file.tell())
+        path = folder / f"todo-{digest.hexdigest()[:16]}.jsonl"  # by content: nodes keep what they have fetched
+        partial.replace(path)
         return cls(path, starts)
 
     def __len__(self) -> int:
@@ -42,7 +48,3 @@ class Batches:
 
     def __iter__(self) -> Iterator[str]:
         return (self[number] for number in range(len(self)))
-
-    def remove(self) -> None:
-        """Delete the file: everything in it is done, or given up."""
-        self.path.unlink(missing_ok=True)

@@ -18,8 +18,9 @@ from typing import Any, Final
 
 ROOT: Final = Path(__file__).parent.parent
 CODE: Final = ("lorweb", "pipelines")  # folders of the project that hold code
-# Where a closure ends. The engine carries rows and decides no value in them: its journals' format has a number of its
-# own (`_journal.FORMAT`). Of parameters, the values count, which jobs name in their identity; not the types.
+# Where a closure ends. The engine, with storage, carries rows and decides no value in them: its journals' format
+# has a number of its own (`_journal.FORMAT`). Of parameters, the values count, which jobs name in their identity; not
+# the types.
 ENGINE: Final = tuple(
     f"pipelines/_{name}.py"
     for name in (
@@ -34,11 +35,13 @@ ENGINE: Final = tuple(
         "code",
         "lineage",
         "mlflow_run",
+        "runner",
+        "copies",
         "node",
         "launch",
         "upload",
     )
-)
+) + tuple(sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "lorweb/storage").glob("*.py")))
 PARAMETERS: Final = (
     "lorweb/config.py",
     "lorweb/config_errors.py",

@@ -8,6 +8,7 @@ from lorweb.data.readers import GivenPair, Location, ReaderConfig, build_reader
 from lorweb.data.readers.files import printable
 from lorweb.data.rejects import Rejected
 from lorweb.records import GIVEN, SOURCE
+from lorweb.storage.fetched import here
 from pipelines._rows import Item, Result
 
 # What a worker gives: a source, and beside it the fields of a given pair, null where the source is alone.
@@ -27,7 +28,7 @@ class ReadSources:
 
     def _read(self, item: Item) -> Result:
         number, uri = item["at"]
-        place = Location(item["origin"], uri, item["known"])
+        place = Location(item["origin"], here(uri), item["known"])
         try:
             if item["fault"]:
                 raise Rejected(*item["fault"])

@@ -28,14 +28,13 @@ from lorweb.data.scorers.names import check_scorers, scores_in_use
 from lorweb.data.shards import iter_tables
 from lorweb.data.subjects import WEIGHTS
 from lorweb.records import NOTE, PAIR, SOURCE, load_scores, unpack_features
-from pipelines._filter_worker import MAX_PIXELS, ScorePairs, picked, schema_of
+from pipelines._filter_worker import ScorePairs, picked, schema_of
 from pipelines._results import CHUNK, Results
 from pipelines._rows import Execute, Item, RowJob, run_rows
 
 VERSION: Final = 4
 SOURCES: Final = Path("data/sources")
 Vector = NDArray[np.float32]
-__all__ = ["MAX_PIXELS", "VERSION", "Measured", "measure"]
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,13 @@ def job_of(cfg: Filter, candidates: Path, entry: ScorerConfig, facts: ScorerFact
         stage="filter",
         function=f"score_{facts.name}",
         worker=ScorePairs,
-        arguments=(str(candidates.resolve()), entry, facts),
+        arguments=(str(candidates), entry, facts),
         identity=(VERSION, facts.name, facts.revision),
         schema=schema_of(facts),
         pool=entry.pool,
         max_error_rate=cfg.max_error_rate,
         picked=picked(entry),
+        reads=(str(candidates),),
     )
 
 

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from lorweb.data.editors.entries import LlmInstructions
 from lorweb.data.instructions import VERSION, ReplyReader, prompt_for
 from lorweb.data.llm import LanguageModel, Sampled, check_model_folder
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 from pipelines._rows import Execute, Item, Result, RowJob, run_rows
 from pipelines._stage import StageFailed, seed_of
 
@@ -35,7 +35,7 @@ class Instruct:
         device = "cuda" if cfg.pool.gpus > 0 and torch.cuda.is_available() else "cpu"
         self.model, self.fault = None, ""
         try:
-            self.model = LanguageModel(Path(cfg.model).expanduser(), cfg.dtype, device)
+            self.model = LanguageModel(fetched(cfg.model), cfg.dtype, device)
         except (ValueError, OSError) as error:  # told row by row, as editors tell theirs
             self.fault = str(error)
         self.how = Sampled(cfg.max_new_tokens, cfg.temperature)
@@ -96,7 +96,7 @@ def _calls(asked: LlmInstructions, catalogue: tuple[Task, ...], seed: int) -> li
 
 
 def _job(asked: LlmInstructions, max_error_rate: float) -> RowJob:
-    revision = check_model_folder(Path(asked.model).expanduser())
+    revision = check_model_folder(fetched(asked.model))
     return RowJob(
         stage="generate",
         function="instruct",

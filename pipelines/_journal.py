@@ -1,7 +1,8 @@
 """The journal of a row function: which rows are finished, and the merge of its files into sorted results.
 
 Each finished batch is one Arrow file, renamed into place and read by memory map. Of every row the driver holds its key
-(64 bits), its place, and in the end its id: some tens of bytes, whatever the row weighs.
+(64 bits), its place, and in the end its id: some tens of bytes, whatever the row weighs. Where nodes share a store,
+each file lies there too.
 """
 
 import json
@@ -16,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lorweb.storage import Store
+from pipelines._copies import Copies
 from pipelines._results import Places, Results, read_batch
 from pipelines._stage import WORK
 
@@ -49,8 +52,9 @@ class Finished:
 class Journal:
     """The files of one function with one identity."""
 
-    def __init__(self, stage: str, name: str, schema: pa.Schema) -> None:
+    def __init__(self, stage: str, name: str, schema: pa.Schema, store: Store | None = None) -> None:
         self.folder = WORK / stage / name
+        self.copies = None if store is None else Copies(store, stage, name)
         self.key_field = schema.names[0]
         fields = [f.with_nullable(True) for f in schema]
         self.fields = schema
@@ -66,13 +70,24 @@ class Journal:
         siblings = [p for p in self.folder.parent.glob(f"{function}-*") if p.is_dir()]
         for old in sorted(siblings, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_JOURNALS:]:
             shutil.rmtree(old, ignore_errors=True)
+        if self.copies:
+            self.copies.open(self.folder, KEPT_JOURNALS)
+
+    def gather(self) -> None:
+        """Bring what actors have finished on other nodes."""
+        if self.copies:
+            self.copies.pull(self.folder)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a batch is finished; then its file is here."""
+        return path.exists() or (self.copies is not None and self.copies.bring(path))
 
     def path(self, name: str) -> Path:
         """The file of a batch."""
         return self.folder / f"rows-{name}.arrow"
 
     def write(self, path: Path, table: pa.Table) -> None:
-        """Put a batch into the journal: a reader sees all of it or nothing."""
+        """Put a batch into the journal: a reader sees all of it or nothing. In the store, too, when this returns."""
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, self.schema) as writer:
@@ -80,13 +95,21 @@ class Journal:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+        if self.copies:
+            self.copies.put(path)
+
+    def drop(self, path: Path) -> None:
+        """Take a batch out of the journal."""
+        path.unlink(missing_ok=True)
+        if self.copies:
+            self.copies.drop(path)
 
     def _scan(self) -> Iterator[tuple[Path, pa.Table]]:
         for path in sorted(self.folder.glob("rows-*.arrow")):
             try:
                 yield path, read_batch(path)
             except (pa.ArrowInvalid, OSError):  # torn by a power cut: its rows count as unfinished
-                path.unlink(missing_ok=True)
+                self.drop(path)
 
     def finished(self) -> Finished:
         """What is done. Rows that ended in an exception are taken out, to be tried again."""
@@ -107,7 +130,7 @@ class Journal:
         kept = table.filter(pa.array(good))
         if len(kept):
             self.write(path.with_name(f"{path.stem}-good.arrow"), kept)
-        path.unlink(missing_ok=True)
+        self.drop(path)
         return kept
 
     def refused(self) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -35,11 +35,12 @@ def judge_answers(plan: Plan, folder: Path, measured: Sequence[Measured]) -> dic
         stage=plan.work,
         function="judge",
         worker=JudgeAnswers,
-        arguments=(plan.sources, folder.resolve(), cfg),
+        arguments=(plan.sources, folder, cfg),
         identity=(JUDGE_VERSION, revision, plan.sources.quadrant, _device(cfg)),
         schema=JUDGED,
         pool=cfg.pool,
         max_error_rate=cfg.max_unanswered,
+        reads=(str(plan.sources.pairs), str(folder)),
     )
     answers = by_analogy(read_index(folder, ANSWER, ["id", "analogy", "model"], digests=["image"]))
     results = _asked(job, judge_items(plan, cfg, answers), plan)

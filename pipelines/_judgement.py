@@ -140,10 +140,14 @@ def _settings(candidate: Candidate, known: Mapping[str, Any] | None) -> str:
 def measure_again(plan: Plan, folder: Path) -> tuple[Evidence, dict[str, Any]]:
     """(evidence, answers) of another model on the present evaluation set; finished rows are kept in .work/promote."""
     weights = folder / "basis.safetensors"
+    place = WORK / "promote" / "champion_weights"  # the registry keeps them anywhere; workers read below the root
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(folder.resolve())
     other = replace(
         plan,
         cfg=plan.cfg.model_copy(update={"models": ("lorweb",)}),
-        sources=replace(plan.sources, weights={CANDIDATE: folder.resolve()}),
+        sources=replace(plan.sources, weights={CANDIDATE: place}),
         weights={CANDIDATE: file_sha256(weights)},
         work="promote",
     )

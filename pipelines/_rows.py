@@ -6,110 +6,23 @@ a changed parameter redoes only what it touches, and the merge gives the same by
 Items pass through the driver one by one; what waits to be worked lies on disk.
 """
 
-import json
-import os
-import time
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
-from lorweb.config import Pool
-from lorweb.data.checks import Refusal, reject
-from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
 from pipelines._batches import Batches, Item
-from pipelines._code import worker_code
-from pipelines._journal import FORMAT, Finished, Journal, Keys, Results, as_keys, contained, read_batch
-from pipelines._pace import Count, Pace, peak_megabytes, shown
+from pipelines._journal import Finished, Journal, Keys, Results, as_keys, contained
+from pipelines._node import Seat
+from pipelines._pace import Count, Pace, shown
+from pipelines._runner import Result, RowJob, Runner, Worker, row_key
 from pipelines._stage import StageFailed, TooManyRefused, start_ray
 
-Result = dict[str, Any] | Rejected
-Worker = Callable[[list[Item]], list[Result]]
+__all__ = ["Execute", "Item", "Result", "RowJob", "Runner", "Worker", "in_process", "on_ray", "row_key", "run_rows"]
 BLOCKS_PER_ACTOR: Final = 64  # each a task, some 10 ms of Ray's own; beyond, a block carries several batches
-
-
-@dataclass(frozen=True)
-class RowJob:
-    """One function over many rows. The worker is made once per actor and gives a row or a `Rejected` for each item."""
-
-    stage: str
-    function: str
-    worker: Callable[..., Worker]
-    arguments: tuple[Any, ...]
-    identity: tuple[object, ...]  # version of the function, parameters it reads, model revisions
-    schema: pa.Schema
-    pool: Pool
-    max_error_rate: float  # share of refused rows above which the stage fails
-    picked: Mapping[str, str] = field(default_factory=dict)  # of registries that the worker asks: _code.worker_code
-
-    @property
-    def journal(self) -> Journal:  # made in the driver alone: workers are told which it is
-        decides = (*self.identity, FORMAT, self.schema.types, worker_code(self.worker, self.picked))
-        return Journal(self.stage, f"{self.function}-{stable_id(self.schema.names, *decides)}", self.schema)
-
-
-class Runner:
-    """The actor: runs one batch after another and journals each before it reports.
-
-    It works in the project root, wherever Ray started it: paths in parameters are relative to that.
-    """
-
-    def __init__(self, job: RowJob, journal: Journal, root: str, batches: Batches) -> None:
-        if not Path(root, journal.folder).is_dir():
-            raise StageFailed(f"no {root} on this node; every node of the cluster needs the project folder at one path")
-        os.chdir(root)
-        self.job, self.journal, self.batches = job, journal, batches
-        self.worker = job.worker(*job.arguments)
-
-    def __call__(self, row: dict[str, int]) -> Count:
-        """Work batch number `row["id"]`."""
-        items: list[Item] = json.loads(self.batches[int(row["id"])])
-        path = self.journal.path(stable_id(*map(row_key, items)))
-        started = time.perf_counter()
-        if not path.exists():  # there already: this task died after its work, and is being repeated
-            self._write(path, items, self._results(items))
-        busy = time.perf_counter() - started
-        refused = read_batch(path)["refused"]
-        kept = refused.null_count
-        return {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
-
-    def _results(self, items: list[Item]) -> list[Result]:
-        """The whole batch at once; if that raises, item by item, so that one bad row costs itself alone."""
-        try:
-            results = self.worker(items)
-        except Exception:
-            results = [self._one(item) for item in items]
-        assert len(results) == len(items), f"{self.job.function} gave {len(results)} results for {len(items)} items"
-        return results
-
-    def _one(self, item: Item) -> Result:
-        try:
-            return self.worker([item])[0]
-        except Rejected as why:
-            return why
-        except Exception as error:
-            return Rejected("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-
-    def _write(self, path: Path, items: list[Item], results: list[Result]) -> None:
-        rows = []
-        for item, result in zip(items, results, strict=True):
-            if isinstance(result, Rejected):
-                refused = reject(Refusal(item["id"], self.job.stage, {}), result)
-                rows.append({"key": row_key(item), "refused": json.dumps(refused, sort_keys=True)})
-            else:
-                rows.append({"key": row_key(item), **result})
-        self.journal.write(path, pa.Table.from_pylist(rows, self.journal.schema))
-
-
-def row_key(item: Item) -> str:
-    """What makes two rows the same work: every value of the item except where its bytes happen to lie."""
-    return stable_id(json.dumps({k: v for k, v in item.items() if k != "at"}, sort_keys=True))
 
 
 def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = None) -> Results:
@@ -131,7 +44,8 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
             pace.add(count)
             if pace.refused > most:
                 break
-    batches.remove()
+    journal.drop(batches.path)
+    journal.gather()
     if pace.refused > most:
         raise _too_many(job, journal, keys)
     return journal.results(keys, pace.report())
@@ -161,8 +75,16 @@ Execute = Callable[[RowJob, Batches], Iterable[Count]]
 
 def in_process(job: RowJob, batches: Batches) -> Iterator[Count]:
     """The same batches without Ray, one after another."""
-    runner = Runner(job, job.journal, str(Path.cwd()), batches)
+    runner = Runner(job, job.journal, Seat.here(), batches)
     return (runner({"id": number}) for number in range(len(batches)))
+
+
+def sent_out(job: RowJob, batches: Batches) -> tuple[RowJob, Journal, Seat, Batches]:
+    """What a `Runner` on any node is made with; what it needs there lies in the store, where there is one."""
+    journal, seat = job.journal, Seat.anywhere(job.reads)
+    if seat.store is not None and journal.copies:
+        journal.copies.put(batches.path)
+    return job, journal, seat, batches
 
 
 def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
@@ -176,7 +98,7 @@ def on_ray(job: RowJob, batches: Batches) -> Iterator[Count]:
     count, actors = len(batches), min(job.pool.actors, len(batches))
     results = ray.data.range(count, override_num_blocks=min(count, BLOCKS_PER_ACTOR * actors)).map(
         Runner,
-        fn_constructor_args=(job, job.journal, str(Path.cwd()), batches),
+        fn_constructor_args=sent_out(job, batches),
         compute=ray.data.ActorPoolStrategy(size=actors),
         num_cpus=job.pool.cpus,
         num_gpus=job.pool.gpus or None,

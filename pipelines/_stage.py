@@ -17,6 +17,7 @@ import yaml
 from lorweb.records import stable_id
 from pipelines._code import CODE, ROOT, hash_of
 from pipelines._metrics import closing_line
+from pipelines._node import code_for_nodes, store
 from pipelines._record import record
 
 WORK: Final = Path(".work")
@@ -55,6 +56,7 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
     metrics: dict[str, Any] = {}
     started = time.monotonic()
     try:
+        store()  # so that paths of its protocol open as it does
         yield metrics
     except (StageFailed, ValueError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from error
@@ -175,7 +177,8 @@ def _init_ray(address: str | None) -> None:
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address:
-        ray.init(address=address, **quiet)
+        with code_for_nodes() as carried:
+            ray.init(address=address, **carried, **quiet)
     else:
         cpus = max(4, os.cpu_count() or 1)
         ray.init("local", num_cpus=cpus, object_store_memory=512 << 20, include_dashboard=False, **quiet)

@@ -13,6 +13,8 @@ from lorweb.evaluation.gate import MODEL, Evidence
 from lorweb.evaluation.local_names import base_name, encoder_name
 from lorweb.records import DERIVED, PAIR, TRAIN_PAIR
 from lorweb.serving.artifacts import Submission
+from lorweb.storage import StorageError
+from lorweb.storage.fetched import fetched
 from pipelines._answers import ANALOGIES, PAIRS
 from pipelines._judgement import CANDIDATE_FOLDER, REPORTS, Candidate
 from pipelines._mlflow_run import flatten
@@ -66,7 +68,10 @@ def base_licence(base: str) -> str:
     """As the model card in the base's folder says; the packaged base is lorweb's own; otherwise where to look."""
     if base == "tiny":
         return "Apache-2.0"
-    card = Path(base).expanduser() / "README.md"
+    try:
+        card = fetched(base) / "README.md"
+    except StorageError as error:
+        return f"unknown; {error}"
     parts = card.read_text(encoding="utf-8", errors="replace").split("---\n") if card.is_file() else []
     try:
         front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None

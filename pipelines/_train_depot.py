@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from lorweb.kontext.load import resolve
 from lorweb.storage.blobs import Inventory, shelve
+from lorweb.storage.fetched import use_options
 from lorweb.storage.places import bind, local
 from lorweb.storage.store import Store
 from lorweb.training.depot import Depot
@@ -55,6 +56,7 @@ def come_to_data(plan: TrainPlan) -> None:
     """
     if plan.store is not None:
         bind(plan.store, Inventory.of_json(plan.inventory))
+        use_options(plan.store)  # a base by its URI is fetched as everything else
         for path in filter(None, (plan.encoded, plan.analogies, plan.base_folder)):
             local(Path(path))
 

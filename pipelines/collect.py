@@ -15,6 +15,7 @@ from lorweb.data.readers import build_reader
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import write_rows, write_shards
 from lorweb.records import GIVEN, REJECT, SOURCE, stable_id
+from lorweb.storage.fetched import portable
 from pipelines._collect_worker import GIVEN_FIELDS, READ, ReadSources
 from pipelines._launch import hand_over
 from pipelines._metrics import count
@@ -49,7 +50,7 @@ def locate(cfg: Collect) -> Iterator[Item]:
             seen[name] = number
             known = dict(place.known) if "file" in place.known else {**place.known, "file": _state(place.uri)}
             facts = {"id": name, "origin": origin, "reader": decides, "known": known, "fault": fault}
-            yield {**facts, "at": [number, place.uri]}
+            yield {**facts, "at": [number, portable(place.uri)]}
 
 
 def _state(uri: str) -> list[int]:

@@ -1,7 +1,7 @@
 """Latents, text embeddings and encoder features, each computed once -> data/encoded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,7 +97,7 @@ def main(execute: Execute | None = None) -> None:
         texts = asked.texts
         images, links = distinct_images(asked, cfg.views.count)
         known = revisions(cfg)
-        where = str(PAIRS.resolve())
+        where = str(PAIRS)
         views = (cfg.views.smallest, cfg.views.flips) if cfg.views.count else ()
         how = (cfg.latents, cfg.dtype)
         seen = (known["base"], cfg.quadrant, known["encoder"], mode_of(cfg.query_mode).levels, *how, *views)
@@ -124,7 +124,9 @@ def main(execute: Execute | None = None) -> None:
 def row_job(cfg: Encode, function: str, worker: Any, arguments: tuple[Any, ...], identity: tuple[Any, ...]) -> RowJob:
     """All functions of this stage. An image that cannot be encoded was damaged since the filter: none may fail."""
     schema = {"images": ENCODED_IMAGE, "texts": ENCODED_TEXT, "grids": ENCODED_GRID}[function]
-    return RowJob("encode", function, worker, arguments, (VERSION, *identity), schema, cfg.pool, max_error_rate=0.0)
+    reads = () if function == "texts" else (str(PAIRS),)
+    job = RowJob("encode", function, worker, arguments, (VERSION, *identity), schema, cfg.pool, max_error_rate=0.0)
+    return replace(job, reads=reads)
 
 
 def manifest(cfg: Encode, known: Mapping[str, str], rows: int) -> Manifest:

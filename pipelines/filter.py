@@ -20,7 +20,8 @@ from lorweb.data.manifest import Manifest, fingerprint, write_manifest
 from lorweb.data.shards import RowReader, iter_tables, read_index, write_rows, write_shards
 from lorweb.data.tasks import TASKS, read_tasks
 from lorweb.records import LOOK, NOTE, PAIR, REJECT, dump_scores, pack_features
-from pipelines._filter_scores import MAX_PIXELS, VERSION, measure
+from pipelines._filter_scores import VERSION, measure
+from pipelines._filter_worker import MAX_PIXELS
 from pipelines._launch import hand_over
 from pipelines._metrics import count
 from pipelines._results import CHUNK

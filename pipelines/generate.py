@@ -36,12 +36,13 @@ def job_of(plan: Plan, max_error_rate: float) -> RowJob:
         stage="generate",
         function=f"edit_{plan.facts.name}_{stable_id(sorted(entry.items()))[:8]}",
         worker=EditSources,
-        arguments=(str(SOURCES.resolve()), plan.tasks, plan.entry, plan.facts),
+        arguments=(str(SOURCES), plan.tasks, plan.entry, plan.facts),
         identity=(VERSION, plan.facts.name, plan.facts.revision),
         schema=PAIR,
         pool=plan.entry.pool,
         max_error_rate=max_error_rate,
         picked=picked(plan.entry),
+        reads=(str(SOURCES),),
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lorweb.basis.query import ImageEncoder
 from lorweb.hub import first_line, is_hub_id
+from lorweb.storage.fetched import fetched
 
 PREPROCESSING: Final = "1"  # goes up when the same weights would give other features
 
@@ -109,7 +110,7 @@ def model_folder(kind: str, folder: str) -> Path:
     Raises:
         ValueError: no model there, or the hub does not give it.
     """
-    path = Path(folder).expanduser()
+    path = fetched(folder)
     if not path.exists() and is_hub_id(folder):
         path = _from_hub(kind, folder)
     if not (path / "config.json").is_file():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from lorweb.data.avatars import rasterise
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 
 SETS: Final = {  # drawing -> package and version, file in the cache, licence
     "flat": ("@iconify-json/fluent-emoji-flat@1.2.6", "fluent-flat.json", "MIT"),
@@ -33,7 +34,7 @@ def icon_file(drawing: str, cache: str, asker: str) -> Path:
         ValueError: npm is missing, or the package cannot be had.
     """
     package, name, _ = SETS[drawing]
-    path = Path(cache) / name
+    path = fetched(cache) / name
     if not path.is_file():
         _fetch(package, path, asker)
     return path

@@ -48,7 +48,9 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a published folder. Raises FileNotFoundError, or ValueError where another schema wrote it."""
-    path = folder / MANIFEST
+    from lorweb.storage.places import local  # which hashes files as this module does
+
+    path = local(folder / MANIFEST)
     if not path.is_file():
         raise FileNotFoundError(f"no {path}; the stage that writes {folder} has not finished")
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lorweb.storage.places import children, local
+
 GROUP_ROWS: Final = 256
 GROUP_BYTES: Final = 1 << 20  # small groups keep the reading of one row cheap: a group is decoded whole
 SHARD_BYTES: Final = 256 << 20
@@ -112,8 +114,8 @@ def write_rows(rows: Sequence[Mapping[str, Any]], folder: Path, schema: pa.Schem
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """The shards of a folder in order. Raises FileNotFoundError where there are none."""
-    paths = sorted(folder.glob("part-*.parquet"))
+    """The shards of a folder in order, fetched or not. Raises FileNotFoundError where there are none."""
+    paths = children(folder, "part-*.parquet")
     if not paths:
         raise FileNotFoundError(f"no shards in {folder}; run the stage that writes it, or all with `dvc repro`")
     return paths
@@ -122,7 +124,7 @@ def shard_paths(folder: Path) -> list[Path]:
 def _open(path: Path, schema: pa.Schema, columns: Sequence[str]) -> pq.ParquetFile:
     """Open a shard whose wanted fields are as the schema says. Raises ValueError naming the first that differs."""
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(local(path))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a readable Parquet file ({error}); run its stage again") from error
     found = file.schema_arrow

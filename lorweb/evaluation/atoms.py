@@ -17,6 +17,7 @@ import torch
 
 from lorweb.evaluation.painter import Settings
 from lorweb.evaluation.pictures import png_bytes
+from lorweb.storage.places import local
 
 ATOMS_VERSION: Final = "1"  # goes up when the same weights and settings would give other images
 NO_ATOM: Final = -1  # the base alone, what the others are looked at beside
@@ -88,7 +89,7 @@ class DrawAtoms:
         self.encoded, self.settings = Encoded.load(encoded), settings
         cuda = settings.device == "cuda"
         self.base = load_base(settings.base, torch.bfloat16 if cuda else torch.float32, settings.device)
-        load_variant(self.base.transformer, weights)
+        load_variant(self.base.transformer, local(weights))
         self.base.transformer.to(self.base.device).eval()
 
     def __call__(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:

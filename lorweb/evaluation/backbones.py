@@ -22,6 +22,7 @@ from lorweb.data.scores import cosine, safety_revision
 from lorweb.evaluation.entries import PACKAGED
 from lorweb.kontext.files import base_revision
 from lorweb.records import stable_id
+from lorweb.storage.fetched import fetched
 
 VERSION: Final = "1"  # goes up when the same weights would give other numbers
 LPIPS_WEIGHTS: Final = "an AlexNet or VGG backbone and LPIPS' five linear heads"
@@ -160,7 +161,7 @@ def _describe_direction(direction: str) -> Facts:
 
 def lpips_file(perceptual: str) -> Path:
     """The weights of "lpips:FILE", or of the folder that holds it alone. Raises FileNotFoundError or ValueError."""
-    path = Path(perceptual.partition(":")[2]).expanduser()
+    path = fetched(perceptual.partition(":")[2])
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
         if len(files) != 1:

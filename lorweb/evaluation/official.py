@@ -7,6 +7,7 @@ from typing import Any
 from lorweb.basis.official import find_weights, load_official, read_official_config
 from lorweb.data.manifest import file_sha256
 from lorweb.records import stable_id
+from lorweb.storage.fetched import fetched
 from lorweb.training.variants import Variant, basis_variant
 
 
@@ -16,24 +17,26 @@ def official_variant(transformer: Any, at: Path) -> Variant:
     return basis_variant(transformer)
 
 
-def checked_official(at: Path, encoded: Mapping[str, Any]) -> tuple[Path, str]:
-    """A checkpoint that can be asked with what is encoded: its place, and a hash of weights and config.
+def checked_official(named: str, encoded: Mapping[str, Any]) -> str:
+    """A checkpoint that can be asked with what is encoded: a hash of weights and config.
 
-    `at`: its folder, or its weights file with config.yaml beside it. `encoded`: parameters of data/encoded.
+    `named`: the path or URI of its folder, or of its weights file with config.yaml beside it. `encoded`: parameters of
+    data/encoded.
 
     Raises:
         FileNotFoundError: no weights or no config.yaml there.
         ValueError: files that do not fit each other, or queries of another mode than the encoded ones.
     """
+    at = fetched(named)
     weights, settings = official_files(at)
     config = read_official_config(weights, settings)
     mode = encoded.get("query_mode", config.query_mode)
     if not config.internal and config.query_mode != mode:
         raise ValueError(
-            f"evaluate.official: {at} is asked in query mode {config.query_mode}, but the data are encoded in {mode}; "
-            "set encode.query_mode to that of the checkpoint and run encode again"
+            f"evaluate.official: {named} is asked in query mode {config.query_mode}, but the data are encoded in "
+            f"{mode}; set encode.query_mode to that of the checkpoint and run encode again"
         )
-    return at.expanduser(), stable_id(file_sha256(weights), file_sha256(settings))
+    return stable_id(file_sha256(weights), file_sha256(settings))
 
 
 def official_files(at: Path) -> tuple[Path, Path]:

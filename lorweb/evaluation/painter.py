@@ -16,6 +16,8 @@ from torch import Tensor
 from lorweb.evaluation.models import MODELS, OFFICIAL, Model
 from lorweb.kontext.metadata import METADATA_FILE, read_metadata
 from lorweb.kontext.model import TextEmbedding
+from lorweb.storage.fetched import fetched
+from lorweb.storage.places import local
 from lorweb.training.dataset import Encoded
 
 MIXES_KEPT: Final = 64  # small: L x N numbers each
@@ -53,7 +55,7 @@ class Settings:
 class Painter:
     """Draws b' from encoded images: the frozen encoders do not run. Holds one model's weights at a time."""
 
-    def __init__(self, encoded: Encoded, weights: Mapping[str, Path], settings: Settings) -> None:
+    def __init__(self, encoded: Encoded, weights: Mapping[str, Path | str], settings: Settings) -> None:
         """`weights`: folders of CANDIDATE, OFFICIAL and BASELINES; only what is asked for needs to be there."""
         self.encoded, self.weights, self.settings = encoded, weights, settings
         self._loaded: tuple[str | None, Any, Any] | None = None
@@ -127,15 +129,19 @@ class Painter:
             self._loaded, self._mixes = None, {}  # frees the weights before others are read
             device = self.settings.device
             base = load_base(self.settings.base, torch.bfloat16 if device == "cuda" else torch.float32, device)
-            variant = None if weights is None else _variant(base.transformer, weights, self.weights[weights])
+            variant = None if weights is None else _variant(base.transformer, weights, self._folder(weights))
             base.transformer.to(base.device).eval()
             self._loaded = weights, base, variant
         return self._loaded[1], self._loaded[2]
 
+    def _folder(self, weights: str) -> Path:
+        """Where weights lie here, fetched if need be."""
+        return local(fetched(self.weights[weights]))
+
     def _check_composition(self, weights: str | None) -> None:
-        if weights is None or not (self.weights[weights] / METADATA_FILE).is_file():
+        if weights is None or not (self._folder(weights) / METADATA_FILE).is_file():
             return
-        trained, found = read_metadata(self.weights[weights]).latents, self.encoded.composition
+        trained, found = read_metadata(self._folder(weights)).latents, self.encoded.composition
         if trained != found:
             raise ValueError(
                 f"{self.weights[weights]} was trained with latents: {trained}, but the data are encoded with latents: "

@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from lorweb.data.shards import RowReader, read_index
-from lorweb.evaluation.models import MODELS, Reference
+from lorweb.evaluation.models import MODELS, OFFICIAL, Reference
 from lorweb.evaluation.painter import Painter, Question, Settings
 from lorweb.evaluation.pictures import png_bytes
 from lorweb.kontext.grid import Size, fit_image
@@ -37,12 +37,17 @@ ANSWER: Final = pa.schema(
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a worker reads from; absolute, because workers run anywhere."""
+    """Where a worker reads from: below the project's root, which its working directory stands for."""
 
     encoded: Path
     pairs: Path
-    weights: Mapping[str, Path]
+    weights: Mapping[str, Path | str]  # of OFFICIAL what the parameters say, which may be a URI
     quadrant: int  # px
+
+    def reads(self, *weights: str) -> tuple[str, ...]:
+        """Folders of the project that a worker opens which draws with these weights."""
+        own = (str(self.weights[name]) for name in weights if name != OFFICIAL)
+        return (str(self.encoded), str(self.pairs), *own)
 
     def size(self) -> Size:
         """One quadrant."""

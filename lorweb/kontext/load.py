@@ -15,6 +15,7 @@ from lorweb.hub import first_line, is_hub_id
 from lorweb.kontext.files import base_revision, check_base_folder
 from lorweb.kontext.model import TextEmbedding
 from lorweb.kontext.quiet import encode_prompt
+from lorweb.storage.fetched import fetched
 
 _TEXT: Final = ("text_encoder", "text_encoder_2")
 
@@ -121,11 +122,13 @@ def resolve(name: str) -> Path:
                 "the packaged base lorweb/tiny/kontext is missing; run `make pretrain`, or install lorweb again"
             )
         return packaged
-    folder = Path(name).expanduser()
+    folder = fetched(name)
     if folder.is_dir():
         return folder
     if not is_hub_id(name):
-        raise FileNotFoundError(f"no base at '{name}'; give 'tiny', a diffusers folder, or a hub id such as owner/name")
+        raise FileNotFoundError(
+            f"no base at '{name}'; give 'tiny', a diffusers folder or its URI, or a hub id such as owner/name"
+        )
     return _from_hub(name)
 
 

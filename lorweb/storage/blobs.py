@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lorweb.data.manifest import file_sha256
+from lorweb.storage.hashes import Hashes
 from lorweb.storage.store import StorageError, Store
 
 _BLOBS: Final = "blobs"
@@ -45,18 +46,19 @@ def blob_key(sha256: str) -> str:
 def take_stock(root: Path, paths: Iterable[str]) -> Inventory:
     """Hash the files at or below `paths`, relative to `root`. Missing paths and half-written files are left out."""
     found: dict[str, tuple[str, int]] = {}
-    for path in paths:
-        at = root / path
-        for file in [at] if at.is_file() else sorted(at.rglob("*")):
-            if file.is_file() and file.suffix != ".tmp":
-                found[file.relative_to(root).as_posix()] = (file_sha256(file), file.stat().st_size)
+    with Hashes(root) as hashed:
+        for path in paths:
+            at = root / path
+            for file in [at] if at.is_file() else sorted(at.rglob("*")):
+                if file.is_file() and file.suffix != ".tmp":
+                    found[file.relative_to(root).as_posix()] = (hashed(file), file.stat().st_size)
     return Inventory(found)
 
 
 def shelve(store: Store, root: Path, paths: Iterable[str]) -> Inventory:
     """Put the files at or below `paths` into the store, those that it lacks. Raises StorageError."""
     inventory = take_stock(root, paths)
-    for name, (sha256, size) in inventory.files.items():
+    for sha256, (name, size) in {sha256: (name, size) for name, (sha256, size) in inventory.files.items()}.items():
         if store.size(blob_key(sha256)) != size:
             store.put(root / name, blob_key(sha256))
     return inventory
@@ -90,11 +92,12 @@ def fetch_blob(store: Store, sha256: str, target: Path) -> None:
 def restore(store: Store, inventory: Inventory, root: Path) -> int:
     """Make every file of the inventory lie below `root`; returns how many had to be fetched. Raises StorageError."""
     fetched = 0
-    for name, (sha256, size) in inventory.files.items():
-        target = root / name
-        if target.is_file() and target.stat().st_size == size and file_sha256(target) == sha256:
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fetch_blob(store, sha256, target)
-        fetched += 1
+    with Hashes(root) as hashed:
+        for name, (sha256, size) in inventory.files.items():
+            target = root / name
+            if target.is_file() and target.stat().st_size == size and hashed(target) == sha256:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fetch_blob(store, sha256, target)
+            fetched += 1
     return fetched

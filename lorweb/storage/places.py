@@ -11,20 +11,20 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from lorweb.storage.blobs import Inventory, fetch_blob
+from lorweb.storage.hashes import NODE_FOLDER, node_home
 from lorweb.storage.store import Store
 
-NODE_FOLDER: Final = (
-    "LORWEB_NODE_FOLDER"  # where a node keeps what it fetched; default: in the system's temporary folder
-)
+__all__ = ["KEPT_MIRRORS", "NODE_FOLDER", "bind", "children", "is_bound", "local", "locked", "node_folder"]
 KEPT_MIRRORS: Final = 8
+STALE: Final = 24 * 3600  # s
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class _Bound:
     inventory: Inventory
     home: Path
     root: Path
+    held: IO[str]  # a shared lock: while a process lives, nobody tidies its mirror away
 
 
 _bound: list[_Bound] = []  # at most one: the process's own
@@ -40,23 +41,31 @@ _bound: list[_Bound] = []  # at most one: the process's own
 
 def node_folder(store: Store) -> Path:
     """Where this node keeps what it fetched from a store."""
-    default = Path(tempfile.gettempdir()) / f"lorweb-{os.getuid()}"
-    name = hashlib.sha256(store.uri.encode()).hexdigest()[:16]
-    return Path(os.environ.get(NODE_FOLDER) or default) / name
+    return node_home() / hashlib.sha256(store.uri.encode()).hexdigest()[:16]
 
 
 def bind(store: Store, inventory: Inventory) -> Path:
     """Let this process read the files of an inventory below the returned root, which becomes its working directory."""
     home = node_folder(store)
-    root = home / "mirrors" / hashlib.sha256(inventory.to_json().encode()).hexdigest()[:16]
-    root.mkdir(parents=True, exist_ok=True)
-    (home / "blobs").mkdir(exist_ok=True)
-    os.utime(root)
+    name = hashlib.sha256(inventory.to_json().encode()).hexdigest()[:16]
+    root = home / "mirrors" / name
+    (home / "blobs").mkdir(parents=True, exist_ok=True)
     with locked(home / "tidy.lock"):
+        root.mkdir(parents=True, exist_ok=True)
+        os.utime(root)
+        held = _lock_of(root).open("w")
+        fcntl.flock(held, fcntl.LOCK_SH)
         _tidy(home)
-    _bound[:] = [_Bound(store, inventory, home, root)]
+    for old in _bound:
+        old.held.close()
+    _bound[:] = [_Bound(store, inventory, home, root, held)]
     os.chdir(root)
     return root
+
+
+def is_bound() -> bool:
+    """Whether this process reads a mirror, and has nothing of the project but what an inventory names."""
+    return bool(_bound)
 
 
 def local(path: Path) -> Path:
@@ -70,12 +79,13 @@ def local(path: Path) -> Path:
     own = _bound[0]
     for name, (sha256, _) in own.inventory.below(_relative(path, own.root)).items():
         target = own.root / name
-        if not target.exists():
-            blob = own.home / "blobs" / sha256
-            with locked(own.home / "blobs" / f"{sha256}.lock"):
-                if not blob.exists():
-                    fetch_blob(own.store, sha256, blob)
-            target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            continue
+        blob = own.home / "blobs" / sha256
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with locked(blob.with_suffix(".lock")):
+            if not blob.exists():
+                fetch_blob(own.store, sha256, blob)
             _link(blob, target)
     return path
 
@@ -112,13 +122,37 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _idle(path: Path) -> Iterator[bool]:
+    """Whether nobody holds a lock; while the body runs, nobody else does."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _lock_of(root: Path) -> Path:
+    return root.with_name(f"{root.name}.lock")
+
+
 def _tidy(home: Path) -> None:
-    """Drop all but the newest mirrors, and contents that no mirror names any more."""
-    mirrors = sorted((home / "mirrors").iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    """Drop all but the newest mirrors that no process reads, and contents that no mirror names any more."""
+    mirrors = [path for path in (home / "mirrors").iterdir() if path.is_dir()]
+    mirrors.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     if len(mirrors) <= KEPT_MIRRORS:
         return
     for old in mirrors[KEPT_MIRRORS:]:
-        shutil.rmtree(old, ignore_errors=True)
+        with _idle(_lock_of(old)) as free:
+            if free:
+                shutil.rmtree(old, ignore_errors=True)
     for blob in (home / "blobs").iterdir():
-        if blob.stat().st_nlink == 1 and blob.suffix != ".lock":
-            blob.unlink(missing_ok=True)
+        if blob.suffix in (".lock", ".part", ".tmp"):
+            if blob.suffix == ".tmp" and blob.stat().st_mtime < time.time() - STALE:  # of a process that was killed
+                blob.unlink(missing_ok=True)
+            continue
+        with _idle(blob.with_suffix(".lock")) as free, suppress(FileNotFoundError):
+            if free and blob.stat().st_nlink == 1:
+                blob.unlink()

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,7 +19,7 @@ _ATOMIC: Final = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory")  # 
 _TRIES: Final = 4
 _PAUSE: Final = 0.5  # s before the second try, doubled before each further one
 _FINAL: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
-_FULL: Final = (28, 122)  # ENOSPC, EDQUOT
+_FULL: Final = (27, 28, 122)  # EFBIG, ENOSPC, EDQUOT
 T = TypeVar("T")
 
 
@@ -69,7 +69,7 @@ class Store:
     def size(self, key: str) -> int | None:
         """Bytes of an object; None if there is none. Raises StorageError."""
         try:
-            info = self._tried(f"look at {key} in", lambda: self._fs.info(self._at(key)))
+            info = self._tried(f"look at {key} in", lambda: self._looked(lambda fs: fs.info(self._at(key))))
         except FileNotFoundError:
             return None
         return int(info["size"]) if info["type"] == "file" else None
@@ -95,8 +95,7 @@ class Store:
 
     def _entries(self, prefix: str) -> dict[str, dict[str, Any]]:
         def look() -> list[dict[str, Any]]:
-            self._fs.invalidate_cache()
-            found: list[dict[str, Any]] = self._fs.ls(self._at(prefix), detail=True)
+            found: list[dict[str, Any]] = self._looked(lambda fs: fs.ls(self._at(prefix), detail=True))
             return found
 
         for attempt in range(1, _TRIES + 1):
@@ -109,12 +108,25 @@ class Store:
         named = {entry["name"].rstrip("/").rsplit("/", 1)[-1]: entry for entry in entries if entry["name"]}
         return {name: named[name] for name in sorted(named)}
 
+    def find(self, key: str) -> dict[str, dict[str, Any]]:
+        """{key: what the file system says of it} of an object, or of all below a prefix; empty where there are none."""
+        above = self._at("").rstrip("/") + "/"
+        found: dict[str, dict[str, Any]] = self._tried(
+            f"list {key} in", lambda: self._looked(lambda fs: fs.find(self._at(key), detail=True))
+        )
+        return {name.removeprefix(above): found[name] for name in sorted(found)}
+
     def remove(self, key: str) -> None:
         """Delete an object, or everything below a prefix; nothing happens where there is none."""
         try:
             self._tried(f"delete {key} in", lambda: self._fs.rm(self._at(key), recursive=True))
         except FileNotFoundError:
             return
+
+    def _looked(self, look: Callable[[Any], T]) -> T:
+        """What a look says now: other processes write too, and file systems keep what they have listed."""
+        self._fs.invalidate_cache()
+        return look(self._fs)
 
     @property
     def _fs(self) -> Any:
@@ -142,11 +154,17 @@ class Store:
                 else:
                     fs.mv(temporary, at)
             except BaseException:
-                with _nothing_said():
+                with suppress(Exception):  # the fault that led here is the one to tell
                     fs.rm_file(temporary)
                 raise
 
-        self._tried(f"write {key} to", once)
+        try:
+            self._tried(f"write {key} to", once)
+        except FileNotFoundError as error:  # of what was to be read; or nobody made the bucket
+            bucket = at.split("/", 1)[0]
+            if protocol in _ATOMIC and not fs.exists(bucket):
+                raise StorageError(f"the store {self.uri} lies in '{bucket}', which is not there; make it") from error
+            raise
 
     def _tried(self, what: str, act: Callable[[], T]) -> T:
         for attempt in range(1, _TRIES + 1):
@@ -157,7 +175,8 @@ class Store:
             except Exception as error:  # every file system raises its own
                 full = isinstance(error, OSError) and error.errno in _FULL
                 if attempt == _TRIES or full or isinstance(error, _FINAL):
-                    advice = "free some space there" if full else "check that it can be reached and may be written"
+                    where = "on this machine" if what.startswith("read") else "there"
+                    advice = f"free some space {where}" if full else "check that it can be reached and may be written"
                     raise StorageError(f"cannot {what} the store {self.uri} ({words(error)}); {advice}") from error
                 time.sleep(_PAUSE * 2 ** (attempt - 1))
         raise AssertionError("unreachable")
@@ -172,11 +191,3 @@ def _aside(target: Path) -> Iterator[Path]:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _nothing_said() -> Iterator[None]:
-    try:
-        yield
-    except Exception:  # the fault that led here is the one to tell
-        return

@@ -18,6 +18,7 @@ from lorweb.data.shards import read_table
 from lorweb.kontext.grid import Latents
 from lorweb.kontext.model import TextEmbedding
 from lorweb.records import ENCODED_GRID, ENCODED_IMAGE, ENCODED_TEXT, TRAIN_PAIR
+from lorweb.storage.places import local
 from lorweb.training.sampler import TrainPair
 from lorweb.training.stored import (
     GridLatents,
@@ -88,7 +89,7 @@ class Encoded:
             text: TextEmbedding(found["prompt_embeds"].float()[None], found["pooled"].float()[None])
             for text, found in read_tensors(read_table(folder / "text", ENCODED_TEXT)).items()
         }
-        grids = read_tensors(read_table(folder / "grids", ENCODED_GRID)) if (folder / "grids").is_dir() else {}
+        grids = read_tensors(read_table(folder / "grids", ENCODED_GRID)) if local(folder / "grids").is_dir() else {}
         stored: QuadrantLatents | GridLatents
         if manifest["params"].get("latents", "quadrant") == "grid":
             stored = GridLatents({key: found["latents"] for key, found in grids.items()}, tuple(images))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorweb.kontext.grid import compose_latents, control_latents
 from lorweb.records import ENCODED_PAIR
+from lorweb.storage.places import local
 
 
 def grid_key(*images: str) -> str:
@@ -50,7 +51,7 @@ class PairRows:
     def read(cls, folder: Path, rows: Mapping[str, int], views: int) -> "PairRows":
         """`rows`: row of each image by name. Raises ValueError if a pair names an image that is not there."""
         found = cls({}, {})
-        for row in pq.read_table(folder / "pairs.parquet", schema=ENCODED_PAIR).to_pylist():
+        for row in pq.read_table(local(folder / "pairs.parquet"), schema=ENCODED_PAIR).to_pylist():
             if row["before"] not in rows or row["after"] not in rows:
                 raise ValueError(f"pair {row['pair']} in {folder} names an image that is not there; encode again")
             found.whole[row["pair"]] = rows[row["before"]], rows[row["after"]]

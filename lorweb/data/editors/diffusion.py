@@ -14,6 +14,7 @@ from lorweb.data.rejects import Rejected
 from lorweb.hub import first_line
 from lorweb.kontext.files import base_revision, check_safetensors
 from lorweb.kontext.grid import Size, fit_image, quadrant_like, restore
+from lorweb.storage.fetched import fetched
 
 VERSION: Final = 1  # raise it when the same parameters would give other pixels
 MULTIPLE: Final = 16  # px
@@ -36,9 +37,9 @@ def settings_of(cfg: DiffusionEntry, folder: Path) -> list[object]:
 
 def lora_file(lora: LoraEntry) -> Path:
     """The file of a LoRA. Raises FileNotFoundError or ValueError with what to do."""
-    path = Path(lora.path).expanduser()
-    if path.suffix != ".safetensors":
+    if Path(lora.path).suffix != ".safetensors":
         raise ValueError(f"the LoRA '{lora.path}' is not a .safetensors file; give the path of one")
+    path = fetched(lora.path)
     if not path.is_file():
         raise FileNotFoundError(f"no LoRA at {path}; fetch the file and give its path")
     check_safetensors(path)

@@ -13,6 +13,7 @@ from lorweb.data.editors.base import EditRequest, SeedBy
 from lorweb.data.rejects import Rejected
 from lorweb.data.shards import RowReader, read_index
 from lorweb.records import GIVEN
+from lorweb.storage.places import local
 
 FOLDER: Final = "given"  # of data/sources
 _FACTS: Final = ["source", "task", "edit_type", "instruction", "sha256"]
@@ -25,7 +26,7 @@ def read_given(sources: Path) -> list[dict[str, Any]]:
     Raises:
         ValueError: the sources hold no given pairs.
     """
-    if not (sources / FOLDER).is_dir():
+    if not local(sources / FOLDER).is_dir():
         raise ValueError(
             f"editor 'given' finds no {sources / FOLDER}; add a reader of pairs to collect.readers, or drop the editor"
         )

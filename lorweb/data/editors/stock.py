@@ -16,6 +16,7 @@ from lorweb.data.editors.entries import DiffusersConfig
 from lorweb.data.rejects import Rejected
 from lorweb.hub import first_line, is_hub_id
 from lorweb.records import stable_id
+from lorweb.storage.fetched import fetched
 
 
 class DiffusersEditor:
@@ -79,7 +80,7 @@ def describe_diffusers(cfg: DiffusersConfig) -> EditorFacts:
 
 def resolve_pipeline(name: str) -> Path:
     """The folder behind a name; a hub id is fetched into the hub's cache. Raises FileNotFoundError or ValueError."""
-    folder = Path(name).expanduser()
+    folder = fetched(name)
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
             raise FileNotFoundError(f"{folder} has no model_index.json; give a folder that save_pretrained wrote")

@@ -5,7 +5,6 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from lorweb.config_errors import unknown_name
 from lorweb.data.readers.base import Facts, ReaderSection
 from lorweb.data.readers.files import shown
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 
 CAPTION_SUFFIXES: Final = (".txt", ".json")
 CAPTION_KEYS: Final = ("caption", "text", "prompt")  # of a JSON object, the first that is there
@@ -123,7 +123,7 @@ def read_index(cfg: IndexConfig) -> Iterator[IndexRow]:
     Raises:
         ValueError: no such file, or it lacks a column that the parameters name.
     """
-    if not Path(cfg.index).is_file():
+    if not fetched(cfg.index).is_file():
         raise ValueError(f"index file '{cfg.index}' does not exist; correct collect.readers.captions.index")
     rows = _parquet_rows(cfg) if cfg.index.lower().endswith(".parquet") else _csv_rows(cfg)
     number = -1
@@ -159,7 +159,7 @@ def _wanted(cfg: IndexConfig, there: list[str]) -> list[str]:
 
 
 def _csv_rows(cfg: IndexConfig) -> Iterator[dict[str, Any]]:
-    with Path(cfg.index).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with fetched(cfg.index).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file, strict=True)
         header = list(rows.fieldnames or [])
         if not header or not all(name.isprintable() for name in header):
@@ -169,7 +169,7 @@ def _csv_rows(cfg: IndexConfig) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(cfg: IndexConfig) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(cfg.index) as file:
+    with pq.ParquetFile(fetched(cfg.index)) as file:
         columns = _wanted(cfg, file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
             yield from batch.to_pylist()

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from lorweb.data.icons import draw_icon, icon_file, icon_names
 from lorweb.data.readers.base import Facts, Location, ReaderSection, SourceRow, source_row
+from lorweb.storage.fetched import fetched
 
 
 class FluentConfig(ReaderSection):
@@ -23,6 +24,7 @@ class FluentReader:
 
     def __init__(self, cfg: FluentConfig) -> None:
         self.cfg = cfg
+        fetched(cfg.cache)  # on every node that draws them
 
     def locations(self) -> list[Location]:
         """The first `limit` emoji. Fetches the package if the cache lacks it.

@@ -18,6 +18,7 @@ from lorweb.data.readers.captions import (
     sidecar_caption,
 )
 from lorweb.data.readers.files import Found, beside, listed, printable, read_at_most, read_file, scan, shown
+from lorweb.storage.fetched import fetched
 
 _WORDS: Final = ("none", "sidecar")
 
@@ -102,9 +103,10 @@ class FolderReader:
 
 def existing_folder(path: str) -> Path:
     """The folder. Raises ValueError where there is none."""
-    if not Path(path).is_dir():
+    folder = fetched(path)
+    if not folder.is_dir():
         raise ValueError(f"image folder '{path}' does not exist; correct collect.readers.path or create it")
-    return Path(path)
+    return folder
 
 
 def sidecars(files: list[Found]) -> tuple[list[Found], dict[str, Found]]:

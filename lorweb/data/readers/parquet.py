@@ -14,6 +14,7 @@ from lorweb.data.readers.base import Facts, Location, ReaderSection, SourceRow, 
 from lorweb.data.readers.captions import FactColumns, own_facts
 from lorweb.data.readers.files import Found, found, printable, scan, shown
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 
 _FOLDERS: Final = ("unreadable", "linked_folder")  # faults that may hide shards
 _WINDOW: Final = 32  # rows decoded at once; a group may hold more than fits into memory
@@ -48,7 +49,8 @@ class ParquetReader:
         self.cfg = cfg
         self.wanted = sorted({cfg.columns.image, *cfg.columns.names()})
         self.window: _Window | None = None
-        if not Path(cfg.path).exists():
+        self.path = str(fetched(cfg.path))
+        if not Path(self.path).exists():
             raise ValueError(f"no '{cfg.path}' to read Parquet shards from; correct collect.readers.path")
 
     def locations(self) -> Iterator[Location]:
@@ -58,7 +60,7 @@ class ParquetReader:
             ValueError: there is no shard, or none has the columns that the parameters name.
         """
         usable, faults = 0, []
-        for file in shards(self.cfg.path, ".parquet"):
+        for file in shards(self.path, ".parquet"):
             origin = f"parquet:{self.cfg.name}/{printable(file.name)}"
             try:
                 groups = _groups(file, self.wanted, self.cfg.columns.image)

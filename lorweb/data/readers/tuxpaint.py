@@ -12,6 +12,7 @@ from pydantic import Field
 from lorweb.data.decode import decode_rgb, large_enough, square
 from lorweb.data.readers.base import Facts, Location, ReaderSection, SourceRow, source_row
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 
 PACKAGE: Final = "tuxpaint-stamps-default"
 _STAMPS: Final = Path("usr/share/tuxpaint/stamps")
@@ -30,7 +31,7 @@ class TuxpaintReader:
     """Raster stamps on white, category "photo"; the caption is the first line of the stamp's own description."""
 
     def __init__(self, cfg: TuxpaintConfig) -> None:
-        self.cfg = cfg
+        self.cfg, self.cache = cfg, fetched(cfg.cache)
 
     def locations(self) -> list[Location]:
         """The first `limit` PNG stamps. Fetches the package if the cache lacks it.
@@ -38,7 +39,7 @@ class TuxpaintReader:
         Raises:
             ValueError: apt-get or dpkg-deb is missing, or the package cannot be had.
         """
-        root = Path(self.cfg.cache) / PACKAGE
+        root = self.cache / PACKAGE
         if not root.is_dir():
             _fetch(root)
         stamps = root / _STAMPS

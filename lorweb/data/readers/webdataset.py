@@ -13,6 +13,7 @@ from lorweb.data.readers.captions import CAPTION_SUFFIXES, SIDECAR_BYTES, sideca
 from lorweb.data.readers.files import Found, open_plain, printable, shown
 from lorweb.data.readers.parquet import shards
 from lorweb.data.rejects import Rejected
+from lorweb.storage.fetched import fetched
 
 _RECORD: Final = 21 * 512  # bytes; tar fills its end with zeros up to 20 blocks, so one more shows what follows
 
@@ -44,7 +45,8 @@ class WebdatasetReader:
     def __init__(self, cfg: WebdatasetConfig) -> None:
         self.cfg = cfg
         self.images = [f".{suffix.lower().lstrip('.')}" for suffix in cfg.images]
-        if not Path(cfg.path).exists():
+        self.path = str(fetched(cfg.path))
+        if not Path(self.path).exists():
             raise ValueError(f"no '{cfg.path}' to read tar shards from; correct collect.readers.path")
 
     def locations(self) -> Iterator[Location]:
@@ -53,7 +55,7 @@ class WebdatasetReader:
         Raises:
             ValueError: there is no shard.
         """
-        for file in shards(self.cfg.path, ".tar"):
+        for file in shards(self.path, ".tar"):
             origin = f"webdataset:{self.cfg.name}/{printable(file.name)}"
             samples: dict[str, Members] = {}
             faults: list[tuple[str, str, str]] = []

@@ -10,6 +10,7 @@ from PIL import Image
 from lorweb.data.scorers.base import Array
 from lorweb.hub import first_line, is_hub_id
 from lorweb.kontext.files import check_safetensors
+from lorweb.storage.fetched import fetched
 
 T = TypeVar("T")
 _FETCHED: Final = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
@@ -22,7 +23,7 @@ def model_at(scorer: str, model: str) -> Path:
         FileNotFoundError: no folder, no config.json, or no safetensors weights in it.
         ValueError: the hub does not give it, or a weights file is damaged.
     """
-    folder = Path(model).expanduser()
+    folder = fetched(model)
     if not folder.exists() and is_hub_id(model):
         folder = _from_hub(scorer, model)
     if not (folder / "config.json").is_file():
@@ -58,7 +59,7 @@ def weights_file(scorer: str, path: str, what: str) -> Path:
         FileNotFoundError: no such file.
         ValueError: another format, or damaged.
     """
-    file = Path(path).expanduser()
+    file = fetched(path)
     if not file.is_file():
         raise FileNotFoundError(
             f"scorer '{scorer}': no file '{path}'; give a .safetensors file with {what} (docs/data_scorers.md says how "
