@@ -77,7 +77,11 @@ def limited(name: str, limits: tuple[int, int] | tuple[float, float]) -> Callabl
     def check(value: Any) -> Any:
         try:
             if value is not None:
-                (check_whole if isinstance(value, int) else check_number)(value, name, limits)
+                low, high = limits
+                if isinstance(low, int) and isinstance(high, int):
+                    check_whole(value, name, (low, high))
+                else:
+                    check_number(value, name, (low, high))
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
         return value

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final, TextIO
 
 from lorweb.kontext.quiet import Note
 
@@ -40,9 +40,16 @@ def notes_to(say: Callable[[str], None]) -> Iterator[None]:
         show = warnings.showwarning
         warnings.simplefilter("always", Note)
 
-        def tell(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if not issubclass(category, Note):
-                show(message, category, *rest)
+                show(message, category, filename, lineno, file, line)
             elif str(message) not in seen:
                 seen.add(str(message))
                 say(plain(message))
