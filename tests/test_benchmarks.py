@@ -69,6 +69,17 @@ def test_the_layer_is_compared_with_every_rival_in_every_phase(tmp_path):
 
 
 @pytest.mark.slow
+def test_files_are_counted_against_the_least_number_of_them(tmp_path):
+    path = tmp_path / "rows.json"
+    module("dvc_shards").main(["--megabytes", "1", "--files", "1", "16", "--rounds", "1", "--json", str(path)])
+    rows = json.loads(path.read_text())
+    operations = {"add", "push", "status", "checkout", "fetch", "update"}
+    assert {(row["operation"], row["files"]) for row in rows} == {(name, n) for name in operations for n in (1, 16)}
+    sent = {row["files"]: row["sent"] for row in rows}
+    assert 2**20 <= sent[1] < 2**20 + 4096 and 2**16 <= sent[16] < 2**16 + 4096, "a change sends its own file"
+
+
+@pytest.mark.slow
 def test_a_script_runs_as_a_command(tmp_path):
     path = tmp_path / "rows.json"
     command = [sys.executable, str(FOLDER / "block.py"), *SMOKE["block"], "--threads", "1", f"--json={path}"]
