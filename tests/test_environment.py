@@ -1,5 +1,6 @@
 """A virtual environment is made anew where it was moved or copied with its project, and nowhere else."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,8 +12,13 @@ REPO = Path(__file__).parents[1]
 
 def asked(project: Path) -> str:
     """What `make setup` would do."""
-    done = subprocess.run(["make", "-n", "setup"], cwd=project, capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", "-n", "setup"], cwd=project, env=bare(), capture_output=True, text=True, check=True)
     return done.stdout
+
+
+def bare() -> dict[str, str]:
+    """The environment of a person; a `make` above this test hands down its own settings."""
+    return {k: v for k, v in os.environ.items() if k not in ("VENV", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
 
 
 @pytest.fixture
@@ -42,6 +48,6 @@ def test_one_that_was_moved_is_made_anew_and_says_so(project, tmp_path):
     head, rest = script.split('[ -x "$VENV/bin/python" ] ||', 1)  # what follows installs
     assert '"$VENV/.ready"' in rest
     (moved / "setup.sh").write_text(head.replace("--clear", "--clear --without-pip"))
-    done = subprocess.run(["bash", "setup.sh"], cwd=moved, capture_output=True, text=True, check=True)
+    done = subprocess.run(["bash", "setup.sh"], cwd=moved, env=bare(), capture_output=True, text=True, check=True)
     assert f"setup: .venv was made as {project / '.venv'}; making it anew" in done.stderr
     assert (moved / ".venv" / "bin" / "python").exists() and not (moved / ".venv" / "of before").exists()

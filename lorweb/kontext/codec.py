@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from lorweb.kontext.grid import Latents, quadrant_of, quadrant_of_latents
-from lorweb.kontext.limits import not_finite
+from lorweb.kontext.limits import NotFiniteError
 from lorweb.kontext.load import Base
 
 
@@ -42,7 +42,7 @@ def decode_latents(base: Base, z_BChw: Tensor) -> list[Image.Image]:
     scaled = z_BChw.to(base.device, codec.dtype) / codec.config.scaling_factor + codec.config.shift_factor
     pixels_B3HW = codec.decode(scaled, return_dict=False)[0]
     if not bool(pixels_B3HW.isfinite().all()):
-        raise ValueError(not_finite("the pixels that the codec gives", codec.dtype))
+        raise NotFiniteError("the pixels that the codec gives", codec.dtype)
     images: list[Image.Image] = base.pipeline.image_processor.postprocess(pixels_B3HW, output_type="pil")
     return images
 

@@ -39,9 +39,11 @@ def check_asked(strength: float, steps: int | None, guidance: float | None, seed
         check_number(guidance, "guidance scale", GUIDANCE)
 
 
-def not_finite(what: str, dtype: object) -> str:
-    """The sentence for numbers that no picture can be made of: it would be black."""
-    name = str(dtype).removeprefix("torch.")
-    if name == "float16":
-        return f"{what} are not finite numbers in {name}, which overflows; use bfloat16 or float32"
-    return f"{what} are not finite numbers in {name}: weights are damaged, or strength or guidance is too large"
+class NotFiniteError(ValueError):
+    """Numbers that no picture can be made of: it would be black."""
+
+    def __init__(self, what: str, dtype: object) -> None:
+        name = str(dtype).removeprefix("torch.")
+        why = "weights are damaged, or strength or guidance is too large"
+        overflow = f"{what} are not finite numbers in {name}, which overflows; use bfloat16 or float32"
+        super().__init__(overflow if name == "float16" else f"{what} are not finite numbers in {name}: {why}")

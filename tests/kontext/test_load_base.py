@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_their_config_are_refused(copy: Path) -> None:
 
 
 def test_names_that_are_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="give 'tiny', a diffusers folder, or a hub id"):
+    with pytest.raises(FileNotFoundError, match="give 'tiny', a diffusers folder or its URI, or a hub id"):
         resolve(str(tmp_path / "absent"))
     with pytest.raises(FileNotFoundError, match="no base at 'tinny'"):
         resolve("tinny")

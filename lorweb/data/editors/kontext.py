@@ -12,6 +12,7 @@ from lorweb.data.editors.entries import KontextConfig
 from lorweb.data.rejects import Rejected
 from lorweb.kontext.codec import decode_latents, encode_image
 from lorweb.kontext.denoise import Sampling, denoise_grids
+from lorweb.kontext.limits import NotFiniteError
 from lorweb.kontext.load import load_base, resolve
 from lorweb.kontext.model import TextEmbedding
 from lorweb.records import stable_id
@@ -60,10 +61,11 @@ class KontextEditor:
     def _edit(self, image: Image.Image, request: EditRequest) -> Image.Image:
         text: TextEmbedding = self.text(prompt_of(self.cfg, request))
         control_1CHW = encode_image(self.base, [image])
-        z_1CHW = denoise_grids(self.base, control_1CHW, text, [request.seed], self.sampling)
-        if not torch.isfinite(z_1CHW).all():  # float16 overflows in some layers of some bases
-            raise Rejected("not_finite", f"the latents are not finite numbers in {self.cfg.dtype}; use bfloat16")
-        after: Image.Image = decode_latents(self.base, z_1CHW)[0]
+        try:  # float16 overflows in some layers of some bases
+            z_1CHW = denoise_grids(self.base, control_1CHW, text, [request.seed], self.sampling)
+            after: Image.Image = decode_latents(self.base, z_1CHW)[0]
+        except NotFiniteError as error:
+            raise Rejected("not_finite", str(error)) from error
         return after
 
 
