@@ -14,6 +14,7 @@ from typing import Any, Final
 import yaml
 
 from lorweb.profiles import merge, profile_layers
+from tests.cluster.whole import clone
 from tests.data.scoring import save_clip, save_dino
 from tests.kontext_tiny import save_tiny_kontext
 from tests.model_tiny import save_tiny_clip
@@ -49,7 +50,15 @@ SIZES: Final[Mapping[str, Any]] = {
     "evaluate.num_inference_steps": 2,
     "evaluate.bootstrap": 50,
 }
-NO_GPU: Final[Mapping[str, Any]] = {
+NO_GPU: Final[Mapping[str, Any]] = {  # and one actor in the place of sixteen
+    "collect.pool.actors": 1,
+    "generate.editors.0.pool.actors": 1,
+    "generate.editors.1.pool.gpus": 0,
+    "filter.scorers.0.pool.actors": 1,
+    "filter.scorers.1.pool.actors": 1,
+    "filter.scorers.2.pool.gpus": 0,
+    "filter.scorers.3.pool.gpus": 0,
+    "encode.pool.gpus": 0,
     "train.gpus_per_worker": 0,
     "evaluate.pool.gpus": 0,
 }
@@ -94,6 +103,13 @@ def save_models(folder: Path) -> None:
     save_tiny_clip(folder / MODELS / "clip")
     save_clip(folder / MODELS / "clip_of_scores")
     save_dino(folder / MODELS / "dino")
+
+
+def clone_tiny(folder: Path) -> None:
+    """A clone of the project whose parameters are the paper's at a tiny size, its models beside them."""
+    clone(folder, "paper")
+    save_models(folder)
+    write_tiny("paper", folder)
 
 
 def run_module(name: str, folder: Path) -> None:
