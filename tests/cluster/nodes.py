@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lorweb.storage.places import NODE_FOLDER
@@ -28,20 +29,37 @@ def running_nodes(root: Path, count: int, cpus: int = 1) -> Iterator[tuple[str, 
     """Address of a cluster of `count` nodes on this machine, the head among them, and the nodes."""
     port = free_port()
     address = f"127.0.0.1:{port}"
+    nodes: list[Node] = []
     with ExitStack() as stack:
         own = [f"--port={port}", "--head", "--include-dashboard=false", f"--ray-client-server-port={free_port()}"]
-        nodes = [stack.enter_context(_node(root / "node0", own, cpus))]
-        wait_until(lambda: _alive(address) == 1, nodes)
-        for index in range(1, count):
-            nodes.append(stack.enter_context(_node(root / f"node{index}", [f"--address={address}"], cpus)))
-        wait_until(lambda: _alive(address) == count, nodes)
+        for index in range(count):
+            options = [f"--address={address}"] if index else own
+            start = partial(_node, options=options, cpus=cpus)
+            nodes.append(_joined(stack, address, len(nodes), partial(start, root / f"node{index}")))
         yield address, nodes
+
+
+def _joined(stack: ExitStack, address: str, before: int, start: Callable[[], "AbstractContextManager[Node]"]) -> Node:
+    """One node more, which runs until the stack ends; on a busy machine one that is not up within 30 s gives up."""
+    for left in (2, 1, 0):
+        trial = ExitStack()
+        node = trial.enter_context(start())
+        try:
+            wait_until(lambda: _alive(address) == before + 1, [node])
+        except AssertionError:
+            trial.close()
+            if not left:
+                raise
+        else:
+            stack.push(trial)
+            return node
+    raise AssertionError("unreachable")
 
 
 @contextmanager
 def _node(folder: Path, options: list[str], cpus: int) -> Iterator[Node]:
     home, kept = folder / "home", folder / "kept"
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", NODE_FOLDER: str(kept)}
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", f"--num-cpus={cpus}", *options]
     command += ["--node-ip-address=127.0.0.1", f"--object-store-memory={100 << 20}"]
