@@ -50,7 +50,9 @@ def base_at(title: str, name: str) -> Iterator[Finding]:
     folder = Path(__file__).parent / "tiny" / "kontext" if name == "tiny" else Path(name).expanduser()
     if name != "tiny" and not folder.is_dir():
         if not is_hub_id(name):
-            yield Finding(title, "missing", f"no base at '{name}'; give 'tiny', a diffusers folder or its URI, or a hub id")
+            yield Finding(
+                title, "missing", f"no base at '{name}'; give 'tiny', a diffusers folder or its URI, or a hub id"
+            )
             return
         token = (
             os.environ.get("HF_TOKEN")

@@ -18,7 +18,9 @@ def asked(project: Path) -> str:
 
 def bare() -> dict[str, str]:
     """The environment of a person; a `make` above this test hands down its own settings."""
-    return {k: v for k, v in os.environ.items() if k not in ("VENV", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")}
+    return {
+        k: v for k, v in os.environ.items() if k not in ("VENV", "MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL")
+    }
 
 
 @pytest.fixture

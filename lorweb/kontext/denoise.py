@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lorweb.kontext.grid import Size
-from lorweb.kontext.limits import GUIDANCE, STEPS, check_number, check_whole, NotFiniteError
+from lorweb.kontext.limits import GUIDANCE, STEPS, NotFiniteError, check_number, check_whole
 from lorweb.kontext.load import Base
 from lorweb.kontext.model import Conditions, TextEmbedding, guidance_vector, velocity
 from lorweb.kontext.tokens import pack, positions, unpack
@@ -91,7 +91,7 @@ def denoise_grids(base: Base, control_BCHW: Tensor, text: TextEmbedding, seeds: 
     B, size = len(control_BCHW), Size(*control_BCHW.shape[-2:])
     if len(seeds) != B:
         raise ValueError(f"{len(seeds)} seeds for {B} grids; give one seed for each grid")
-    control_BLD = pack(control_BCHW.to(base.device, base.dtype)
+    control_BLD = pack(control_BCHW.to(base.device, base.dtype))
     z_BLD = pack(initial_noise(base, size, seeds))
     text = text.expand(B).to(z_BLD)
     given = Conditions(
