@@ -30,7 +30,7 @@ def write_card(path: Path, plan: "Plan", data: ReportData) -> None:
     if CANDIDATE not in plan.weights:
         write_text(path, NOT_EVALUATED)
         return
-    folder = plan.sources.weights[CANDIDATE]
+    folder = Path(plan.sources.weights[CANDIDATE])
     basis = folder / BASIS_FILE
     header = read_header(basis, read_file_metadata(basis))
     card = CardData(

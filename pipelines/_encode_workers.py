@@ -39,13 +39,14 @@ class EncodeImages:
         self.rule = ViewRule(cfg.views.smallest, cfg.views.flips)
 
     def __call__(self, items: list[Item]) -> list[Result]:
-        return [{"image": item["id"], "tensors": self._encode(*item["at"], item["view"])} for item in items]
+        return [{"image": item["id"], "tensors": self._encode(item["at"], item["view"])} for item in items]
 
-    def _encode(self, place: list[int], side: str, view: int) -> bytes:
+    def _encode(self, at: tuple[list[int], str], view: int) -> bytes:
         from lorweb.basis.query import encode
         from lorweb.kontext.codec import encode_image
         from lorweb.kontext.grid import fit_image
 
+        place, side = at
         image = decode_rgb(self.rows(place)[side], MAX_PIXELS)
         if view:
             image = draw_view(self.rule, view).apply(image)
@@ -127,7 +128,8 @@ def stored(tensors: Mapping[str, "Tensor"], dtype: Literal["float16", "bfloat16"
             wider = "set encode.dtype to bfloat16, or " if dtype == "float16" else ""
             reason = f"{name} reach {most:.4g}, and {dtype} ends at {limit:.4g}; {wider}look at base and encoder"
             raise Rejected("range", reason, most, limit)
-    return save({name: tensor.to("cpu", kind).contiguous() for name, tensor in tensors.items()})
+    content: bytes = save({name: tensor.to("cpu", kind).contiguous() for name, tensor in tensors.items()})
+    return content
 
 
 def frozen_base(cfg: Encode) -> "Base":

@@ -131,16 +131,17 @@ def _merged(
     cfg: Filter, parts: Sequence[tuple[ScorerFacts, Results]], left: set[str]
 ) -> tuple[Scores, list[dict[str, Any]]]:
     """All scores of the pairs that every scorer took, and the rejects of those that lack a score which is in use."""
-    used, scores = scores_in_use(cfg), {name: {} for name in sorted(left)}
+    scores: Scores = {name: {} for name in sorted(left)}
     lacking: dict[str, Rejected] = {}
     for facts, results in parts:
+        used = scores_in_use(cfg).intersection(facts.keys)
         for table in results.tables(columns=["id", "scores", "lacks"]):
             for row in table.to_pylist():
                 if row["id"] not in scores:
                     continue
                 found = load_scores(row["scores"])
                 scores[row["id"]] |= found
-                if row["lacks"] != "null" and any(key in used and key not in found for key in facts.keys):
+                if row["lacks"] != "null" and used - set(found):
                     lacking.setdefault(row["id"], Rejected(*json.loads(row["lacks"])))
     rejects = [reject(Refusal(name, "filter", scores.pop(name)), why) for name, why in lacking.items()]
     return scores, rejects

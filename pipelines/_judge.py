@@ -86,14 +86,14 @@ def judge_items(plan: Plan, cfg: AnswerJudge, answers: Answers) -> list[Item]:
 
 
 def _item(
-    plan: Plan, analogy: Mapping[str, Any], name: str, answers: Mapping[str, Mapping[str, Any]], shown: list[str]
+    plan: Plan, analogy: Mapping[str, Any], name: str, answers: Mapping[str, Mapping[str, Any]], shown: Sequence[str]
 ) -> Item:
     seen = [answers[model] for model in shown]
     return {
         "id": name,
         "analogy": analogy["id"],
         "model": name.split(":")[1],
-        "shown": shown,
+        "shown": list(shown),
         "images": [*plan.images_of(analogy)[:3], *(row["image_sha256"] for row in seen)],
         "at": {**plan.places_of(analogy), "answers": [row["at"] for row in seen]},
     }

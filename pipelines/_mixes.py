@@ -6,6 +6,7 @@ Legend: B analogies, L layers, N LoRAs, Q query width.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,7 +52,7 @@ def read_mixes(plan: "Plan") -> Mixes | None:
 
     if CANDIDATE not in plan.weights:
         return None
-    bare = load_bare(plan.sources.weights[CANDIDATE] / BASIS_FILE)
+    bare = load_bare(Path(plan.sources.weights[CANDIDATE]) / BASIS_FILE)
     if router_of(bare).config.internal:
         return None
     encoded = Encoded.load(plan.sources.encoded)

@@ -69,7 +69,7 @@ def write_reports(inputs: Inputs, shown: Mapping[str, Any]) -> None:
         failures=FailureData(
             lost, losses(inputs.measured, lost), [gallery.row(failure.measured) for failure in lost[:FAILURES]]
         ),
-        mixes=mixes and mix_data(mixes, plan.analogies),
+        mixes=mix_data(mixes, plan.analogies) if mixes is not None else None,
         atoms=draw_gallery(plan, plan.cfg.atoms, mixes.use_N) if mixes and plan.cfg.atoms else None,
         curves=training_curves(Path("metrics")),
         stages=stage_counts(Path("metrics")),

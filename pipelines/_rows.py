@@ -15,9 +15,10 @@ import numpy as np
 
 from lorweb.records import stable_id
 from pipelines._batches import Batches, Item
-from pipelines._journal import Finished, Journal, Keys, Results, as_keys, contained
+from pipelines._journal import Finished, Journal, Keys, as_keys, contained
 from pipelines._node import Seat
 from pipelines._pace import Count, Pace, shown
+from pipelines._results import Results
 from pipelines._runner import Result, RowJob, Runner, Worker, row_key
 from pipelines._stage import StageFailed, TooManyRefused, start_ray
 

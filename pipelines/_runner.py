@@ -2,28 +2,29 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from lorweb.config import Pool
 from lorweb.data.checks import Refusal, reject
 from lorweb.data.rejects import Rejected
 from lorweb.records import stable_id
+from lorweb.sections import Pool
 from lorweb.storage import StorageError
 from lorweb.storage.places import is_bound
 from pipelines._batches import Batches, Item
 from pipelines._code import worker_code
-from pipelines._journal import FORMAT, Journal, read_batch
+from pipelines._journal import FORMAT, Journal
 from pipelines._node import NoProject, Seat, store
 from pipelines._pace import Count, peak_megabytes
+from pipelines._results import read_batch
 from pipelines._stage import StageFailed
 
 Result = dict[str, Any] | Rejected
-Worker = Callable[[list[Item]], list[Result]]
+Worker = Callable[[list[Item]], Sequence[Result]]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Runner:
             path.unlink(missing_ok=True)
         return {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
 
-    def _results(self, items: list[Item]) -> list[Result]:
+    def _results(self, items: list[Item]) -> Sequence[Result]:
         """The whole batch at once; if that raises, item by item, so that one bad row costs itself alone."""
         try:
             results = self.worker(items)
@@ -100,7 +101,7 @@ class Runner:
         except Exception as error:
             return Rejected("error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
-    def _write(self, path: Path, items: list[Item], results: list[Result]) -> None:
+    def _write(self, path: Path, items: list[Item], results: Sequence[Result]) -> None:
         rows = []
         for item, result in zip(items, results, strict=True):
             if isinstance(result, Rejected):

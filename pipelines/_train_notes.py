@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
 from lorweb.storage.store import StorageError
 from pipelines._code import CODE, ROOT
@@ -17,14 +17,21 @@ def noting_warnings(told: Told) -> Iterator[None]:
     """In the body, warnings of this project's own code become notes for the driver; others go where they went."""
     before = warnings.showwarning
 
-    def note(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+    def note(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if filename.startswith(_OURS):
             try:
                 told.note(str(message))
                 return
             except StorageError:
                 pass  # the log of this process is better than nothing
-        before(message, category, filename, *rest)
+        before(message, category, filename, lineno, file, line)
 
     warnings.showwarning = note
     try:

@@ -147,7 +147,7 @@ def _facts(facts: Mapping[str, Any], step: int, found: list[str]) -> dict[str, A
     if not found:
         return {}
     past = {"step": step, "run_id": (facts.get("mlflow") or {}).get("run_id"), "differences": found}
-    measured_anew = {"validation": []} if any(said.startswith(_OTHER_MEASURE) for said in found) else {}
+    measured_anew: dict[str, Any] = {"validation": []} if any(said.startswith(_OTHER_MEASURE) for said in found) else {}
     return {"mlflow": {}, "resumed": [*facts.get("resumed", []), past], **measured_anew}
 
 

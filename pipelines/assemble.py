@@ -40,7 +40,10 @@ def read_facts() -> list[PairFacts]:
     """What splitting needs of every pair."""
     columns = ["id", "task", "edit_type", "subject", "category", "instruction"]
     rows = read_index(PAIRS, PAIR, columns, digests=["before", "after"])
-    return [PairFacts(*(row[c] for c in columns), row["before_sha256"], row["after_sha256"]) for row in rows]
+    return [
+        PairFacts(**{c: row[c] for c in columns}, before=row["before_sha256"], after=row["after_sha256"])
+        for row in rows
+    ]
 
 
 def rare_tasks(pairs: list[PairFacts], least: int) -> dict[str, int]:

@@ -143,7 +143,8 @@ def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdic
         "checks": list(verdict.checks),
         "evaluation_set_sha256": candidate.set_sha256,
     }
-    files = {DECISION_FILE: decision, EVIDENCE_FILE: {**proof, **facts, "answers": candidate.answers}}
+    evidence = {**proof, **facts, "answers": candidate.answers}
+    files: dict[str, dict[str, Any]] = {DECISION_FILE: decision, EVIDENCE_FILE: evidence}
     tags = {"decision": verdict.decision, "by": by, "reasons": reasons[:LONGEST], "champion": str(seen.champion)}
     run = registry.record(version, f"promote: {verdict.decision}", files, tags)
     if verdict.decision == "promoted":
