@@ -139,8 +139,7 @@ def _merged(
             for row in table.to_pylist():
                 if row["id"] not in scores:
                     continue
-                found = load_scores(row["scores"])
-                scores[row["id"]] |= found
+                scores[row["id"]] |= (found := load_scores(row["scores"]))
                 if row["lacks"] != "null" and used - set(found):
                     lacking.setdefault(row["id"], Rejected(*json.loads(row["lacks"])))
     rejects = [reject(Refusal(name, "filter", scores.pop(name)), why) for name, why in lacking.items()]
