@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import pipelines._rows as engine
+import pipelines._runner as engine
 from lorweb.config import Pool
 from lorweb.evaluation.judging import JudgeAnswers
 from lorweb.evaluation.measuring import MeasureAnswers
