@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 EVERY = 15.0  # s between two lines of progress in a log
-Count = dict[str, Any]  # of one batch: kept, refused, busy (seconds in the worker), megabytes (peak of its process)
+Count = dict[
+    str, Any
+]  # of one batch: kept, refused, busy (seconds in the worker), megabytes (peak of its process), fault
 
 
 def peak_megabytes() -> int:

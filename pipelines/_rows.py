@@ -42,6 +42,10 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
     most = job.max_error_rate * len(keys)
     if len(batches):
         for count in shown(job.stage, pace, (execute or on_ray)(job, batches)):
+            if count["fault"]:
+                raise StageFailed(
+                    f"{job.function} stopped: {count['fault']}; finished rows are kept, run the stage again"
+                )
             pace.add(count)
             if pace.refused > most:
                 break

@@ -21,7 +21,6 @@ from pipelines._journal import FORMAT, Journal
 from pipelines._node import NoProject, Seat, store
 from pipelines._pace import Count, peak_megabytes
 from pipelines._results import read_batch
-from pipelines._stage import StageFailed
 
 Result = dict[str, Any] | Rejected
 Worker = Callable[[list[Item]], Sequence[Result]]
@@ -65,9 +64,13 @@ class Runner:
             self.fault = str(error)
 
     def __call__(self, row: dict[str, int]) -> Count:
-        """Work batch number `row["id"]`."""
-        if self.fault:
-            raise StageFailed(self.fault)
+        """Work batch number `row["id"]`. A fault of disk or store is told: Ray drops the text of what is raised."""
+        try:
+            return self._work(row) if not self.fault else failed(self.fault)
+        except OSError as error:
+            return failed(str(error))
+
+    def _work(self, row: dict[str, int]) -> Count:
         items: list[Item] = json.loads(self.batches[int(row["id"])])
         path = self.journal.path(stable_id(*map(row_key, items)))
         started = time.perf_counter()
@@ -78,7 +81,8 @@ class Runner:
         kept = refused.null_count
         if is_bound():  # the driver finds it in the store
             path.unlink(missing_ok=True)
-        return {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
+        found = {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
+        return {**found, "fault": ""}
 
     def _results(self, items: list[Item]) -> Sequence[Result]:
         """The whole batch at once; if that raises, item by item, so that one bad row costs itself alone."""
@@ -110,6 +114,11 @@ class Runner:
             else:
                 rows.append({"key": row_key(item), **result})
         self.journal.write(path, pa.Table.from_pylist(rows, self.journal.schema))
+
+
+def failed(fault: str) -> Count:
+    """Of a batch that could not be worked: the stage stops with this sentence."""
+    return {"kept": 0, "refused": 0, "busy": 0.0, "megabytes": 0, "fault": fault}
 
 
 def row_key(item: Item) -> str:
