@@ -1,5 +1,6 @@
 """The code that travels to a cluster: what .rayignore leaves, and never much of it."""
 
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pipelines._code import ROOT
 CODE: Final = ("lorweb", "pipelines", "cluster")
 MAP: Final = "dvc.yaml"  # says which code a stage depends on
 IGNORE: Final = ".rayignore"
+MARK: Final = "upload.txt"  # what makes a copy unlike all others
 MAX_UPLOAD: Final = 60 << 20  # bytes; Ray refuses more than a few hundred MB, and a larger upload means data slipped in
 _NEVER: Final = ("__pycache__", "*.pyc", "*.egg-info", "*.tmp")
 
@@ -43,11 +45,16 @@ def upload(code: Path = ROOT) -> int:
 
 @contextmanager
 def code_copy(code: Path = ROOT) -> Iterator[Path]:
-    """A folder with a copy of the code alone, for Ray to upload. Raises ValueError where that is too much."""
+    """A folder with a copy of the code alone, for Ray to upload. Raises ValueError where that is too much.
+
+    No two copies are alike: Ray deletes a package when the last job that uses it ends, and a job that was just told
+    that the same package is there already would be left without.
+    """
     upload(code)
     with tempfile.TemporaryDirectory(prefix="lorweb-upload-") as folder:
         for path in code_files(code):
             copy = Path(folder) / path.relative_to(code)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
+        (Path(folder) / MARK).write_text(secrets.token_hex(16), encoding="utf-8")
         yield Path(folder)

@@ -15,7 +15,7 @@ from cluster.parameters import params_of
 from cluster.parcel import Parcel, deliver, pack, unpack, whole
 from lorweb.storage import StorageError, Store
 from lorweb.storage.blobs import blob_key
-from pipelines._upload import MAX_UPLOAD, code_copy, code_files, upload
+from pipelines._upload import MARK, MAX_UPLOAD, code_copy, code_files, upload
 from tests.cluster.head import ROOT, free_port, submit
 
 SECRET = "wJalrXUtnFEMI"
@@ -57,6 +57,8 @@ def test_only_code_is_uploaded_and_never_much(tmp_path):
     fill(tmp_path, {"dvc.yaml": "", "data/x": "", ".rayignore": "/*\n!lorweb\n!pipelines\n!dvc.yaml\n"})
     with code_copy(tmp_path) as folder:
         found = tree(folder)
+    with code_copy(tmp_path) as folder:  # Ray shares no package between jobs, and deletes none that is about to be used
+        assert tree(folder).pop(MARK) != found.pop(MARK) and tree(folder).keys() - {MARK} == found.keys()
     assert set(found) == {
         "dvc.yaml",
         *(f"{name}/{file}" for name in ("lorweb", "pipelines") for file in ("a.py", "big.bin")),
