@@ -123,7 +123,8 @@ class Head:
         try:
             while True:
                 try:
-                    text = await asyncio.wait_for(anext(lines), SILENCE)
+                    async with asyncio.timeout(SILENCE):  # wait_for of Python 3.11 loses an interrupt beside a line
+                        text = await anext(lines)
                 except StopAsyncIteration:
                     return True
                 printed = self._printed.get(name, 0)
