@@ -110,7 +110,6 @@ def fetch(store, sha256, target):
     real(store, sha256, target)
 places.fetch_blob = fetch
 bind(Store(sys.argv[1], json.loads(sys.argv[2])), Inventory.of_json(sys.argv[3]))
-assert not Path("data/part-0").exists()
 names = [path.name for path in children(Path("data"), "part-*")]
 wanted = Path("data") / names[0]
 print(json.dumps([names, local(wanted).read_text(), sorted(p.name for p in Path("data").glob("part-?"))]))
