@@ -174,7 +174,7 @@ def _take_up(plan: TrainPlan, given: argparse.Namespace) -> list[str]:
     if source is not None:
         return adopt(plan, source, given.allow_mismatch)
     if given.allow_mismatch:
-        where = Path(plan.work).parent if plan.store is None else f"{plan.store.uri}/work/train"
+        where = Path(plan.work).parent if plan.store is None else f"work/train of the store {plan.store.uri}"
         return [f"no other training has a checkpoint below {where}: nothing to go on from"]
     said = [sentence] if (sentence := remark(plan)) else []
     if plan.store is not None and not_shared(plan.tracking):
