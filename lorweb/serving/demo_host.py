@@ -121,19 +121,14 @@ class Host:
         self.rate.ask(visitor.address)  # first: a form that cannot be drawn takes time too
         question = self.question(form)
         asked = finite(form.asked, "time of the click") if form.asked else None
-        if self.stops.stopped(visitor.visit, asked):
-            yield Shown(None, panels.status(STOPPED))
-            return
-        with closing(self.studio.draw(question)) as run:
+        with closing(self.studio.draw(question, lambda: self.stops.stopped(visitor.visit, asked))) as run:
             for found in run:
                 if isinstance(found, Drawn):
                     yield self._finished(found)
-                elif self.stops.stopped(visitor.visit, asked):
-                    yield Shown(found.image, panels.status(STOPPED))
                     return
-                else:
-                    sentence = f"Step {found.done} of {found.steps}"
-                    yield Shown(found.image, panels.status(sentence, found.done / found.steps))
+                sentence = f"Step {found.done} of {found.steps}"
+                yield Shown(found.image, panels.status(sentence, found.done / found.steps))
+        yield Shown(None, panels.status(STOPPED))
 
     def _finished(self, drawn: Drawn) -> Shown:
         answer, question = self.desk.put(drawn), drawn.question

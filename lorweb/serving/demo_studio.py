@@ -3,7 +3,7 @@
 Legend: L layers with a basis, N LoRAs per layer.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Event, Lock, Thread
@@ -57,6 +57,9 @@ class Drawn:
     question: Question
 
 
+Said = Forming | Drawn | BaseException | None  # None: the run was ended
+
+
 class _Left(Exception):
     """Nobody waits for the answer any more."""
 
@@ -67,9 +70,11 @@ class Studio:
     def __init__(self, pipe: "AnalogyPipeline") -> None:
         self.pipe, self.free = pipe, Lock()
 
-    def draw(self, question: Question) -> Generator[Forming | Drawn]:
-        """`Forming` as the steps go by, then one `Drawn`. Closing the iterator stops the run at its next step.
+    def draw(self, question: Question, ended: Callable[[], bool] = lambda: False) -> Generator[Forming | Drawn]:
+        """`Forming` as the steps go by, then one `Drawn`; none where the run was ended before.
 
+        The run ends at its next step when the iterator is closed, or when `ended` says so: who holds an iterator may
+        be gone without closing it, and the next visitor waits.
         A step that comes within `PAUSE` of the one before is not shown, nor one that is late for who looks: what is
         said is always the newest, and a page that falls behind has little to catch up with.
         The run has a thread of its own, so that a visitor who leaves in the middle cannot leave it half done.
@@ -77,14 +82,16 @@ class Studio:
         Raises:
             ValueError: images or numbers that cannot be used; the sentence is shown on the page.
         """
-        said: SimpleQueue[Forming | Drawn | BaseException] = SimpleQueue()
+        said: SimpleQueue[Said] = SimpleQueue()
         left = Event()
-        Thread(target=self._run, args=(question, said, left), daemon=True).start()
+        Thread(target=self._run, args=(question, said, lambda: left.is_set() or ended()), daemon=True).start()
         try:
             while True:
                 found = said.get()
                 while isinstance(found, Forming) and not said.empty():
                     found = said.get()
+                if found is None:
+                    return
                 if isinstance(found, BaseException):
                     raise found
                 yield found
@@ -93,12 +100,12 @@ class Studio:
         finally:
             left.set()
 
-    def _run(self, question: Question, said: "SimpleQueue[Forming | Drawn | BaseException]", left: Event) -> None:
+    def _run(self, question: Question, said: "SimpleQueue[Said]", ended: Callable[[], bool]) -> None:
         last = -PAUSE
 
         def show(done: int, steps: int, images: list[Image.Image]) -> None:
             nonlocal last
-            if left.is_set():
+            if ended():
                 raise _Left
             if monotonic() >= last + PAUSE:
                 last = monotonic()
@@ -106,9 +113,9 @@ class Studio:
 
         try:
             with self.free:
-                said.put(self._drawn(question, show))
+                said.put(None if ended() else self._drawn(question, show))
         except _Left:
-            return
+            said.put(None)
         except BaseException as error:  # it is raised where somebody waits for it
             said.put(error)
 

@@ -28,7 +28,7 @@ def test_a_stop_ends_what_was_asked_before_it_and_nothing_else(loaded, tmp_path,
     run = host.answers(form_of(tmp_path, asked=10.0), Visitor("here", "one"))
     assert "Step" in next(run).status
     host.stops.stop("one", 12.5)
-    (last,) = run
+    *_, last = run
     assert "Stopped." in last.status and last.answer is None
     (late,) = host.answers(form_of(tmp_path, asked=12.5), Visitor("here", "one"))
     assert "Stopped." in late.status and late.image is None, "what waited in the queue does not begin"
@@ -37,6 +37,20 @@ def test_a_stop_ends_what_was_asked_before_it_and_nothing_else(loaded, tmp_path,
         *_, last = host.answers(form_of(tmp_path, asked=asked), Visitor("here", visit))
         assert "Drawn" in last.status
     assert not host.stops.stands("one") and not host.studio.free.locked()
+
+
+def test_a_stop_ends_a_run_whose_page_asks_no_more(loaded, tmp_path, monkeypatch):
+    """A call that is cancelled while a step is shown leaves its iterator open, held by whoever caught the error."""
+    host = Host(*loaded, "no data", LIMITS, tmp_path)
+    monkeypatch.setattr(loaded[0], "steps", 1000)
+    abandoned = host.answers(form_of(tmp_path, asked=10.0), Visitor("here", "one"))
+    assert "Step" in next(abandoned).status
+    waits = host.answers(form_of(tmp_path, asked=11.0), Visitor("here", "two"))
+    host.stops.stop("one", 12.5)
+    assert "Step" in next(waits).status
+    assert "Stopped." in [*abandoned][-1].status, "the next visitor waited until it was drawn"
+    host.stops.stop("two", 12.5)
+    assert "Stopped." in [*waits][-1].status and not host.studio.free.locked()
 
 
 def test_stops_are_forgotten_from_the_oldest_on():
