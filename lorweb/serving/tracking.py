@@ -1,16 +1,18 @@
 """Where MLflow lives: one rule for the address, a database that is made on first use, and a server that must answer."""
 
+import fcntl
 import itertools
 import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.serving.address import sqlite_uri
+from lorweb.serving.address import sqlite_file, sqlite_uri
 from lorweb.serving.moved import ARTIFACTS, EXPERIMENT, follow
 from lorweb.serving.reachable import check_reachable, first_line, without_password
 
@@ -121,11 +123,30 @@ def open_client(root: Path = Path(), create: bool = False) -> Any:
     if given is None:
         os.environ.pop("MLFLOW_TRACKING_URI", None)
     try:
-        return patiently(uri, mlflow.MlflowClient, uri, uri)
+        with _alone(sqlite_file(uri)):
+            return patiently(uri, mlflow.MlflowClient, uri, uri)
     except mlflow.exceptions.MlflowException as error:
         raise ValueError(
             f"MLflow cannot use {without_password(uri)} ({first_line(error)}); see MLFLOW_TRACKING_URI"
         ) from error
+
+
+@contextmanager
+def _alone(database: Path | None) -> Iterator[None]:
+    """One process at a time makes a database file: MLflow's migrations trip over those of another process.
+
+    The lock is on the folder, so that it leaves no file; on a disk that knows no locks there is none.
+    """
+    if database is None:
+        yield
+        return
+    folder = os.open(database.parent, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _follow(uri: str) -> None:

@@ -46,7 +46,7 @@ def _submit(root: str, uri: str | None) -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if uri:
         os.environ["MLFLOW_TRACKING_URI"] = uri
-    Registry("lorweb", Path(root)).submit(Submission(Path(root) / "same", {"m": 1.0}, {"who": "crowd"}))
+    Registry("lorweb", Path(root), create=True).submit(Submission(Path(root) / "same", {"m": 1.0}, {"who": "crowd"}))
 
 
 def journal(root: Path) -> dict[str, str]:

@@ -56,6 +56,16 @@ def test_the_same_candidate_sent_by_several_at_once_is_one_version(place):
         assert len(same) == 1 and same[0].aliases == ("candidate",)
 
 
+def test_several_at_once_may_be_the_first_who_open_a_database():
+    """MLflow's migrations, run by two at once on one file, end in `table already exists`."""
+    root = scratch()
+    submit_all(root, None, PROCESSES, "same bytes")
+    with at(None):
+        assert [version.number for version in Registry("lorweb", root).versions()] == [1]
+    assert not [path.name for path in root.iterdir() if "lock" in path.name]
+    shutil.rmtree(root)
+
+
 def test_whoever_dies_the_champion_loads_and_the_history_is_true(place):
     root, uri = place
     told = campaign(root, uri, 4, random.Random(0))
