@@ -79,7 +79,7 @@ def test_coefficient_files_are_asked_for_and_checked(folder, model, capsys):
     assert run(capsys, "reproduce", "out.png", *IMAGES)[:2] == (0, "out.png: the same bytes\n")
     Path("m.safetensors").rename("moved.safetensors")
     code, _, err = run(capsys, "reproduce", "out.png", *IMAGES)
-    assert code == 1 and "no weights at m.safetensors" in err
+    assert code == 1 and "there is no coefficient file m.safetensors" in err
     assert run(capsys, "reproduce", "out.png", *IMAGES, "--mix", "moved.safetensors")[0] == 0
     code, _, err = run(capsys, "reproduce", "out.png", *IMAGES, "--mix", "other.safetensors")
     assert code == 1 and "but the picture was made with" in err and "as --mix: m.safetensors" in err

@@ -60,6 +60,8 @@ def read_mix(path: Path) -> MixFile:
         ValueError: damaged, or no coefficient file: not [L, N] of real floats, both at least 1, that are finite as
             float32; or not the values whose hash it carries.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no coefficient file {path}; make one with `lorweb mix A A2 B -o FILE`")
     tensors, metadata = read_safetensors(path)
     try:
         header = json.loads(metadata.get("lorweb", "{}"))
