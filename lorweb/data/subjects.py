@@ -7,7 +7,7 @@ Legend: P pairs of a task, D features.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lorweb.data.dedup import ROWS_HELD, Vectors, task_batches
 
 LEAST_GROUP: Final = 4  # pairs; the mean of fewer is mostly the pair itself
+BLOCK: Final = 1024  # pairs that are compared with all of their task at a time, so that memory grows with P, not P^2
 WEIGHTS: Final = {"layout": 1.0, "outline": 0.5}  # spatial features by which a subject is known, and how much they say
 
 
@@ -49,23 +50,22 @@ def own_subject(
     found: dict[str, float] = {}
     for tasks in task_batches({name: place.task for name, place in places.items()}, held):
         names: dict[str, list[str]] = {}
-        cosines: dict[str, NDArray[np.float64]] = {}
+        sides: dict[str, list[Sides]] = defaultdict(list)
         for kind, vectors in spatial.items():
             for task, own in _by_task(vectors, places, tasks).items():
                 names[task] = [row[0] for row in own]
                 trusted_P = np.array([name in trusted for name in names[task]])
-                before_PD, after_PD = (np.stack([row[side] for row in own]) for side in (1, 2))
-                cosine_PP = WEIGHTS[kind] * (_centred(after_PD, trusted_P) @ _centred(before_PD, trusted_P).T)
-                cosines[task] = cosines[task] + cosine_PP if task in cosines else cosine_PP
-        weight = sum(WEIGHTS[kind] for kind in spatial)
-        for task, cosine_PP in cosines.items():
+                before_PD, after_PD = (_centred(np.stack([row[side] for row in own]), trusted_P) for side in (1, 2))
+                sides[task].append((WEIGHTS[kind], after_PD, before_PD))
+        for task, own_sides in sides.items():
             subject_P = np.array([places[name].subject for name in names[task]])
-            margins_P = _margins(cosine_PP / weight, subject_P, np.array([name in trusted for name in names[task]]))
-            found |= dict(zip(names[task], margins_P.tolist(), strict=True))
+            trusted_P = np.array([name in trusted for name in names[task]])
+            found |= dict(zip(names[task], _margins(own_sides, subject_P, trusted_P).tolist(), strict=True))
     return found
 
 
 Row = tuple[str, NDArray[np.float32], NDArray[np.float32]]
+Sides = tuple[float, NDArray[np.float64], NDArray[np.float64]]  # weight of a kind, unit features of the a' and of the a
 
 
 def _by_task(vectors: Vectors, places: Mapping[str, Place], tasks: Collection[str]) -> dict[str, list[Row]]:
@@ -76,17 +76,21 @@ def _by_task(vectors: Vectors, places: Mapping[str, Place], tasks: Collection[st
     return {task: sorted(own, key=lambda row: row[0]) for task, own in rows.items()}
 
 
-def _margins(
-    cosine_PP: NDArray[np.float64], subject_P: NDArray[np.str_], trusted_P: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Row: the a' of a pair, column: the a of one."""
+def _margins(sides: Sequence[Sides], subject_P: NDArray[np.str_], trusted_P: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of the cosines, row: the a' of a pair, column: the a of one, `BLOCK` rows exist at a time."""
     count = len(subject_P)
     if trusted_P.sum() < LEAST_GROUP or len(set(subject_P[trusted_P].tolist())) < 2:
         return np.ones(count)
-    same_PP = subject_P[:, None] == subject_P[None, :]
-    own_P = np.diagonal(cosine_PP)
-    rival_a_P = np.where(same_PP | ~trusted_P[None, :], -np.inf, cosine_PP).max(axis=1)
-    rival_a2_P = np.where(same_PP | ~trusted_P[:, None], -np.inf, cosine_PP).max(axis=0)
+    weight = sum(w for w, _, _ in sides)
+    own_P, rival_a_P, rival_a2_P = np.empty(count), np.empty(count), np.full(count, -np.inf)
+    for start in range(0, count, BLOCK):
+        rows = slice(start, start + BLOCK)
+        cosine_BP = np.asarray(sum(w * (after_PD[rows] @ before_PD.T) for w, after_PD, before_PD in sides)) / weight
+        own_P[rows] = np.diagonal(cosine_BP, offset=start)
+        same_BP = subject_P[rows, None] == subject_P[None, :]
+        rival_a_P[rows] = np.where(same_BP | ~trusted_P[None, :], -np.inf, cosine_BP).max(axis=1)
+        rival_a2_B = np.where(same_BP | ~trusted_P[rows, None], -np.inf, cosine_BP).max(axis=0)
+        rival_a2_P = np.maximum(rival_a2_P, rival_a2_B)
     return np.asarray(own_P - np.maximum(rival_a_P, rival_a2_P), dtype=np.float64)
 
 

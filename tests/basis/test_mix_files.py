@@ -146,7 +146,7 @@ def test_changed_values_are_found_by_the_hash(basis: Path, tmp_path: Path) -> No
 
 
 def test_missing_and_cut_files_are_refused(basis: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no coefficient file .*; make one with `lorweb mix"):
+    with pytest.raises(FileNotFoundError, match=r"there is no coefficient file .*; make one with `lorweb mix"):
         load_mix(tmp_path / "gone", basis)
     saved(tmp_path / "m", 0, basis)
     (tmp_path / "m").write_bytes((tmp_path / "m").read_bytes()[:-5])

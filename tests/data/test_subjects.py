@@ -1,8 +1,11 @@
 """Own subject: against a plain reading of the definition, on made features and on real edits of real images."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from lorweb.data import subjects
 from lorweb.data.projection import Projection
 from lorweb.data.subjects import WEIGHTS, Place, own_subject
 
@@ -22,13 +25,13 @@ def rows_of(names, before, after):
 
 def test_margins_are_those_of_the_definition():
     names, before, after = made(0, 9)
-    subjects = ["x", "x", "y", "z", "u", "v", "w", "q", "r"]
-    places = {name: Place("t", subject) for name, subject in zip(names, subjects, strict=True)}
+    shown = ["x", "x", "y", "z", "u", "v", "w", "q", "r"]
+    places = {name: Place("t", subject) for name, subject in zip(names, shown, strict=True)}
     found = own_subject({"layout": lambda: rows_of(names, before, after)}, places, names)
     b, a = before - before.mean(0), after - after.mean(0)
     cos = lambda x, y: float(x @ y / np.linalg.norm(x) / np.linalg.norm(y))  # noqa: E731
     for i in range(9):
-        others = [j for j in range(9) if subjects[j] != subjects[i]]
+        others = [j for j in range(9) if shown[j] != shown[i]]
         expected = min(
             cos(a[i], b[i]) - max(cos(a[i], b[j]) for j in others),
             cos(a[i], b[i]) - max(cos(a[j], b[i]) for j in others),
@@ -42,6 +45,29 @@ def test_an_exchanged_after_image_is_told_from_a_strong_edit():
     places = {name: Place("t", name) for name in names}
     found = own_subject({"layout": lambda: rows_of(names, before, after)}, places, names)
     assert {name for name, margin in found.items() if margin < 0} == {"p03", "p07"}
+
+
+def test_pairs_are_compared_with_all_of_their_task_in_blocks(monkeypatch):
+    names, before, after = made(6, 23)
+    places = {name: Place("t", f"s{number // 2}") for number, name in enumerate(names)}
+    kinds = {kind: lambda: rows_of(names, before, after) for kind in WEIGHTS}
+    whole = own_subject(kinds, places, names[3:])
+    for block in (1, 5, 22):
+        monkeypatch.setattr(subjects, "BLOCK", block)
+        assert own_subject(kinds, places, names[3:]) == pytest.approx(whole, abs=1e-12)
+
+
+def test_a_large_task_takes_no_square_of_memory():
+    count = 6000
+    names, before, after = made(7, count)
+    places = {name: Place("t", name) for name in names}
+    tracemalloc.start()
+    try:
+        own_subject({"layout": lambda: rows_of(names, before, after)}, places, names)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0 < peak < count * count * 8
 
 
 @pytest.mark.parametrize("held", [1, 30, 10_000])
