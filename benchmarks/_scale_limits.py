@@ -74,7 +74,7 @@ def limits(graph: Graph) -> list[Limit]:
         ),
         Limit(
             "memory to compare each pair of a task with each",
-            graph.per_task**2 * graph.costs["task"]["bytes"] / assumed.driver_memory,
+            graph.per_task * graph.costs["task"]["bytes"] / assumed.driver_memory,
             "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each",
         ),
         Limit(
