@@ -13,8 +13,10 @@ from lorweb.kontext.metadata import read_metadata
 from pipelines.train import CANDIDATE
 from tests.harm import kill_while
 from tests.pipelines.train_project import (
+    ALONE,
     LONG,
     PATIENCE,
+    candidate,
     logged_once,
     make_project,
     run_train,
@@ -49,20 +51,20 @@ def test_a_killed_driver_costs_nothing_but_time(undisturbed, tmp_path):
 
 @pytest.mark.ray
 def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
-    project = make_project(tmp_path, **LONG)
+    project = make_project(tmp_path, **ALONE)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-*", process)
         os.kill(workers_of(process)[0], signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
-    assert weights(project) == weights(undisturbed)
-    logged_once(project, LONG["steps"])
+    assert candidate(project) == candidate(undisturbed)
+    logged_once(project, LONG["steps"], ["lorweb"])
 
 
 @pytest.mark.ray
 def test_a_death_amid_a_checkpoint_costs_nothing_but_time(undisturbed, tmp_path):
     """One that is written beside the training; tests/soak has the other kind."""
-    project = make_project(tmp_path, **LONG, async_checkpoints=True)
+    project = make_project(tmp_path, **ALONE, async_checkpoints=True)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-*", process)
         (worker,), (folder,) = workers_of(process), project.glob(".work/train/*/lorweb")
@@ -74,8 +76,8 @@ def test_a_death_amid_a_checkpoint_costs_nothing_but_time(undisturbed, tmp_path)
         assert amid(), "the half checkpoint lies there until the next start"
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
-    assert not amid() and weights(project) == weights(undisturbed)
-    logged_once(project, LONG["steps"])
+    assert not amid() and candidate(project) == candidate(undisturbed)
+    logged_once(project, LONG["steps"], ["lorweb"])
 
 
 @pytest.mark.ray
@@ -89,14 +91,14 @@ def test_two_workers_agree_with_one(undisturbed, undisturbed_pair):
 
 @pytest.mark.ray
 def test_a_killed_one_of_two_workers_costs_nothing_but_time(undisturbed_pair, tmp_path):
-    project = make_project(tmp_path, workers=2, **LONG)
+    project = make_project(tmp_path, workers=2, **ALONE)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-*", process)
         os.kill(max(workers_of(process)), signal.SIGKILL)
         output, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, output
-    assert weights(project) == weights(undisturbed_pair)
-    logged_once(project, LONG["steps"])
+    assert candidate(project) == candidate(undisturbed_pair)
+    logged_once(project, LONG["steps"], ["lorweb"])
 
 
 @pytest.mark.ray

@@ -10,14 +10,15 @@ from lorweb.storage.store import Store
 from pipelines._train_stop import PREEMPTED, Sigterm, asked, raise_flag_on_sigterm
 from pipelines._train_told import STARTED, Messenger, Told
 from tests.pipelines.train_project import (
+    ALONE,
     LONG,
     PATIENCE,
+    candidate,
     logged_once,
     make_project,
     run_train,
     started,
     wait_for,
-    weights,
     workers_of,
 )
 
@@ -38,7 +39,7 @@ def stopped(project, process) -> int:
 def test_a_driver_that_is_told_to_stop(undisturbed, tmp_path):
     import mlflow
 
-    project = make_project(tmp_path, **LONG)
+    project = make_project(tmp_path, **ALONE)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-*", process)
         os.kill(process.pid, signal.SIGTERM)
@@ -47,20 +48,20 @@ def test_a_driver_that_is_told_to_stop(undisturbed, tmp_path):
     (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
     assert run.info.status == "KILLED"
     run_train(project)
-    assert weights(project) == weights(undisturbed)
-    logged_once(project, LONG["steps"])
+    assert candidate(project) == candidate(undisturbed)
+    logged_once(project, LONG["steps"], ["lorweb"])
 
 
 @pytest.mark.ray
 def test_one_of_two_workers_that_is_told_to_stop(undisturbed_pair, tmp_path):
-    project = make_project(tmp_path, workers=2, **LONG)
+    project = make_project(tmp_path, workers=2, **ALONE)
     with started(project) as process:
         wait_for(project, ".work/train/*/lorweb/step-*", process)
         os.kill(max(workers_of(process)), signal.SIGTERM)
         assert 10 <= stopped(project, process) <= LONG["steps"]
     run_train(project)
-    assert weights(project) == weights(undisturbed_pair)
-    logged_once(project, LONG["steps"])
+    assert candidate(project) == candidate(undisturbed_pair)
+    logged_once(project, LONG["steps"], ["lorweb"])
 
 
 def test_before_and_after_training_the_driver_ends_at_once(capsys):

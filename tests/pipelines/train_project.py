@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.training.made import SECTION, write_data
 
 PATIENCE = 500  # s; an idle machine needs 30
 LONG = {"steps": 80, "batch_size": 12, "checkpoint_every": 10, "validate_every": 40, "caption_dropout": 0.5}  # some 2 s
+ALONE = {**LONG, "baselines": []}  # half of the processes; the weights of the basis are the same
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -105,6 +106,11 @@ def weights(project: Path) -> dict[str, bytes]:
     return found
 
 
+def candidate(project: Path) -> bytes:
+    """The published weights of the basis."""
+    return (project / "models" / "candidate" / "basis.safetensors").read_bytes()
+
+
 def workers_of(driver: "subprocess.Popen[str]") -> list[int]:
     """Process ids of the training workers."""
     found = [pid for pid, name in descendants(driver.pid) if "RayTrainWorker" in name]
@@ -112,13 +118,13 @@ def workers_of(driver: "subprocess.Popen[str]") -> list[int]:
     return found
 
 
-def logged_once(project: Path, steps: int) -> None:
-    """One MLflow run, every step of both variants in it exactly once."""
+def logged_once(project: Path, steps: int, variants: Sequence[str] = ("lorweb", "single_lora")) -> None:
+    """One MLflow run, every step of all variants in it exactly once."""
     import mlflow
 
     client = mlflow.MlflowClient(f"sqlite:///{project}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("lorweb").experiment_id])
     assert run.info.status == "FINISHED"
-    for variant in ("lorweb", "single_lora"):
+    for variant in variants:
         found = sorted(metric.step for metric in client.get_metric_history(run.info.run_id, f"{variant}/loss"))
         assert found == list(range(1, steps + 1))
