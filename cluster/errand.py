@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from lorweb.config_errors import validated
 from lorweb.storage import Store, is_uri
 from lorweb.storage.entries import Storage
 from pipelines._code import CODE, ROOT, hash_of
@@ -58,8 +59,10 @@ def outs(stage: str) -> list[str]:
 
 
 def store_of(params: str) -> Store | None:
-    """The store that parameters name; None where nodes share a folder. Raises ValueError: nodes cannot find it."""
-    section = Storage(**(yaml.safe_load(params).get("storage") or {"uri": None, "options": {}}))
+    """The store that parameters name; None where nodes share a folder. Raises ValueError: nodes cannot find
+    it, or it is named with a secret."""
+    found = yaml.safe_load(params).get("storage") or {"uri": None, "options": {}}
+    section = validated(Storage, found, "params.yaml: ")  # says no value: it may be a secret
     if section.uri is None:
         return None
     if not is_uri(section.uri) and not Path(section.uri).expanduser().is_absolute():

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from lorweb.storage.hashes import node_home
 from lorweb.storage.places import locked
+from lorweb.storage.protocols import holds_password
 from lorweb.storage.store import StorageError, Store
 
 KEPT_VERSIONS: Final = 2
@@ -36,10 +37,10 @@ def mirrored(uri: str, options: Mapping[str, Any]) -> tuple[Path, str]:
         StorageError: nothing is there, or it cannot be had.
     """
     parts = urlsplit(uri)
-    if parts.password:
+    if holds_password(uri):
         raise StorageError(
-            f"a path names {parts.scheme}://{parts.hostname} with a password, and parameters are versioned; put it "
-            "into the environment (docs/storage.md)"
+            f"a path of protocol {parts.scheme} comes with a password, and parameters are versioned; put it into the "
+            "environment (docs/storage.md)"
         )
     if parts.scheme in ("file", "local"):
         return Path(parts.netloc + parts.path), ""

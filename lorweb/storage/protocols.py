@@ -1,10 +1,12 @@
 """Which file system a path of a parameter file asks for, and what it says when it cannot."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
+_PASSWORD: Final = re.compile(r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@")  # no port; up to an @, for it may hold a slash
 
 
 class StorageError(OSError):
@@ -19,6 +21,11 @@ def is_uri(path: str) -> bool:
 def protocol_of(uri: str) -> str:
     """Of a URI; "file" of a path."""
     return uri.split("://", 1)[0] if is_uri(uri) else "file"
+
+
+def holds_password(text: str) -> bool:
+    """Whether a URI, or a text with one in it, names a user with a password."""
+    return _PASSWORD.search(text) is not None
 
 
 def file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
