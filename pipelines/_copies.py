@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lorweb.storage import StorageError, Store
-from lorweb.storage.places import locked
+from lorweb.storage.locks import locked
 
 T = TypeVar("T")
 STREAMS: Final = 8  # files of a journal that travel at once: they are many and small

@@ -12,17 +12,20 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from lorweb.storage.hashes import node_home
-from lorweb.storage.places import locked
+from lorweb.storage.locks import idle, lock_of, locked, reading
 from lorweb.storage.protocols import holds_password
 from lorweb.storage.store import StorageError, Store
 
 KEPT_VERSIONS: Final = 2
+_PARTIAL: Final = ".tmp"
 STREAMS: Final = 4  # files that are fetched at once
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_settings", "LastModified", "last_modified", "updated", "mtime")
+
+_held: dict[Path, IO[str]] = {}  # of the versions that this process reads: while it lives, they stay
 
 
 def mirrors() -> Path:
@@ -54,15 +57,28 @@ def mirrored(uri: str, options: Mapping[str, Any]) -> tuple[Path, str]:
         if not place.is_dir():
             _fill(place, remote, listing)
         os.utime(place)
-        versions = sorted((p for p in home.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
-        for old in versions[KEPT_VERSIONS:]:
-            shutil.rmtree(old, ignore_errors=True)
+        if place not in _held:
+            _held[place] = reading(place)
+        _tidy(home)
     return place / remote.name, version
+
+
+def _tidy(home: Path) -> None:
+    """Drop all but the newest versions that no process reads, and what a killed fetch left. Its lock is held."""
+    folders = [path for path in home.iterdir() if path.is_dir()]
+    versions = [path for path in folders if path.suffix != _PARTIAL]
+    versions.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in versions[KEPT_VERSIONS:]:
+        with idle(lock_of(old)) as free:
+            if free:
+                shutil.rmtree(old, ignore_errors=True)
+    for partial in (path for path in folders if path.suffix == _PARTIAL):  # who filled it held the lock, and is dead
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(place: Path, remote: "_Remote", listing: Mapping[str, tuple[int, str]]) -> None:
     """All files of a listing, in a folder that appears when it is whole."""
-    partial = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=place.parent))
+    partial = Path(tempfile.mkdtemp(prefix=".", suffix=_PARTIAL, dir=place.parent))
     try:
         with ThreadPoolExecutor(STREAMS) as pool:
             tasks = [pool.submit(remote.fetch, name, partial, mark) for name, mark in listing.items()]

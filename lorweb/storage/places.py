@@ -7,22 +7,21 @@ working directory is a mirror of the project's root, in which each file appears 
     <node folder>/<store>/mirrors/<inventory>/  links to them, under their names
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
 from lorweb.storage.blobs import Inventory, fetch_blob
 from lorweb.storage.hashes import NODE_FOLDER, node_home
+from lorweb.storage.locks import idle, lock_of, locked, reading
 from lorweb.storage.store import Store
 
-__all__ = ["KEPT_MIRRORS", "NODE_FOLDER", "bind", "children", "is_bound", "local", "locked", "node_folder"]
+__all__ = ["KEPT_MIRRORS", "NODE_FOLDER", "bind", "children", "is_bound", "local", "node_folder"]
 KEPT_MIRRORS: Final = 8
 STALE: Final = 24 * 3600  # s
 
@@ -53,8 +52,7 @@ def bind(store: Store, inventory: Inventory) -> Path:
     with locked(home / "tidy.lock"):
         root.mkdir(parents=True, exist_ok=True)
         os.utime(root)
-        held = _lock_of(root).open("w")
-        fcntl.flock(held, fcntl.LOCK_SH)
+        held = reading(root)
         _tidy(home)
     for old in _bound:
         old.held.close()
@@ -114,30 +112,6 @@ def _link(blob: Path, target: Path) -> None:
     partial.replace(target)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process of this node at a time."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _idle(path: Path) -> Iterator[bool]:
-    """Whether nobody holds a lock; while the body runs, nobody else does."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def _lock_of(root: Path) -> Path:
-    return root.with_name(f"{root.name}.lock")
-
-
 def _tidy(home: Path) -> None:
     """Drop all but the newest mirrors that no process reads, and contents that no mirror names any more."""
     mirrors = [path for path in (home / "mirrors").iterdir() if path.is_dir()]
@@ -145,7 +119,7 @@ def _tidy(home: Path) -> None:
     if len(mirrors) <= KEPT_MIRRORS:
         return
     for old in mirrors[KEPT_MIRRORS:]:
-        with _idle(_lock_of(old)) as free:
+        with idle(lock_of(old)) as free:
             if free:
                 shutil.rmtree(old, ignore_errors=True)
     for blob in (home / "blobs").iterdir():
@@ -153,6 +127,6 @@ def _tidy(home: Path) -> None:
             if blob.suffix == ".tmp" and blob.stat().st_mtime < time.time() - STALE:  # of a process that was killed
                 blob.unlink(missing_ok=True)
             continue
-        with _idle(blob.with_suffix(".lock")) as free, suppress(FileNotFoundError):
+        with idle(blob.with_suffix(".lock")) as free, suppress(FileNotFoundError):
             if free and blob.stat().st_nlink == 1:
                 blob.unlink()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lorweb.data.manifest import file_sha256
-from lorweb.storage.places import locked
+from lorweb.storage.locks import locked
 from lorweb.storage.store import Store
 from lorweb.training.state import (
     STATE,

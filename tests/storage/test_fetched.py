@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -156,6 +157,28 @@ def test_a_fetch_that_fails_leaves_no_half_mirror(bucket, monkeypatch):
     assert [path.name for path in home.iterdir()] == ["lock"]
     monkeypatch.setattr(Store, "get", real)
     assert tree(fetched(f"{bucket.uri}/m")) == {"a": b"1", "b": b"2"}
+
+
+def test_old_versions_go_but_for_those_that_are_read_and_what_a_kill_left_is_none(tmp_path, monkeypatch):
+    held: dict[Path, IO[str]] = {}
+    monkeypatch.setattr("lorweb.storage.mirrors._held", held)
+    store = Store(f"memory://{tmp_path.name}")
+    folders, others = [], {}
+    for number in range(5):
+        store.write("m/a", b"1" * (number + 1))
+        forget()
+        folders.append(fetched(f"{store.uri}/m").parent)
+        os.utime(folders[-1], (number, number))
+        if number == 0:
+            others |= held  # another process goes on with the first
+        held.clear()
+        (folders[0].parent / f".{number}.tmp").mkdir()  # newer than all of them
+    assert [path.exists() for path in folders] == [True, False, False, True, True]
+    others[folders[0]].close()
+    forget()
+    fetched(f"{store.uri}/m")
+    assert [path.exists() for path in folders] == [False, False, False, True, True]
+    assert not list(folders[0].parent.glob("*.tmp"))
 
 
 FETCH = """

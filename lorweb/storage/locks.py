@@ -1,0 +1,39 @@
+"""Locks between the processes of one node. The system gives them back when a process ends, however it ends."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process of this node at a time."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def idle(path: Path) -> Iterator[bool]:
+    """Whether nobody holds a lock; while the body runs, nobody else does."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock of a folder, beside it."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+def reading(folder: Path) -> IO[str]:
+    """A shared lock of a folder: until it is closed, or the process ends, nobody who asks `idle` tidies it away."""
+    held = lock_of(folder).open("w")
+    fcntl.flock(held, fcntl.LOCK_SH)
+    return held
