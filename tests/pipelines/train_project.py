@@ -44,8 +44,9 @@ def make_project(root: Path, **changes: Any) -> Path:
 
 
 @contextmanager
-def started(project: Path) -> "Iterator[subprocess.Popen[str]]":
-    """The stage as `dvc repro` would start it; it does not outlive the body."""
+def started(project: Path, tracking: str | None = None) -> "Iterator[subprocess.Popen[str]]":
+    """The stage as `dvc repro` would start it; it does not outlive the body. MLflow is the project's own file, or the
+    server at this address."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -54,6 +55,8 @@ def started(project: Path) -> "Iterator[subprocess.Popen[str]]":
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
+    if tracking:
+        environment["MLFLOW_TRACKING_URI"] = tracking
     command = [sys.executable, "-m", "pipelines.train"]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     process = subprocess.Popen(command, cwd=project, env=environment, **output)
