@@ -1,7 +1,6 @@
 """The head's job server: asked patiently, since heads restart and connections break."""
 
 import asyncio
-import errno
 import logging
 import socket
 import time
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from cluster.faults import is_away, is_unknown, still_runs, who_are_you, words
+
 SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
 START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
 CHATTY: Final = (
@@ -17,7 +18,6 @@ CHATTY: Final = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 PAUSE: Final = 2.0  # s between two looks for a head that is away
 T = TypeVar("T")
 
@@ -50,9 +50,9 @@ class Head:
                     self._client = _connect(self.address)
                 return call(self._client)
             except AuthenticationError as error:
-                raise HeadError(_who_are_you(self.address, error)) from error
+                raise HeadError(who_are_you(self.address, error)) from error
             except Exception as error:
-                if not _is_away(error):
+                if not is_away(error):
                     raise
                 begun = self._wait(begun, error)
 
@@ -61,14 +61,12 @@ class Head:
         patience = self.patience if self._client or self.awaited else 0.0
         now = time.monotonic()
         if not begun and patience:
-            print(
-                f"submit: no answer from {self.address} ({_words(error)}); waiting up to {patience:.0f} s", flush=True
-            )
+            print(f"submit: no answer from {self.address} ({words(error)}); waiting up to {patience:.0f} s", flush=True)
         begun = begun or now
         if now - begun >= patience:
             waited = f" for {patience:.0f} s" if patience else ""
             raise HeadError(
-                f"no job server answers at {self.address}{waited} ({_words(error)}); start one with `ray start --head "
+                f"no job server answers at {self.address}{waited} ({words(error)}); start one with `ray start --head "
                 "--dashboard-host 127.0.0.1`, or give the address of one that runs (http://HOST:8265)"
             )
         time.sleep(PAUSE)
@@ -81,7 +79,7 @@ class Head:
             try:
                 return client.get_job_info(name)
             except RuntimeError as error:
-                if "status code 404" in str(error):
+                if is_unknown(error):
                     return None
                 raise
 
@@ -97,7 +95,7 @@ class Head:
                 if "already exists" in str(error):  # an earlier try arrived, its answer did not
                     return
                 if "No available agent" not in str(error) or attempt == START_TRIES:
-                    raise HeadError(f"the head refused job {name}: {_words(error)}") from error
+                    raise HeadError(f"the head refused job {name}: {words(error)}") from error
                 time.sleep(3)
 
     def forget(self, name: str) -> None:
@@ -105,8 +103,20 @@ class Head:
         if self.job(name) is None:
             self._printed[name] = 0
             return
-        self._printed[name] = len(self.ask(lambda client: client.get_job_logs(name)))
-        self.ask(lambda client: client.delete_job(name))
+        try:
+            self._printed[name] = len(self.ask(lambda client: client.get_job_logs(name)))
+            self.ask(lambda client: client.delete_job(name))
+        except RuntimeError as error:  # another submitter was here first: it is gone, or runs anew
+            if not is_unknown(error) and not still_runs(error):
+                raise
+
+    def stop(self, name: str) -> None:
+        """Ask a job to end; nothing happens where there is none, as after a restart of its head."""
+        try:
+            self.ask(lambda client: client.stop_job(name))
+        except RuntimeError as error:
+            if not is_unknown(error):
+                raise
 
     def follow(self, name: str) -> Any:
         """Print what is new in the log of a job until it has ended, no line twice; its state, None if it is unknown."""
@@ -134,7 +144,7 @@ class Head:
                 if fresh:
                     print(fresh, end="", flush=True)
         except Exception as error:
-            if not _is_away(error) and not isinstance(error, RuntimeError):
+            if not is_away(error) and not isinstance(error, RuntimeError):
                 raise
             return False
         finally:
@@ -158,32 +168,3 @@ def _connect(address: str) -> Any:
     port = parts.port or (443 if parts.scheme == "https" else 80)
     socket.create_connection((parts.hostname, port), timeout=10).close()
     return Client(address)
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether a fault says that the head is not there for now."""
-    import aiohttp
-    import requests
-
-    if isinstance(error, ConnectionError | requests.RequestException | aiohttp.ClientError | TimeoutError):
-        return True
-    if isinstance(error, OSError) and (isinstance(error, socket.gaierror) or error.errno in NO_WAY):
-        return True
-    return isinstance(error, RuntimeError) and any(f"status code {code}" in str(error) for code in (500, 502, 503, 504))
-
-
-def _who_are_you(address: str, error: Exception) -> str:
-    if "required" in str(error).splitlines()[0]:
-        return (
-            f"the head at {address} asks for a token, and none was sent; export RAY_AUTH_MODE=token, and put the "
-            "token of the cluster into ~/.ray/auth_token or RAY_AUTH_TOKEN"
-        )
-    return (
-        f"the head at {address} refused the token; put the token of that cluster into ~/.ray/auth_token, or into "
-        "RAY_AUTH_TOKEN, which comes first"
-    )
-
-
-def _words(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return (first or type(error).__name__)[:300]

@@ -18,7 +18,7 @@ from lorweb.storage.entries import Storage
 from pipelines._code import CODE, ROOT, hash_of
 from pipelines._launch import JOB
 from pipelines._lineage import GIT, git_facts
-from pipelines._upload import code_files
+from pipelines._upload import deciding_files
 
 LOOKS_OUTSIDE: Final = ("collect", "promote")  # at source folders, at the registry: never skipped
 TRACKED: Final = ("train", "promote")  # they write to MLflow
@@ -53,9 +53,10 @@ def deps(stage: str) -> list[str]:
 
 
 def outs(stage: str) -> list[str]:
-    """All that a stage makes: outs, metrics and plots."""
+    """All that a stage makes: outs, metrics and plots; and metrics/<stage>.json, which DVC need not know of."""
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in plan(stage).get(kind, [])]
-    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    made = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    return list(dict.fromkeys([*made, f"metrics/{stage}.json"]))
 
 
 def store_of(params: str) -> Store | None:
@@ -93,23 +94,17 @@ class Errand:
         tree = yaml.safe_load(self.params)
         read = {key: _value(tree, key) for key in sorted({"seed", *plan(self.stage).get("params", [])})}
         where = self.store.uri if self.store else str(self.root)
-        facts = [self.stage, hash_of(code_files(ROOT), ROOT), json.dumps(read, sort_keys=True), inputs, where]
+        facts = [self.stage, hash_of(deciding_files(ROOT), ROOT), json.dumps(read, sort_keys=True), inputs, where]
         return f"lorweb-{self.stage}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
 
     def shared_inputs(self) -> str:
         """Of deps in a shared folder: hashes of their manifests, or of the files themselves."""
-        return hash_of(_stand_for(self.root, deps(self.stage)), self.root)
-
-    def stands(self) -> bool:
-        """Whether all outs are there, in a shared folder."""
-        return all((self.root / out).exists() for out in outs(self.stage))
+        return hash_of(stand_for(self.root, deps(self.stage)), self.root)
 
     def entrypoint(self) -> str:
         """Code from the upload, never from the folder that the job works in: `-P` keeps a copy there out of the way."""
-        if self.store is not None:
-            return f"PYTHONPATH=$PWD exec python -P -m cluster.job {self.stage}"
-        root = shlex.quote(str(self.root))
-        return f"code=$PWD && cd {root} && PYTHONPATH=$code exec python -P -m pipelines.{self.stage}"
+        place = "" if self.store else f"cd {shlex.quote(str(self.root))} && "
+        return f"code=$PWD && {place}PYTHONPATH=$code exec python -P -m cluster.job {self.stage}"
 
     def environment(self, name: str, forward: tuple[str, ...]) -> dict[str, str]:
         """Variables of the job. Ray shows them on its dashboard: no secret is among them unless `forward` names it."""
@@ -139,7 +134,8 @@ def _value(tree: dict[str, Any], key: str) -> Any:
     return reduce(lambda node, part: node[part], key.split("."), tree)
 
 
-def _stand_for(root: Path, paths: list[str]) -> Iterator[Path]:
+def stand_for(root: Path, paths: list[str]) -> Iterator[Path]:
+    """What tells the content of `paths` below `root`: manifests, which hold hashes, or else the files themselves."""
     for path in (root / path for path in paths):
         if path.is_file():
             yield path

@@ -1,7 +1,8 @@
-"""The far side of a submission where nodes share nothing but a store: `python -m cluster.job STAGE`, run by Ray.
+"""The far side of a submission: `python -m cluster.job STAGE`, run by Ray; it runs the very command of dvc.yaml.
 
-It brings the stage's inputs from the store, runs the very command of dvc.yaml, and leaves what the stage made in the
-store. The folder it works in is kept for the next job on this node, which saves fetching; nothing relies on it.
+Where nodes share nothing but a store, it brings the stage's inputs from there, and leaves there what the stage made.
+The folder it works in is kept for the next job on this node, which saves fetching; nothing relies on it. In a folder
+that nodes share, it notes which job made the outs.
 """
 
 import fcntl
@@ -16,16 +17,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from cluster.errand import STORE, outs
+from cluster.kept import keep
+from cluster.outcome import STOPPED
 from cluster.parcel import Parcel, clear, pack, unpack, whole
 from lorweb.storage import StorageError, Store
 from lorweb.storage.places import node_folder
 from pipelines._code import ROOT
 from pipelines._launch import JOB
-
-STOPPED: Final = 128 + signal.SIGTERM
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,24 @@ def found_result(store: Store, name: str) -> Parcel | None:
 def main() -> None:
     """Run the stage that the command line names."""
     stage, name = sys.argv[1], os.environ[JOB]
+    if STORE not in os.environ:
+        return _run_here(stage, name)
     told = json.loads(os.environ[STORE])
     try:
-        _run(stage, name, Store(told["uri"], told["options"]))
+        return _run(stage, name, Store(told["uri"], told["options"]))
     except FileNotFoundError as error:
         raise SystemExit(
             f"{stage}: the store {told['uri']} has no ticket of job {name} ({error}); submit it again"
         ) from error
     except (StorageError, OSError) as error:
         raise SystemExit(f"{stage}: {error}") from error
+
+
+def _run_here(stage: str, name: str) -> None:
+    signal.signal(signal.SIGTERM, _leave)
+    if code := call(stage, Path.cwd()):
+        raise SystemExit(code)
+    keep(Path.cwd(), stage, name)
 
 
 def _run(stage: str, name: str, store: Store) -> None:

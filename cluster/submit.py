@@ -4,7 +4,7 @@ A job runs the very command of dvc.yaml (`python -m pipelines.STAGE`). Only code
 params.yaml, inputs and outs travel through that store; without it, they stay in `--root`, a folder that every node sees
 under the same path.
 
-Exit code: 0 fine, 1 failed, 2 bad usage, 130 interrupted, 143 stopped.
+Exit code: 0 fine, the job's own where it failed with one, 1 failed, 2 bad usage, 130 interrupted, 143 stopped.
 """
 
 import signal
@@ -19,6 +19,8 @@ import typer
 from cluster.connection import Head, HeadError
 from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, stage_names
 from cluster.job import Ticket, found_result, result_key, ticket_key
+from cluster.kept import stands
+from cluster.outcome import FAILED, headless, verdict
 from cluster.parameters import params_of
 from cluster.parcel import Parcel, deliver, pack
 from lorweb.storage import StorageError
@@ -26,7 +28,7 @@ from pipelines._code import ROOT
 from pipelines._stage import WORK
 from pipelines._upload import code_copy
 
-FAILED, USAGE, INTERRUPTED, STOPPED = 1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM
+USAGE, INTERRUPTED = 2, 128 + signal.SIGINT
 TRIES: Final = 3  # of a job that its head, not its stage, ended
 
 
@@ -99,12 +101,14 @@ def run(head: Head, errand: Errand, wishes: Wishes) -> None:
             print(f"{errand.stage}: it runs on its own; the same command without --detach follows it", flush=True)
             return None
         ended = _follow(head, name, wishes)
-        if not _headless(ended):
+        if not headless(ended):
             break
         running = False
         if attempt < TRIES:
             print(f"{errand.stage}: the head lost job {name}; submitting it again", flush=True)
-    _judge(errand, name, ended)
+    sentence, code = verdict(name, ended, TRIES)
+    if code:
+        _fail(f"{errand.stage}: {sentence}", code)
     return _fetch(errand, name)
 
 
@@ -129,7 +133,7 @@ def _stands(errand: Errand, name: str, found: Any) -> bool:
     if errand.stage in LOOKS_OUTSIDE:
         return False
     if errand.store is None:
-        return found is not None and str(found.status) == "SUCCEEDED" and errand.stands()
+        return found is not None and str(found.status) == "SUCCEEDED" and stands(errand.root, errand.stage, name)
     return found_result(errand.store, name) is not None
 
 
@@ -151,25 +155,9 @@ def _follow(head: Head, name: str, wishes: Wishes) -> Any:
         if not wishes.cancel:
             _fail(f"job {name} goes on; the same command follows it again, `ray job stop {name}` ends it", code)
         print(f"submit: stopping job {name}", file=sys.stderr, flush=True)
-        head.ask(lambda client: client.stop_job(name))
+        head.stop(name)
         head.follow(name)
         _fail(f"job {name} was stopped; the same command goes on where it was", code)
-
-
-def _headless(ended: Any) -> bool:
-    """Whether a job ended with its head or its supervisor: the stage itself gave no exit code."""
-    return ended is None or (str(ended.status) == "FAILED" and ended.driver_exit_code is None)
-
-
-def _judge(errand: Errand, name: str, ended: Any) -> None:
-    """Leave with the outcome of a job that did not succeed."""
-    if ended is None:
-        _fail(f"{errand.stage}: the head forgot job {name} {TRIES} times; look at why it restarts, then submit again")
-    if str(ended.status) == "STOPPED" or ended.driver_exit_code == STOPPED:
-        _fail(f"{errand.stage}: job {name} was stopped; the same command goes on where it was", STOPPED)
-    if str(ended.status) != "SUCCEEDED":
-        said = " ".join((ended.message or "").split())[:500]
-        _fail(f"{errand.stage}: job {name} ended as {ended.status}: {said}")
 
 
 def _fetch(errand: Errand, name: str) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pipelines._code import CODE as STAGES
 from pipelines._code import ROOT
 
 CODE: Final = ("lorweb", "pipelines", "cluster")
@@ -27,6 +28,21 @@ def code_files(code: Path = ROOT) -> list[Path]:
     left_out = GitIgnoreSpec.from_lines([*listed, *_NEVER])
     files = [path for folder in CODE for path in sorted((code / folder).rglob("*")) if path.is_file()]
     return [path for path in [code / MAP, *files] if not left_out.match_file(path.relative_to(code).as_posix())]
+
+
+def deciding_files(code: Path = ROOT) -> list[Path]:
+    """Of what is uploaded, what decides outs: modules, the map of stages, and data packaged with the code of stages.
+
+    Guides, manifests and images for a cluster travel as well, and decide none.
+    """
+    files = [(path, path.relative_to(code)) for path in code_files(code)]
+    return [
+        path
+        for path, name in files
+        if name.suffix == ".py"
+        or name.as_posix() == MAP
+        or (name.parts[0] in STAGES and name.suffix not in (".md", ".typed"))
+    ]
 
 
 def upload(code: Path = ROOT) -> int:

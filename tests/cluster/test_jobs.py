@@ -1,5 +1,6 @@
 """Jobs on a real head that asks for a token, and that shares nothing with the submitter but a store."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -19,11 +21,11 @@ from tests.cluster.proxy import Proxy
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def write_params(root: Path, store: str, **collect: object) -> None:
-    """Small parameters on a store."""
+def write_params(root: Path, store: str | None, sources: int = 4, **collect: object) -> None:
+    """Small parameters on a store, or in a shared folder."""
     raw = yaml.safe_load((ROOT / "params.yaml").read_text())
     raw["collect"] |= {"readers": [{"reader": "photos", "crops": 1}], **collect}
-    raw["generate"] |= {"sources_per_task": 4}
+    raw["generate"] |= {"sources_per_task": sources}
     raw["generate"]["editors"][0]["tasks"] = ["colour/sepia"]
     raw["storage"] = {"uri": store, "options": {}}
     root.mkdir(exist_ok=True)
@@ -69,6 +71,38 @@ def test_what_was_done_before_is_fetched_and_what_the_store_lost_is_made_again(c
     lost = submit(head, "generate", "--root", str(project))
     assert lost.returncode == 0, lost.stdout + lost.stderr
     assert "done before" not in lost.stdout and files(project / "data") == made
+
+
+def test_a_shared_folder_never_passes_off_outs_of_other_parameters(collected, head, project, tmp_path):
+    root = tmp_path / "shared"
+    write_params(root, None)
+    shutil.copytree(project / "data/sources", root / "data/sources")
+
+    def generate() -> tuple[str, dict[str, bytes]]:
+        done = submit(head, "generate", "--root", str(root))
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, files(root / "data")
+
+    _, first = generate()
+    write_params(root, None, sources=2)
+    assert generate()[1] != first
+    write_params(root, None)
+    said, third = generate()  # the head knows that job, which succeeded
+    assert "done before" not in said and third == first
+    said, fourth = generate()
+    assert "done before" in said and fourth == first
+
+
+def test_two_submitters_of_an_ended_job_and_a_stop_of_a_forgotten_one(head):
+    """One of two finds that the other has submitted it anew: that is no head that went away."""
+    one, two = Head(head, 10), Head(head, 10)
+    name = f"sleep-{time.time_ns()}"
+    one.start(name, "sleep 600", {})
+    begun = time.monotonic()
+    two.forget(name)
+    assert time.monotonic() - begun < 10 and not two.job(name).status.is_terminal()
+    one.stop(name)
+    two.stop("never-heard-of")
 
 
 def test_a_failing_stage_is_exit_1_with_its_own_words(head, tmp_path):
@@ -146,6 +180,27 @@ def test_an_interrupt_leaves_the_job_or_stops_it_as_asked(head, tmp_path):
     _, said = process.communicate(timeout=150)
     assert process.returncode == 143 and "was stopped" in said and "Traceback" not in said
     assert known.job(name).status.is_terminal() and not (root / "data").exists()
+
+    process, again = begin(head, *words, "--cancel-on-interrupt")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=150)
+    assert process.returncode == 130 and "was stopped" in said and "Traceback" not in said
+    assert again == name and known.job(name).status.is_terminal()
+
+    process, _ = begin(head, *words)
+    stage_process("pipelines.collect", name).kill()
+    _, said = process.communicate(timeout=150)
+    assert process.returncode == 137 and "ended as FAILED" in said and "Traceback" not in said
+
+
+def stage_process(module: str, job: str) -> psutil.Process:
+    for _ in range(150):
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if module in process.cmdline() and process.environ().get("LORWEB_JOB") == job:
+                    return process
+        time.sleep(0.2)
+    raise AssertionError(f"{module} does not run")
 
 
 def test_a_lost_connection_is_taken_up_again_no_line_twice(head, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.errand import Errand, deps, outs
+from cluster.errand import Errand, deps, outs, stage_names
 from cluster.job import Ticket, call, found_result, result_key, work_place
 from cluster.parameters import params_of
 from cluster.parcel import Parcel, deliver, pack, unpack, whole
@@ -84,6 +84,33 @@ def test_what_decides_the_outs_names_the_job_and_nothing_else(project):
     assert len(others) == 5 and first not in others
 
 
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("cluster/README.md", False),
+        ("cluster/compose.yaml", False),
+        ("cluster/templates/rayjob.yaml.j2", False),
+        ("lorweb/py.typed", False),
+        ("lorweb/charts.py", True),
+        ("cluster/job.py", True),
+        ("dvc.yaml", True),
+        ("lorweb/data/catalogue.yaml", True),
+        ("lorweb/tiny/kontext/scheduler/scheduler_config.json", True),
+        ("lorweb/basis/encoder_weights/efficientnet-lite0+style.safetensors", True),
+    ],
+)
+def test_code_and_packaged_data_name_the_job_and_guides_do_not(project, tmp_path, monkeypatch, file, counts):
+    for path in code_files(ROOT):
+        copy = tmp_path / "code" / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    monkeypatch.setattr("cluster.errand.ROOT", tmp_path / "code")
+    before = errand("filter", project).name("inputs")
+    with (tmp_path / "code" / file).open("ab") as changed:
+        changed.write(b"\n# one more line\n")
+    assert (errand("filter", project).name("inputs") != before) == counts
+
+
 def test_a_shared_folder_is_known_by_its_manifests(project):
     shared = errand("generate", project, storage={"uri": None, "options": {}})
     before = shared.shared_inputs()
@@ -91,7 +118,7 @@ def test_a_shared_folder_is_known_by_its_manifests(project):
     assert shared.shared_inputs() == before
     fill(project, {"data/sources/_manifest.json": "{}"})
     assert shared.shared_inputs() != before
-    assert "pipelines.generate" in shared.entrypoint() and str(project) in shared.entrypoint()
+    assert "cluster.job generate" in shared.entrypoint() and str(project) in shared.entrypoint()
     spaced = Errand("generate", Path("/a b"), shared.params)
     assert "cd '/a b' " in spaced.entrypoint() and spaced.name("") != shared.name("")
 
@@ -137,6 +164,8 @@ def test_deps_and_outs_are_those_of_dvc():
         and "metrics/train_loss.csv" in outs("train")
     )
     assert not [dep for dep in deps("evaluate") if dep.startswith(("lorweb", "pipelines"))]
+    for stage in stage_names():  # each writes it, whether DVC knows or not
+        assert outs(stage).count(f"metrics/{stage}.json") == 1
 
 
 def test_what_is_delivered_is_what_was_packed(tmp_path):
@@ -202,6 +231,33 @@ def test_a_profile_has_a_folder_of_its_own(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="smok"):
         params_of(tmp_path / "other", "smokx")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_profile_goes_to_the_store_of_the_project(tmp_path, monkeypatch):
+    """Whose params.yaml need not be committed: only its storage differs."""
+    default = subprocess.run(
+        ["git", "show", "HEAD:params.yaml"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    raw = yaml.safe_load(default)
+    storage = {"uri": "s3://bucket/prefix", "options": {"endpoint_url": "http://minio:9000"}}
+    shutil.copytree(ROOT / "profiles", tmp_path / "project/profiles")
+    project = tmp_path / "project/params.yaml"
+    project.write_text(yaml.safe_dump(raw | {"storage": storage}))
+    monkeypatch.chdir(project.parent)
+    monkeypatch.setattr("cluster.parameters.committed_default", lambda _revision: default)
+    text = params_of(tmp_path / "smoke", "smoke")
+    read = yaml.safe_load(text)
+    assert read["storage"] == storage and read["train"]["steps"] == 6 and text.startswith("# profile: smoke\n")
+    assert params_of(tmp_path / "smoke", "smoke") == text
+    other = text.replace("s3://bucket/prefix", "s3://other/prefix")
+    (tmp_path / "smoke/params.yaml").write_text(other)
+    assert params_of(tmp_path / "smoke", "smoke") == other  # a folder may have a store of its own
+    (tmp_path / "smoke/params.yaml").write_text(yaml.safe_dump(read | {"seed": raw["seed"] + 1}))
+    with pytest.raises(ValueError, match="other parameters than the profile 'smoke'"):
+        params_of(tmp_path / "smoke", "smoke")
+    (tmp_path / "smoke/params.yaml").write_text("seed: [")
+    with pytest.raises(ValueError, match="no YAML"):
+        params_of(tmp_path / "smoke")
 
 
 def test_what_cannot_be_is_a_sentence(project):
