@@ -18,8 +18,8 @@ from tests.serving.servers import mlflow_server, no_postgres, postgres
 from tests.soak.registry_campaign import VERSIONS, at, prepared
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
-STEPS = (200, 240)  # of the two trainings; they tell their runs apart
-LIGHT = {"baselines": [], "checkpoint_every": 20, "validate_every": 120, "validation_analogies": 2, "sheet_rows": 1}
+STEPS = (140, 160)  # of the two trainings; they tell their runs apart
+LIGHT = {"baselines": [], "checkpoint_every": 20, "validate_every": 80, "validation_analogies": 2, "sheet_rows": 1}
 CURVE = "select step, value, timestamp from metrics where run_uuid = :run and key = 'lorweb/loss' order by step"
 TRAININGS = """
 select steps.value, runs.run_uuid, runs.status, made.value from runs
