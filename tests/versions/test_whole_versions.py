@@ -108,14 +108,20 @@ def test_older_parameters_are_enough(origin, clone):
 
 
 def test_a_sweep_ends_in_a_table(clone):
-    sets = ("-S", "train.basis.n_loras=2,3", "-S", "train.steps=2")
-    call(clone, "dvc", "exp", "run", "--queue", *sets, "train")
+    swept_names = ("train.basis.n_loras", "train.basis.rank", "train.optimizer.router_multiplier")
+    for values in (("2", "1", "0.5"), ("3", "4", "2.5")):
+        sets = [f"{name}={value}" for name, value in zip(swept_names, values, strict=True)] + ["train.steps=2"]
+        call(clone, "dvc", "exp", "run", "--queue", *(word for one in sets for word in ("-S", one)), "train")
     call(clone, "dvc", "exp", "run", "--run-all")
     printed = call(clone, "python", "-m", "pipelines.experiments", "--csv", "table.csv", "--markdown", "table.md")
     with (clone / "table.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     swept = {row["train.basis.n_loras"]: row for row in rows if row["state"] == "Success"}
     assert set(swept) == {"2", "3"} and len(rows) == 4, printed
+    assert {tuple(row[name] for name in swept_names) for row in swept.values()} == {
+        ("2", "1", "0.5"),
+        ("3", "4", "2.5"),
+    }
     assert float(swept["2"]["trained values"]) < float(swept["3"]["trained values"])
     assert all(float(row["validation seen"]) > 0 for row in swept.values())
     assert not any(row["mse_to_truth seen"] for row in swept.values()), "what was not evaluated has inherited numbers"
@@ -126,7 +132,8 @@ def test_a_sweep_ends_in_a_table(clone):
         <= float(head["mse_to_truth seen high"])
     )
     table = (clone / "table.md").read_text(encoding="utf-8")
-    assert table.count("\n") == 6 and "| train.basis.n_loras |" in table and "experiment" in printed
+    assert table.count("\n") == 6 and "experiment" in printed
+    assert all(f"| {name} |" in table for name in swept_names)
 
 
 def test_a_release_is_got_by_its_tag(origin, tmp_path):
