@@ -152,7 +152,13 @@ def test_a_full_store_is_a_sentence(head, tmp_path, tiny_disk):
 def begin(head: str, *arguments: str) -> tuple["subprocess.Popen[str]", str]:
     """A submitter whose job has started; and the job's name."""
     process = subprocess.Popen(
-        submission(head, *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        submission(head, *arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # where the tests run in the background of a shell, they ignore Ctrl-C, and what they start would too
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  it does nothing else
     )
     seen = ""
     for line in process.stdout:
