@@ -1,8 +1,7 @@
 """Work that waits, on disk: batches of items as lines of JSON, read by number from any process that sees the folder."""
 
-import hashlib
 import json
-import os
+import secrets
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,14 @@ class Batches:
     @classmethod
     def write(cls, folder: Path, items: Iterable[Item], size: int) -> "Batches":
         """Write items, as they come, in batches of `size`; they are never all in memory."""
-        partial, starts = folder / f"todo-{os.getpid()}.tmp", array("Q", [0])
-        digest = hashlib.sha256()
+        path = folder / f"todo-{secrets.token_hex(8)}.jsonl"  # a driver's own: others may work in the same journal
+        partial, starts = path.with_suffix(".tmp"), array("Q", [0])
         with partial.open("wb") as file:
             waiting = iter(items)
             while batch := list(islice(waiting, size)):
                 line = json.dumps(batch).encode() + b"\n"
                 file.write(line)
-                digest.update(line)
                 starts.append(file.tell())
-        path = folder / f"todo-{digest.hexdigest()[:16]}.jsonl"  # by content: nodes keep what they have fetched
         partial.replace(path)
         return cls(path, starts)
 

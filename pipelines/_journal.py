@@ -49,6 +49,14 @@ class Finished:
     refused: NDArray[np.bool_]
 
 
+class RowsLost(Exception):
+    """Rows that were finished are in no file of the journal: it was damaged, or somebody removed it."""
+
+    def __init__(self, keys: Keys, refused: int) -> None:
+        super().__init__(f"{len(keys)} rows are in no file of the journal")
+        self.keys, self.refused = keys, refused  # those that are lost; how many of the others were refused
+
+
 class Journal:
     """The files of one function with one identity."""
 
@@ -140,7 +148,7 @@ class Journal:
             yield from ((row["key"], json.loads(row["refused"])) for row in rows)
 
     def results(self, keys: Keys, pace: Mapping[str, Any]) -> Results:
-        """The rows with these keys (in order), each once. A missing one is an AssertionError: the engine lost it."""
+        """The rows with these keys (in order), each once. Raises RowsLost: some are missing."""
         paths: list[Path] = []
         found: list[tuple[Keys, NDArray[np.int64], NDArray[np.int64], pa.Array]] = []
         rejects: dict[int, dict[str, Any]] = {}
@@ -155,8 +163,9 @@ class Journal:
             paths.append(path)
         kept, places = _merge(found, paths)
         lost = keys[~contained(keys, kept) & ~contained(keys, np.array(sorted(rejects), np.uint64))]
-        assert not len(lost), f"{len(lost)} rows are in no journal file, for example {lost[:3]}"
         refused = sorted((r for k, r in rejects.items() if k not in _set_of(kept, rejects)), key=lambda r: str(r["id"]))
+        if len(lost):
+            raise RowsLost(lost, len(refused))
         return Results(places, refused, self.fields, pace)
 
 

@@ -6,16 +6,18 @@ a changed parameter redoes only what it touches, and the merge gives the same by
 Items pass through the driver one by one; what waits to be worked lies on disk.
 """
 
+import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import numpy as np
 
 from lorweb.records import stable_id
 from pipelines._batches import Batches, Item
-from pipelines._journal import Finished, Journal, Keys, as_keys, contained
+from pipelines._journal import Finished, Journal, Keys, RowsLost, as_keys, contained
 from pipelines._node import Seat
 from pipelines._pace import Count, Pace, shown
 from pipelines._results import Results
@@ -23,6 +25,7 @@ from pipelines._runner import Result, RowJob, Runner, Worker, row_key
 from pipelines._stage import StageFailed, TooManyRefused, start_ray
 
 __all__ = ["Execute", "Item", "Result", "RowJob", "Runner", "Worker", "in_process", "on_ray", "row_key", "run_rows"]
+ROUNDS: Final = 3  # in which rows that the journal loses while a stage runs are worked again
 BLOCKS_PER_ACTOR: Final = 64  # each a task, some 10 ms of Ray's own; beyond, a block carries several batches
 
 
@@ -31,6 +34,7 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
 
     Raises:
         TooManyRefused: more than `max_error_rate` of the rows were; names the commonest reasons with examples.
+        StageFailed: the work stopped, or finished rows were damaged or removed and cannot be worked again.
     """
     journal = job.journal
     journal.open()
@@ -40,20 +44,52 @@ def run_rows(job: RowJob, items: Iterable[Item], execute: "Execute | None" = Non
     refused = int(done.refused[np.searchsorted(done.keys, keys[old])].sum())
     pace = Pace(job.function, job.pool.actors, len(keys), kept=int(old.sum()) - refused, refused=refused)
     most = job.max_error_rate * len(keys)
-    if len(batches):
-        for count in shown(job.stage, pace, (execute or on_ray)(job, batches)):
-            if count["fault"]:
-                raise StageFailed(
-                    f"{job.function} stopped: {count['fault']}; finished rows are kept, run the stage again"
-                )
-            pace.add(count)
+    for _ in range(ROUNDS):
+        with _own(journal, batches):
+            if len(batches):
+                _work(job, pace, most, (execute or on_ray)(job, batches))
+            journal.gather()
             if pace.refused > most:
-                break
+                raise _too_many(job, journal, keys)
+            try:
+                return journal.results(keys, pace.report())
+            except RowsLost as found:
+                lost = found
+            pace.kept, pace.refused = len(keys) - len(lost.keys) - lost.refused, lost.refused
+            batches = _again(job, batches, lost.keys)
+        if not len(batches):
+            break
     journal.drop(batches.path)
-    journal.gather()
-    if pace.refused > most:
-        raise _too_many(job, journal, keys)
-    return journal.results(keys, pace.report())
+    raise StageFailed(
+        f"{job.function} stopped: {len(lost.keys)} finished rows are gone from the journal, whose files were "
+        "damaged or removed while the stage ran; the others are kept, run the stage again"
+    )
+
+
+def _work(job: RowJob, pace: Pace, most: float, counts: Iterable[Count]) -> None:
+    for count in shown(job.stage, pace, counts):
+        if count["fault"]:
+            raise StageFailed(f"{job.function} stopped: {count['fault']}; finished rows are kept, run the stage again")
+        pace.add(count)
+        if pace.refused > most:
+            return
+
+
+@contextmanager
+def _own(journal: Journal, batches: Batches) -> Iterator[None]:
+    """Work that waits leaves folder and store with the driver that wrote it; what a kill leaves there grows old."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            journal.drop(batches.path)
+
+
+def _again(job: RowJob, batches: Batches, lost: Keys) -> Batches:
+    """Of these batches, the items whose rows are lost. Rows that an earlier run finished are not among them."""
+    items = (item for line in batches for item in json.loads(line))
+    wanted = (item for item in items if contained(as_keys([row_key(item)]), lost)[0])
+    return Batches.write(job.journal.folder, wanted, job.pool.batch_size)
 
 
 def _write_todo(job: RowJob, items: Iterable[Item], done: Finished) -> tuple[Batches, Keys]:

@@ -67,22 +67,33 @@ class Runner:
         """Work batch number `row["id"]`. A fault of disk or store is told: Ray drops the text of what is raised."""
         try:
             return self._work(row) if not self.fault else failed(self.fault)
-        except OSError as error:
+        except (OSError, pa.ArrowInvalid) as error:
             return failed(str(error))
 
     def _work(self, row: dict[str, int]) -> Count:
         items: list[Item] = json.loads(self.batches[int(row["id"])])
         path = self.journal.path(stable_id(*map(row_key, items)))
         started = time.perf_counter()
-        if not self.journal.holds(path):  # else a task died after this work, and it is being repeated
+        refused = self._held(path)
+        if refused is None:
             self._write(path, items, self._results(items))
+            refused = read_batch(path)["refused"]
         busy = time.perf_counter() - started
-        refused = read_batch(path)["refused"]
         kept = refused.null_count
         if is_bound():  # the driver finds it in the store
             path.unlink(missing_ok=True)
         found = {"kept": kept, "refused": len(refused) - kept, "busy": busy, "megabytes": peak_megabytes()}
         return {**found, "fault": ""}
+
+    def _held(self, path: Path) -> pa.ChunkedArray | None:
+        """Which rows of a batch were refused, if it is finished: a task died after this work, and it is repeated."""
+        if not self.journal.holds(path):
+            return None
+        try:
+            return read_batch(path)["refused"]
+        except (OSError, pa.ArrowInvalid):  # damaged since: worked again
+            self.journal.drop(path)
+            return None
 
     def _results(self, items: list[Item]) -> Sequence[Result]:
         """The whole batch at once; if that raises, item by item, so that one bad row costs itself alone."""

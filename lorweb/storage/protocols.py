@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
+_CHANGED: Final = ("LastModified", "last_modified", "mtime", "created")
 _PASSWORD: Final = re.compile(r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@")  # no port; up to an @, for it may hold a slash
 
 
@@ -44,6 +46,17 @@ def file_system(uri: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         advice = f"pip install -e '.[{extra}]'" if extra else "install the package of its protocol, or use another"
         raise StorageError(f"cannot open the store {uri} ({words(error)}); {advice}") from error
     return fs, str(path)
+
+
+def changed(info: Mapping[str, Any]) -> float | None:
+    """When an object was last changed, in seconds since 1970, of what a file system says of it; None if it does not."""
+    for key in _CHANGED:
+        found = info.get(key)
+        if isinstance(found, datetime):
+            return found.timestamp()
+        if isinstance(found, int | float):
+            return float(found)
+    return None
 
 
 def words(error: Exception) -> str:
