@@ -1,8 +1,8 @@
 """The far side of a submission: `python -m cluster.job STAGE`, run by Ray; it runs the very command of dvc.yaml.
 
 Where nodes share nothing but a store, it brings the stage's inputs from there, and leaves there what the stage made.
-The folder it works in is kept for the next job on this node, which saves fetching; nothing relies on it. In a folder
-that nodes share, it notes which job made the outs.
+The folder it works in then goes; that of a job that failed is kept for the next try. In a folder that nodes share, it
+notes which job made the outs.
 """
 
 import fcntl
@@ -110,6 +110,7 @@ def _run(stage: str, name: str, store: Store) -> None:
             raise SystemExit(code)
         result = pack(store, root, made)
         store.write(result_key(name), result.to_json().encode())
+        clear(root.parent, [root.name])  # all of it lies in the store; left here, stages would fill the head's disk
         size = sum(size for _, size in result.inventory.files.values())
         print(f"{stage}: {len(result.inventory.files)} files, {size / 2**20:.1f} MiB, are in {store.uri}", flush=True)
 

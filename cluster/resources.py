@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cluster.errand import deps, outs, stage_names
 from lorweb.config import Params
 from lorweb.plan.report import Given, Plan, make_plan
 
@@ -21,6 +22,7 @@ PROCESSES: Final = 4 * GIB  # host memory of Ray's own processes and of reading 
 OBJECT_STORE: Final = 0.3  # share of a pod's memory that Ray keeps for objects
 SET_ASIDE: Final = 1.5e9  # bytes of a GPU that CUDA and its allocator take beside the plan's peak
 PIXEL: Final = 3  # bytes; PNG takes about half, and candidates and pairs both keep the pictures
+SPARE: Final = 8 * GIB  # of the head's disk: Ray's logs and packages, reports, metrics, the list of analogies
 DATA_HOURS: Final = 48  # granted to the stages that the plan does not time
 SLACK: Final = 2  # factor on the plan's hours
 
@@ -62,7 +64,7 @@ def needs(params: Params, gpus_per_pod: int) -> Needs:
     disk = _disk(params, plan)
     on_gpus = [pool for pool in pools if pool["gpus"]]
     return Needs(
-        head=Group(1, 4, 0, _gib(PROCESSES + plan.host["encoded data"]), disk),
+        head=Group(1, 4, 0, _gib(PROCESSES + plan.host["encoded data"]), head_disk(params, plan)),
         cpu=_cpu_group([pool for pool in pools if not pool["gpus"]], params, plan, disk),
         gpu=_gpu_group(on_gpus, gpus_per_pod, plan, disk) if on_gpus else None,
         gpu_mib=math.ceil((plan.memory.peak + SET_ASIDE) / 2**20) if on_gpus else 0,
@@ -104,10 +106,28 @@ def _gpu_group(pools: list[dict[str, Any]], gpus_per_pod: int, plan: Plan, disk:
 
 
 def _disk(params: Params, plan: Plan) -> int:
-    """GiB: pictures, encoded data, checkpoints, published weights."""
+    """GiB of a worker: pictures, encoded data, checkpoints, published weights."""
     pictures = plan.rows.images * PIXEL * params.collect.size**2
     kept = ("latents", "features", "text embeddings", "grids", "checkpoints", "published weights")
     return math.ceil((pictures + sum(plan.disk[name] for name in kept)) / GIB)
+
+
+def head_disk(params: Params, plan: Plan) -> int:
+    """GiB of the fullest moment on the head: what a stage reads, makes and journals, in the folder of its job, beside
+    all that earlier stages gave back to a submitter on the head, as that of a RayJob. Checkpoints stay where they are made.
+    """
+    pictures = plan.rows.images * PIXEL * params.collect.size**2 // 2  # both sides of every pair, as PNG
+    size = {"data/sources": pictures // 2, "data/candidates": pictures, "data/pairs": pictures}
+    size["data/encoded"] = sum(plan.disk[name] for name in ("latents", "features", "text embeddings", "grids"))
+    size["models/candidate"] = plan.disk["published weights"]  # the baselines among them
+    journals = {"generate": pictures, "encode": size["data/encoded"]}  # rows that hold what is made, not only numbers
+    given = fullest = 0
+    for stage in stage_names():
+        made = sum(size.get(path, 0) for path in outs(stage))
+        at_once = sum(size.get(path, 0) for path in deps(stage)) + made + journals.get(stage, 0)
+        fullest = max(fullest, given + at_once)
+        given += made
+    return math.ceil((fullest + SPARE) / GIB)
 
 
 def _gib(private: float) -> int:

@@ -20,6 +20,10 @@ def test_our_commands_parse() -> None:
         check_python_command(words)
 
 
+def test_no_blank_line_breaks_a_table() -> None:
+    assert not re.search(r"^\|.*\n\n\|(?!.*\n\|[-|]+\n)", GUIDE, re.MULTILINE)
+
+
 def test_files_that_commands_take_are_there() -> None:
     named = set(re.findall(r"(?:--file(?:name)?|ray up --yes|ray down --yes) (cluster/[\w/.-]+)", GUIDE))
     assert {"cluster/Dockerfile", "cluster/ray-up.yaml", "cluster/kuberay/rayjob.yaml"} <= named

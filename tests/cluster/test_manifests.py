@@ -197,6 +197,7 @@ def test_ray_up_copies_all_code_and_no_data() -> None:
     code = [path for part in ("lorweb", "pipelines", "cluster") for path in (CLUSTER.parent / part).rglob("*.py")]
     assert len(code) > 200 and any(path.parent.name == "data" for path in code)
     assert not [path for path in code if set(path.parts) & set(anywhere)]
+    assert "/.dvc/config.local" in only("ray-up.yaml")["rsync_exclude"], "keys of a DVC remote (docs/versions.md)"
 
 
 def secrets_named(value: Any) -> set[str]:

@@ -30,7 +30,7 @@ VARIANTS = ("paper-48gb", "paper-24gb")
 MACHINE = ("actors", "gpus", "gpus_per_worker")
 
 
-def test_nothing_but_paths_and_sizes_is_replaced(tmp_path):
+def test_nothing_but_paths_sizes_and_the_machine_is_replaced(tmp_path):
     """And every replacement replaces something, so that the list does not outlive its reasons."""
     assert not (PATHS.keys() & SIZES.keys()) and all(key.split(".")[-1] in MACHINE for key in NO_GPU)
     for name in ("paper", *VARIANTS):
