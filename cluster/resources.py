@@ -114,7 +114,7 @@ def _disk(params: Params, plan: Plan) -> int:
 
 def head_disk(params: Params, plan: Plan) -> int:
     """GiB of the fullest moment on the head: what a stage reads, makes and journals, in the folder of its job, beside
-    all that earlier stages gave back to a submitter on the head, as that of a RayJob. Checkpoints stay where they are made.
+    all that earlier stages gave back to a submitter on the head, as that of a RayJob. Checkpoints stay elsewhere.
     """
     pictures = plan.rows.images * PIXEL * params.collect.size**2 // 2  # both sides of every pair, as PNG
     size = {"data/sources": pictures // 2, "data/candidates": pictures, "data/pairs": pictures}

@@ -71,9 +71,10 @@ def test_paper_by_hand(paper: Params, rendered: dict[str, str]) -> None:
 
 
 def test_the_heads_disk_holds_its_fullest_moment(paper: Params, rendered: dict[str, str]) -> None:
-    """By hand, in GB: 23,200 pairs of 512 px are 36.49 as pixels, 18.25 as PNG, and their sources 9.12; 6.91 are encoded,
-    6.68 published. While `evaluate` runs, all of these lie in /opt/lorweb, 59.2, and pairs, encoded data and weights in the
-    folder of its job, 31.8. Before it: `filter` with 27.4 beside 45.6, `encode` with 45.6 beside pairs and twice 6.91.
+    """By hand, in GB: 23,200 pairs of 512 px are 36.49 as pixels, 18.25 as PNG, and their sources 9.12; 6.91 are
+    encoded, 6.68 published. While `evaluate` runs, all of these lie in /opt/lorweb, candidates too, 59.2, and pairs,
+    encoded data and weights in the folder of its job, 31.8.
+    Before it: `filter` with 27.4 beside 45.6, `encode` with 45.6 beside pairs and twice 6.91.
     """
     disk = needs(paper, 1).head.disk_gib
     assert 91.0e9 / 2**30 < disk - 8 < 91.0e9 / 2**30 + 1 and disk == 93

@@ -1,4 +1,4 @@
-"""The paper's profile and its variants at a size that a CPU runs: paths, sizes, two lists of tasks, and actors and GPUs replaced.
+"""The paper's profile and its variants at a size that a CPU runs: tiny paths and sizes, few tasks, no GPUs, few actors.
 
 `python -m tests.pipelines.paper_project` trains the present folder without Ray (test_paper_profile.py).
 """
