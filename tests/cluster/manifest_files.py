@@ -11,6 +11,7 @@ import yaml
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 SCHEMAS = Path(__file__).parent / "schemas"
+KUBERAY = "feeaf72"  # the commit whose schemas lie in schemas/; which release has them is not known here
 KUBERNETES = "1.37"  # whose schemas kubernetes-validate carries; KubeRay and MLflow use nothing newer than 1.29
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.manifest_files import CLUSTER
+from tests.cluster.manifest_files import CLUSTER, KUBERAY, SCHEMAS
 from tests.cluster.test_manifests import check_python_command, python_commands
 
 GUIDE = (CLUSTER / "README.md").read_text(encoding="utf-8")
@@ -22,6 +22,17 @@ def test_our_commands_parse() -> None:
 
 def test_no_blank_line_breaks_a_table() -> None:
     assert not re.search(r"^\|.*\n\n\|(?!.*\n\|[-|]+\n)", GUIDE, re.MULTILINE)
+
+
+def test_the_schemas_of_kuberay_are_named_alike_and_no_release_is_claimed() -> None:
+    assert f"`{KUBERAY}`" in (SCHEMAS / "README.md").read_text(encoding="utf-8")
+    assert f"(commit {KUBERAY}; those of release 1.6.2 were not looked at)" in GUIDE
+
+
+def test_compose_starts_an_image_that_the_guide_builds_there() -> None:
+    (tag,) = re.findall(r"ssh HEAD 'cd lorweb && docker build .* --tag (\S+) \.'", GUIDE)
+    default = re.search(r"\$\{LORWEB_IMAGE:-(.+)\}-cpu", (CLUSTER / "compose.yaml").read_text(encoding="utf-8"))
+    assert default and tag == f"{default[1]}-cpu" and "`LORWEB_IMAGE`" in GUIDE
 
 
 def test_files_that_commands_take_are_there() -> None:
