@@ -1,6 +1,6 @@
 """A real headless Chromium for tests that look at pages: Debian's package, driven by Playwright.
 
-Where there is none, tests that ask for it are skipped, and the end of the run says how many and what installs it.
+Where either is missing, tests that ask for it are skipped, and the end of the run says how many and what installs it.
 """
 
 import shutil
@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
-MISSING: Final = "needs Chromium, which this machine lacks: run `make browser` (apt-get install -y chromium)"
+MISSING: Final = "a browser's page needs"  # how every reason begins
+NO_CHROMIUM: Final = "Chromium, which this machine lacks: run `make browser` (apt-get install -y chromium)"
+NO_PLAYWRIGHT: Final = "Playwright, which this environment lacks: run `make setup` (pip install -e '.[dev]')"
 LAPTOP, PHONE = (1366, 900), (390, 844)  # px, width and height
 LOCAL: Final = ("127.0.0.1", "localhost", "")  # "" is of data: and blob: addresses
 # Root has no sandbox in containers; Chromium's own services must not reach for the network.
@@ -40,12 +42,20 @@ def executable() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
+def missing() -> str:
+    """What a test of a page lacks here and what installs it, or ""."""
+    lacks = [] if executable() else [NO_CHROMIUM]
+    lacks += [] if find_spec("playwright") else [NO_PLAYWRIGHT]
+    return f"{MISSING} {'; and '.join(lacks)}" if lacks else ""
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A running Chromium (playwright.sync_api.Browser); skips where there is none."""
     path = executable()
-    if path is None or find_spec("playwright") is None:
-        pytest.skip(MISSING)
+    lacks = missing()
+    if path is None or lacks:
+        pytest.skip(lacks)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -87,4 +97,4 @@ def say_skipped(terminal: Any) -> None:
     """One line at the end of a run that left tests out for want of a browser."""
     skipped = [report for report in terminal.stats.get("skipped", []) if MISSING in str(report.longrepr)]
     if skipped:
-        terminal.write_line(f"NOT RUN: {len(skipped)} tests of pages in a browser: {MISSING}", yellow=True, bold=True)
+        terminal.write_line(f"NOT RUN: {len(skipped)} tests of pages in a browser: {missing()}", yellow=True, bold=True)

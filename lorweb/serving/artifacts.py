@@ -69,6 +69,7 @@ def log_model(submission: Submission, tags: Mapping[str, str], experiment: str) 
             name="model",
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts={"model": str(model)},
+            model_config={CONTENT: tags[CONTENT]},  # in the MLmodel: a loader asks no registry
             signature=signature(),
             input_example=example(),
             pip_requirements=list(REQUIREMENTS),
@@ -155,7 +156,7 @@ def resolve(uri: str, root: Path = Path()) -> Path:
     found = sorted(folder.rglob(WEIGHTS))
     if not found:
         raise ValueError(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
-    _check_content(uri, found[0].parent, stored.tags.get(CONTENT, ""))
+    check_content(uri, found[0].parent, stored.tags.get(CONTENT, ""))
     if CONTENT in stored.tags:
         keep(stored, server, folder)
     return found[0].parent
@@ -186,7 +187,8 @@ def _instead(uri: str, client: Any) -> str:
     )
 
 
-def _check_content(uri: str, folder: Path, registered: str) -> None:
+def check_content(uri: str, folder: Path, registered: str) -> None:
+    """Raises ValueError where a model's files are not those that were registered; "" is of versions without a hash."""
     try:
         found = content_hash(folder)
     except FileNotFoundError as error:

@@ -14,11 +14,14 @@ def announce() -> None:
 
     class ServedAnalogy(PythonModel):  # type: ignore[misc]
         def load_context(self, context: Any) -> None:
+            from lorweb.serving.artifacts import CONTENT, check_content
             from lorweb.serving.faults import hear_of_dropped_columns
             from lorweb.serving.pyfunc import AnalogyService
 
+            folder = Path(context.artifacts["model"])
+            check_content(f"the model in {folder}", folder, (context.model_config or {}).get(CONTENT, ""))
             hear_of_dropped_columns()
-            self.service = AnalogyService(Path(context.artifacts["model"]))
+            self.service = AnalogyService(folder)
 
         # MLflow takes type hints on predict for a schema of its own; the signature is logged beside the model
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002

@@ -46,6 +46,31 @@ def test_the_champion_answers_through_mlflow_as_the_pipeline_does(root, model, s
     assert example is not None and len(decoded(loaded.predict(example))) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False], ids=["with its hash", "registered before it was kept"])
+def test_mlflow_itself_refuses_a_version_whose_metadata_was_edited(root, model, known):
+    registry = Registry("lorweb", root)
+    version = registry.submit(Submission(model, {}, {}))
+    import mlflow
+    import yaml
+
+    (metadata,) = root.rglob("mlartifacts/**/artifacts/lorweb/metadata.json")
+    described = metadata.parents[2] / "MLmodel"
+    said = yaml.safe_load(described.read_text(encoding="utf-8"))
+    assert said["flavors"]["python_function"]["config"] == {"content_sha256": version.content}
+    if not known:
+        del said["flavors"]["python_function"]["config"]
+        described.write_text(yaml.safe_dump(said), encoding="utf-8")
+    facts = json.loads(metadata.read_text(encoding="utf-8"))
+    metadata.write_text(json.dumps({**facts, "num_inference_steps": 3}), encoding="utf-8")
+    if known:
+        with pytest.raises(ValueError, match=r"is damaged: its files have .* but were registered with"):
+            mlflow.pyfunc.load_model("models:/lorweb@candidate")
+    else:
+        service = mlflow.pyfunc.load_model("models:/lorweb@candidate").unwrap_python_model().service
+        assert service.pipe.steps == 3
+
+
 def test_rows_are_answered_in_order_whatever_way_images_are_sent(service):
     both = pd.concat([rows(seed=1), rows(seed=2)]).set_axis([7, 3])
     both.loc[3, "b"] = text(png(4, 24, 24))

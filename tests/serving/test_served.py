@@ -20,7 +20,7 @@ from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
 from tests.serving.conftest import scratch
 from tests.serving.requests_cases import BAD, record
-from tests.serving.scoring import Answered, app_of, ask, healthy, mlflow_serve, post
+from tests.serving.scoring import Answered, app_of, ask, healthy, mlflow_serve, post, until
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,10 @@ def test_bad_requests_are_refused_before_the_model_sees_them(port):
     assert "valid JSON" in refused(post(port, b"\xff\xfe"))
     assert "list of records" in refused(post(port, {"dataframe_records": record()}))
     assert "65 rows were sent; send 1 to 64" in refused(ask(port, *[record()] * 65))
-    assert post(port, b"x", "text/plain").status == 415
+    assert post(port, b"x", "text/plain") == Answered(415, None)
+    assert post(port, b"{}", "application/json; charset=latin-1") == Answered(415, None)
+    csv = post(port, b"sead\n1\n", "text/csv")
+    assert (csv.status, csv.json["error_code"]) == (400, "BAD_REQUEST"), csv
     assert len(images(ask(port, record()))) == 1, "the server is as well as before"
 
 
@@ -145,6 +148,19 @@ def test_a_request_that_takes_longer_than_the_server_waits_is_told_so(port, monk
     assert refused(late, 504).startswith("the request was not done within 0.9 s; send fewer rows or steps")
     monkeypatch.delenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT")
     assert len(images(ask(port, record()))) == 1
+
+
+def test_a_request_that_waits_in_the_servers_queue_gets_mlflows_own_504(loaded, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
+    service, begun = loaded.unwrap_python_model().service, []
+    predict = service.predict
+    monkeypatch.setattr(service, "predict", lambda *given: (begun.append(given), predict(*given))[1])
+    crowd = 2 * ((os.cpu_count() or 1) + 4)  # twice what is let in
+    with app_of(loaded) as port, ThreadPoolExecutor(crowd) as pool:
+        answers = list(pool.map(lambda _: ask(port, *[record(steps=200)] * 8), range(crowd)))
+        until(lambda: len(begun) == crowd, lambda: True, 20)  # the queue is worked off all the same
+    assert {answered.status for answered in answers} == {504}
+    assert any(answered.json is None for answered in answers)
 
 
 @pytest.mark.slow
