@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.results import Measured, evidence, per_task, rows_of, summarise
 from lorweb.serving.registry import Registry, Version
+from lorweb.storage.locks import lock_of, locked
 from pipelines._answers import Plan, draw_and_measure, measured_before
 from pipelines._stage import WORK
 
@@ -105,11 +107,8 @@ def find_rival(registry: Registry, champion: Version | None, candidate: Candidat
         return Rival("base model", "there is no champion yet", None, candidate.set_sha256)
     name, known = f"champion, version {champion.number}", registry.evidence(champion)
     theirs = str((known or {}).get("protocol", {}).get("set", ""))
-    if (
-        known is not None
-        and known["protocol"] == candidate.protocol
-        and (known.get("answers") or gate.margin_at == "mean")
-    ):
+    same = known is not None and known["protocol"] == candidate.protocol
+    if known is not None and same and (known.get("answers") or gate.margin_at == "mean"):
         how = f"measured on the same evaluation set, {candidate.set_sha256}, with the same settings"
         return Rival(name, how, Evidence(known["cells"], known["tasks"]), theirs, known.get("answers", {}))
     folder = registry.folder(champion)
@@ -121,20 +120,21 @@ def find_rival(registry: Registry, champion: Version | None, candidate: Candidat
     if odd:
         how = f"the {name}, differs in {', '.join(odd)} and cannot be measured on this evaluation set: {sets}"
         return Rival(name, how, None, theirs, comparable=False)
-    again, answers = measure_again(plan, folder)
-    return Rival(
-        name,
-        f"{sets}{_settings(candidate, known)}; the champion was measured again on the candidate's",
-        again,
-        theirs,
-        answers,
-    )
+    WORK.mkdir(exist_ok=True)
+    with locked(lock_of(WORK / "promote"), _say_waiting):
+        again, answers = measure_again(plan, folder)
+    how = f"{sets}{_settings(candidate, known)}; the champion was measured again on the candidate's"
+    return Rival(name, how, again, theirs, answers)
 
 
 def _settings(candidate: Candidate, known: Mapping[str, Any] | None) -> str:
     before = (known or {}).get("protocol", {})
     odd = sorted(name for name in {*before, *candidate.protocol} if before.get(name) != candidate.protocol.get(name))
     return f" (they differ in {', '.join(odd)})" if before and odd else ""
+
+
+def _say_waiting() -> None:
+    print("promote: another promotion measures its champion in this project; waiting for it", file=sys.stderr)
 
 
 def measure_again(plan: Plan, folder: Path) -> tuple[Evidence, dict[str, Any]]:

@@ -1,16 +1,21 @@
 """Locks between the processes of one node. The system gives them back when a process ends, however it ends."""
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process of this node at a time."""
+def locked(path: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
+    """One process of this node at a time; `waits` is called once if another one holds it."""
     with path.open("w") as file:
+        if waits is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waits()
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

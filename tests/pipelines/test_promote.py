@@ -4,14 +4,17 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.history import History
 from lorweb.serving.registry import Registry, Why
+from lorweb.storage.locks import lock_of, locked
 from pipelines import evaluate, promote
 from pipelines._rows import Runner, in_process
 from tests.model_tiny import save_model
@@ -135,7 +138,7 @@ def test_a_process_that_dies_round_the_move_leaves_no_promotion_that_was_not_and
     assert told["decision_run"] == registry.moves()[-1].why.run and again["reasons"][1] in told["decision_reasons"]
 
 
-def test_a_champion_that_was_measured_otherwise_is_measured_again(project, parts, monkeypatch):
+def test_a_champion_that_was_measured_otherwise_is_measured_again_by_one_at_a_time(project, parts, monkeypatch, capsys):
     perfect()
     assert run()["decision"] == "promoted"
     save_model(parts, project / "models" / "candidate", seed=8)
@@ -148,7 +151,23 @@ def test_a_champion_that_was_measured_otherwise_is_measured_again(project, parts
     monkeypatch.setattr(
         Runner, "__init__", lambda self, job, *rest: (drawn.append(job.stage), real(self, job, *rest))[1]
     )
+    held, early = Event(), []
+
+    def another() -> None:
+        with locked(lock_of(Path(".work/promote"))):
+            held.set()
+            said, end = "", time.monotonic() + 60
+            while "waiting for it" not in said and not drawn and time.monotonic() < end:
+                time.sleep(0.05)
+                said += capsys.readouterr().err
+            early.append("waiting for it" not in said or bool(drawn))
+
+    first = Thread(target=another)
+    first.start()
+    assert held.wait(30)
     reasons = " ".join(run()["reasons"])
+    first.join(30)
+    assert early == [False], "it did not wait for the promotion that was measuring"
     assert "promote" in drawn, "the champion was not measured on the new settings"
     assert "of the champion 0.0500" not in reasons
     assert "(they differ in num_inference_steps); the champion was measured again on the candidate's" in reasons
