@@ -72,7 +72,6 @@ def promote_version(
     """
     registry = _registry(name)
     wanted = registry.by_number(version)
-    registry.folder(wanted)
     registry.promote(wanted, _why(reason, by))
     _moved(registry, f"{name} version {version} is the champion", as_json)
 

@@ -118,12 +118,16 @@ def test_what_cannot_be_done_is_said(crowded, monkeypatch, capsys, words, code, 
     assert found == code and message in err and not out
 
 
-def test_a_damaged_version_is_not_promoted(desk, capsys):
+def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(desk, capsys):
+    for number in ("1", "2"):
+        run(capsys, "registry", "promote", number, "--reason", "x")
     for path in desk.rglob("mlartifacts/**/basis.safetensors"):
         path.write_bytes(b"other")
     code, _, err = run(capsys, "registry", "promote", "1", "--reason", "x")
     assert code == 1 and "models:/lorweb/1 is damaged" in err
-    assert Registry("lorweb", desk).by_alias("champion") is None
+    code, out, err = run(capsys, "registry", "rollback", "--reason", "x")
+    assert code == 1 and not out and "Nothing was moved: version 2 stays the champion" in err
+    assert Registry("lorweb", desk).by_alias("champion").number == 2
     assert json.loads(run(capsys, "registry", "list", "--name", "other", "--json")[1]) == []
 
 

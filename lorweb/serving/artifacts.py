@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from lorweb.serving.address import Address
-from lorweb.serving.fetched import fetch, find, keep
+from lorweb.serving.fetched import NotWhole, fetch, find, keep
 from lorweb.serving.orphans import owner_tags
-from lorweb.serving.tracking import fault_of, open_client, tracking_uri
+from lorweb.serving.tracking import PatientClient, fault_of, open_client, tracking_uri
 from lorweb.terminal import first_line
 
 if TYPE_CHECKING:
@@ -142,10 +142,10 @@ def resolve(uri: str, root: Path = Path()) -> Path:
     What a server sends lies in a temporary folder until this process ends.
 
     Raises:
-        ValueError: no registry here, no such model, alias or version, its files are gone, or they are not those that
-            were registered.
+        NotWhole: no such model, alias or version, its files are gone, or they are not those that were registered.
+        ValueError: no registry here, or it does not answer.
     """
-    client, server = open_client(root), tracking_uri(root)
+    client = PatientClient(open_client(root), server := tracking_uri(root))
     from mlflow.exceptions import MlflowException
 
     try:
@@ -155,16 +155,16 @@ def resolve(uri: str, root: Path = Path()) -> Path:
         raise _not_had(uri, client, server, error) from error
     found = sorted(folder.rglob(WEIGHTS))
     if not found:
-        raise ValueError(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
+        raise NotWhole(f"{uri} holds no {WEIGHTS}; it was not registered by lorweb. See `lorweb registry list`")
     check_content(uri, found[0].parent, stored.tags.get(CONTENT, ""))
     if CONTENT in stored.tags:
         keep(stored, server, folder)
     return found[0].parent
 
 
-def _not_had(uri: str, client: Any, server: str, error: Exception) -> ValueError:
+def _not_had(uri: str, client: Any, server: str, error: Exception) -> NotWhole:
     first = fault_of(str(error), server) or first_line(error)
-    return ValueError(
+    return NotWhole(
         f"{uri} cannot be had ({first}); see `lorweb registry list`, or give --model PATH. {_instead(uri, client)}"
     )
 
@@ -188,13 +188,13 @@ def _instead(uri: str, client: Any) -> str:
 
 
 def check_content(uri: str, folder: Path, registered: str) -> None:
-    """Raises ValueError where a model's files are not those that were registered; "" is of versions without a hash."""
+    """Raises NotWhole where a model's files are not those that were registered; "" is of versions without a hash."""
     try:
         found = content_hash(folder)
     except FileNotFoundError as error:
-        raise ValueError(f"{uri} is damaged: {error}") from error
+        raise NotWhole(f"{uri} is damaged: {error}") from error
     if registered and found != registered:
-        raise ValueError(
+        raise NotWhole(
             f"{uri} is damaged: its files have the content hash {found[:16]}, but were registered with "
-            f"{registered[:16]}; restore them from a copy, or `lorweb registry rollback` to the version before"
+            f"{registered[:16]}; restore them from a copy; if it is the champion, `lorweb registry rollback` leaves it"
         )

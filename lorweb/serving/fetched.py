@@ -17,6 +17,10 @@ from lorweb.serving.tracking import patiently
 _SENT: Final[dict[tuple[str, str], Path]] = {}  # (server, version) -> what it has sent to this process, found whole
 
 
+class NotWhole(ValueError):
+    """There is no such model, or its files are gone or are not those that were registered."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """A model in a registry: its URI (of a version, by number), the version's tags, and where its files lie."""

@@ -17,16 +17,12 @@ from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, fo
 from lorweb.serving.history import VOID, History, Kind, Move, State, Why, replay
 from lorweb.serving.orphans import close_orphans
 from lorweb.serving.processes import current_user
-from lorweb.serving.settle import ROLLED_BACK, Aliases
+from lorweb.serving.settle import ROLLED_BACK, Aliases, Overtaken
 from lorweb.serving.tracking import PatientClient, experiment_id, open_client, tracking_uri
-from lorweb.serving.versions import Version, make_version, read_versions
+from lorweb.serving.versions import Version, check_files, is_whole, make_version, read_versions
 
 __all__ = ["ROLLED_BACK", "Overtaken", "Registry", "State", "Version", "Why"]
 EVIDENCE: Final = "evidence_run"  # run whose evidence.json holds what a version was judged by
-
-
-class Overtaken(ValueError):
-    """Another process has moved the champion meanwhile; nothing was moved by this one."""
 
 
 class Registry:
@@ -70,12 +66,14 @@ class Registry:
     def submit(self, submission: Submission) -> Version:
         """Register a candidate and point the alias `candidate` at it; known bytes get no new version.
 
+        Where the files of the known version are gone or damaged, the bytes are registered anew.
+
         Raises:
             FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
         """
         content = content_hash(submission.folder)
         close_orphans(self.client, experiment_id(self.client, self.root))
-        version = self.by_content(content) or self._register(submission, content)
+        version = self._whole(content) or self._register(submission, content)
         if submission.description and not version.description:
             self.client.update_model_version(self.name, str(version.number), submission.description)
         self.client.set_registered_model_alias(self.name, "candidate", str(version.number))
@@ -102,10 +100,12 @@ class Registry:
 
         Raises:
             Overtaken: it is not, or another process came first.
+            NotWhole: the version's files are gone or damaged; nothing was moved.
         """
         now = self.settle()
         if seen is not None and now.champion != seen.champion:
-            raise Overtaken(_overtaken(self.name, seen, now))
+            raise Overtaken(self.name, seen, now)
+        check_files(self.name, version.number, self.root, now.champion)
         if now.champion == version.number:
             if ROLLED_BACK in self.by_number(version.number).tags:
                 self.client.delete_model_version_tag(self.name, str(version.number), ROLLED_BACK)
@@ -120,6 +120,7 @@ class Registry:
 
         Raises:
             ValueError: there is no champion or no previous version, or the previous version was itself rolled back.
+            NotWhole: the files of the previous version are gone or damaged; nothing was moved.
             Overtaken: another process came first.
         """
         begun = [move for move in self.history.moves()[-1:] if not move.settled and (move.own or move.abandoned)]
@@ -134,6 +135,7 @@ class Registry:
                 f"version {version.number} of {self.name} was rolled back already, and version {now.champion} is the "
                 f"champion; `lorweb registry promote {version.number} --reason TEXT` brings it back"
             )
+        check_files(self.name, version.number, self.root, now.champion)
         self._move("rollback", now, State(now.previous, now.champion), why or Why(current_user(), ""))
         return self.by_number(version.number), True
 
@@ -162,11 +164,16 @@ class Registry:
         found += [(at, foreign_event(number, at)) for number, at in self.history.foreign()]
         return [event for _, event in sorted(found, key=lambda entry: entry[0])]
 
+    def _whole(self, content: str) -> Version | None:
+        """The oldest version with these bytes whose files are whole, or None."""
+        same = (version for version in self.versions() if version.content == content)
+        return next((version for version in same if is_whole(self.name, version.number, self.root)), None)
+
     def _move(self, kind: Kind, before: State, after: State, why: Why) -> None:
         move = self.history.append(kind, before, after, why if why.run else self._noted(kind, before, after, why))
         now = self.settle()
         if not any(found.number == move.number and found.settled != VOID for found in self.moves()):
-            raise Overtaken(_overtaken(self.name, before, now))
+            raise Overtaken(self.name, before, now)
 
     def _moved_outside(self, before: State, after: State) -> None:
         why = Why("", "an alias was moved in MLflow itself, or by a process that died")
@@ -181,16 +188,12 @@ class Registry:
         return replace(why, run=run)
 
     def _register(self, submission: Submission, content: str) -> Version:
+        known = self.by_content(content)
+        if known is not None and ROLLED_BACK in known.tags:  # still not to be promoted by itself
+            submission = replace(submission, tags={**submission.tags, ROLLED_BACK: known.tags[ROLLED_BACK]})
         made = make_version(self.client, self.name, self.root, submission, content)
-        first = self.by_content(content)
+        first = self._whole(content)
         if first is not None and first.number < made:  # another process has registered the same meanwhile
             self.client.delete_model_version(self.name, str(made))
             return first
         return self.by_number(made)
-
-
-def _overtaken(name: str, seen: State, now: State) -> str:
-    return (
-        f"the champion of {name} was version {seen.champion} when this was decided and is version {now.champion} now: "
-        "another process has moved it, and nothing was moved by this one; run the same command again"
-    )

@@ -33,6 +33,16 @@ LOOKS: Final = 50  # rounds, each begun by another process's move, before this o
 ROLLED_BACK: Final = "rolled_back"
 
 
+class Overtaken(ValueError):
+    """Another process has moved the champion meanwhile; nothing was moved by this one."""
+
+    def __init__(self, name: str, seen: State, now: State) -> None:
+        super().__init__(
+            f"the champion of {name} was version {seen.champion} when this was decided and is version {now.champion} "
+            "now: another process has moved it, and nothing was moved by this one; run the same command again"
+        )
+
+
 class Aliases:
     """Where the aliases of a model stand, and how they come to stand where its history says."""
 

@@ -1,16 +1,19 @@
 """Versions of the registered model: how they are read, and how one is made."""
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.serving.artifacts import CONTENT, Submission, log_model
+from lorweb.serving.artifacts import CONTENT, Submission, log_model, resolve
+from lorweb.serving.fetched import NotWhole
 from lorweb.serving.history import ensure_model, versions_of
 from lorweb.serving.orphans import remove_failed
 from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
+LOG: Final = logging.getLogger(__name__)
 ALIASES: Final = ("candidate", "champion", "previous")
 
 
@@ -42,6 +45,25 @@ def read_versions(client: Any, model: str, aliases: Mapping[str, int]) -> list[V
         for v in versions_of(client, model)
     ]
     return sorted(versions, key=lambda version: version.number)
+
+
+def is_whole(model: str, number: int, root: Path) -> bool:
+    """Whether a version's files are there and are those that were registered; says on the log what is wrong."""
+    try:
+        resolve(f"models:/{model}/{number}", root)
+    except NotWhole as error:
+        LOG.warning("%s; these bytes are not taken from version %d", error, number)
+        return False
+    return True
+
+
+def check_files(model: str, number: int, root: Path, champion: int | None) -> None:
+    """Before a version becomes the champion in place of another. Raises NotWhole, which says that nothing was moved."""
+    try:
+        resolve(f"models:/{model}/{number}", root)
+    except NotWhole as error:
+        stays = f"version {champion} stays the champion" if champion is not None else "there is no champion yet"
+        raise NotWhole(f"{error}. Nothing was moved: {stays}") from error
 
 
 def make_version(client: Any, model: str, root: Path, submission: Submission, content: str) -> int:

@@ -84,21 +84,24 @@ def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     )
 
     perfect()
+    shutil.rmtree(Registry("lorweb").folder(Registry("lorweb").by_number(1)))
     promoted = run()
-    assert promoted["decision"] == "promoted" and promoted["champion"] == promoted["version"] == 1
+    assert promoted["decision"] == "promoted" and promoted["champion"] == promoted["version"] == 2
+    assert promoted["lineage"]["content_sha256"] == refused["lineage"]["content_sha256"]
+    assert Registry("lorweb").folder(Registry("lorweb").by_alias("champion")).is_dir()
     assert promoted["compared"]["with"] == "base model" and len(promoted["checks"]) == 6
     assert all(check["passed"] and check["value"] >= check["needed"] for check in promoted["checks"])
     assert set(promoted["lineage"]) >= {"lineage_key", "git_commit", "params_sha256", "base_revision", "mlflow_run_id"}
     assert len(promoted["evaluation_set_sha256"]) == 64
     again = run()
-    assert again["decision"] == "unchanged" and [v.number for v in Registry("lorweb").versions()] == [1]
+    assert again["decision"] == "unchanged" and [v.number for v in Registry("lorweb").versions()] == [1, 2]
 
     other = save_model(parts, project / "models" / "candidate", seed=8)
     with pytest.raises(SystemExit, match="reports/ was made with other weights than models/candidate"):
         promote.main(in_process)
     evaluate.main(in_process)
     second = run()
-    assert second["decision"] == "refused" and second["version"] == 2 and second["champion"] == 1
+    assert second["decision"] == "refused" and second["version"] == 3 and second["champion"] == 2
     assert any("of the champion 0.0500" in reason for reason in second["reasons"])
     assert second["compared"]["how"].startswith(
         f"measured on the same evaluation set, {second['evaluation_set_sha256']}"
@@ -106,7 +109,7 @@ def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     assert other.is_dir()
 
     registry = Registry("lorweb")
-    registry.promote(registry.by_number(2), Why("me", "it looks better"))
+    registry.promote(registry.by_number(3), Why("me", "it looks better"))
     assert run()["reasons"][1:] == ["moved by me: it looks better"]
     registry.rollback()
     rolled = run()

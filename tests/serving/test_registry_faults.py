@@ -11,7 +11,8 @@ from mlflow.exceptions import MlflowException
 
 from lorweb.serving import tracking
 from lorweb.serving.artifacts import resolve
-from lorweb.serving.registry import Registry, State
+from lorweb.serving.fetched import NotWhole
+from lorweb.serving.registry import ROLLED_BACK, Registry, State, Version
 from tests.serving.test_registry import candidate
 
 
@@ -96,6 +97,41 @@ def test_files_that_were_changed_or_are_gone_are_named(registry, root):
     shutil.rmtree(root / "mlartifacts")
     with pytest.raises(ValueError, match=r"models:/lorweb@champion cannot be had"):
         resolve(uri, root)
+
+
+def damage(root, text: str) -> None:
+    """Change the stored weights of the versions with these bytes."""
+    for path in root.rglob("mlartifacts/**/basis.safetensors"):
+        if path.read_bytes() == text.encode():
+            path.write_bytes(b"other")
+
+
+@pytest.mark.parametrize("harm", [damage, lambda root, text: shutil.rmtree(root / "mlartifacts")])
+def test_a_version_whose_files_are_not_whole_does_not_become_the_champion(registry, root, harm):
+    with pytest.raises(NotWhole, match=r"models:/lorweb/9 cannot be had .* Nothing was moved: version 1 stays"):
+        registry.promote(Version(9, "", (), ""))
+    registry.promote(registry.by_number(2))
+    harm(root, "one")
+    stays = r"models:/lorweb/1 (is damaged|cannot be had).*\. Nothing was moved: version 2 stays the champion"
+    with pytest.raises(NotWhole, match=stays):
+        registry.rollback()
+    with pytest.raises(NotWhole, match=stays):
+        registry.promote(registry.by_number(1))
+    assert registry.aliases.read() == State(2, 1) and ROLLED_BACK not in registry.by_number(2).tags
+    assert [move.kind for move in registry.moves()] == ["promote", "promote"]
+
+
+def test_known_bytes_whose_files_are_not_whole_are_registered_anew(registry, root, caplog):
+    registry.promote(registry.by_number(2))
+    registry.rollback()
+    damage(root, "two")
+    again = registry.submit(candidate(root, "two"))
+    assert again.number == 3 and again.aliases == ("candidate",) and again.content == registry.by_number(2).content
+    assert "models:/lorweb/2 is damaged" in caplog.text
+    assert ROLLED_BACK in again.tags, "other files of what was rolled back are not promoted by themselves either"
+    assert registry.submit(candidate(root, "two")).number == 3 and len(registry.versions()) == 3
+    assert registry.promote(again) and (registry.folder(again) / "basis.safetensors").read_bytes() == b"two"
+    assert registry.aliases.read() == State(3, 1) and ROLLED_BACK not in registry.by_number(3).tags
 
 
 def test_a_decision_whose_run_or_file_is_gone_is_none(registry, root):
