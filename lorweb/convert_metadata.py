@@ -1,21 +1,16 @@
 """metadata.json for a checkpoint that another program trained: which base and which encoder it needs."""
 
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
-from lorweb.basis.encoders import PACKAGED
+from lorweb.basis.encoder_names import our_name
 from lorweb.basis.official_config import named_base, named_encoder
 from lorweb.basis.vision import READERS
-from lorweb.config_errors import parsed_json
 from lorweb.hub import is_hub_id
 from lorweb.kontext.load import Defaults, read_defaults, resolve
 from lorweb.kontext.metadata import ModelMetadata
 from lorweb.sizes import KONTEXT
-
-_FAMILIES: Final = {"clip": "clip", "siglip": "siglip2", "siglip2": "siglip2"}  # word in a model's name -> our reader
 
 
 @dataclass(frozen=True)
@@ -35,27 +30,13 @@ def named_in(config: Path, own: ModelMetadata | None, base: str | None, encoder:
     base = base or (own.base if own else named_base(config))
     if base is None:
         raise ValueError(f"{config} does not name the base it was trained on; give it as --base, for example {KONTEXT}")
-    return Named(base, encoder or (own.encoder if own else _our_name(named_encoder(config))))
+    return Named(base, encoder or (own.encoder if own else our_name(named_encoder(config))))
 
 
 def their_name(encoder: str) -> str | None:
     """Our name of an encoder as other programs know it: a hub id without its family; None for ""."""
     kind, _, rest = encoder.partition(":")
     return rest if kind in READERS and is_hub_id(rest) and not Path(rest).exists() else encoder or None
-
-
-def _our_name(model: str | None) -> str | None:
-    """Their name of an encoder as ours; the family is what its folder says, or a word of its name. None if neither."""
-    if model is None or model == PACKAGED or model.partition(":")[0] in READERS:
-        return model
-    settings = Path(model) / "config.json"
-    if settings.is_file():
-        found = parsed_json(settings.read_text(encoding="utf-8"), str(settings))
-        words = [str(found.get("model_type", "")).split("_")[0]] if isinstance(found, dict) else []
-    else:
-        words = re.split(r"[^a-z0-9]+", model.lower())
-    family = next((_FAMILIES[word] for word in words if word in _FAMILIES), None)
-    return None if family is None else f"{family}:{model}"
 
 
 def metadata_text(named: Named, internal: bool) -> str | None:

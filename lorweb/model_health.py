@@ -48,6 +48,7 @@ def queries_of_data(data: Path, metadata: "ModelMetadata", mode: str) -> "Tensor
     import torch
 
     from lorweb.data.shards import read_table
+    from lorweb.evaluation.fitting import check_fits
     from lorweb.records import ANALOGY
     from lorweb.training.dataset import Encoded
 
@@ -55,9 +56,8 @@ def queries_of_data(data: Path, metadata: "ModelMetadata", mode: str) -> "Tensor
         if not folder.is_dir():
             raise FileNotFoundError(f"no {folder}; run the pipeline up to encode, or give images with --triples FOLDER")
     encoded = Encoded.load(data / "encoded")
-    _check_encoder(metadata, encoded.manifest["params"]["encoder_revision"], str(data / "encoded"))
-    if encoded.query_mode != mode:
-        raise ValueError(f"{data / 'encoded'} is for query_mode {encoded.query_mode}, this basis asks in mode {mode}")
+    asks = {"query_mode": mode, **_encoder(metadata)}
+    check_fits("the basis", asks, str(data / "encoded"), encoded.manifest["params"])
     rows = [row for row in read_table(data / "analogies", ANALOGY).to_pylist() if row["split"] == "test"]
     absent = sorted({row[side] for row in rows for side in ("exemplar", "query")} - set(encoded.pairs))
     if absent or not rows:
@@ -80,6 +80,7 @@ def queries_of_triples(folder: Path, metadata: "ModelMetadata", mode: str) -> "T
 
     from lorweb.basis.encoders import load_encoder
     from lorweb.commands import read_image
+    from lorweb.evaluation.fitting import misfits
     from lorweb.kontext.canvas import Canvas, CanvasRule, Exemplar
     from lorweb.kontext.grid import Size
     from lorweb.kontext.query import query_of
@@ -89,7 +90,11 @@ def queries_of_triples(folder: Path, metadata: "ModelMetadata", mode: str) -> "T
         raise FileNotFoundError(f"no sub-folder in {folder}; give a folder of folders, each with images a, a2 and b")
     found = [[_image(place, name) for name in ("a", "a2", "b")] for place in places]
     encoder = load_encoder(metadata.encoder)
-    _check_encoder(metadata, encoder.revision, encoder.name)
+    if misfits(_encoder(metadata), {"encoder_revision": encoder.revision}):
+        raise ValueError(
+            f"the basis was trained with encoder {metadata.encoder} ({metadata.encoder_revision}), but that is now "
+            f"{encoder.revision}; give the encoder of its training"
+        )
     rule = CanvasRule(Size(metadata.quadrant, metadata.quadrant))
     rows = []
     for paths in found:
@@ -107,9 +112,6 @@ def _image(place: Path, name: str) -> Path:
     raise FileNotFoundError(f"no image {name} in {place}; it needs a, a2 and b, each ending in {', '.join(SUFFIXES)}")
 
 
-def _check_encoder(metadata: "ModelMetadata", revision: str, where: str) -> None:
-    if metadata.encoder_revision and revision != metadata.encoder_revision:
-        raise ValueError(
-            f"{where} has features of encoder revision {revision}, but the basis was trained on {metadata.encoder} "
-            f"({metadata.encoder_revision}); encode with that one"
-        )
+def _encoder(metadata: "ModelMetadata") -> dict[str, str]:
+    """{} where nobody knows it."""
+    return {"encoder_revision": metadata.encoder_revision} if metadata.encoder_revision else {}

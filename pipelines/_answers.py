@@ -12,6 +12,7 @@ from lorweb.data.manifest import file_sha256, read_manifest
 from lorweb.data.scores import safety_revision
 from lorweb.data.shards import read_index, read_table, write_shards
 from lorweb.evaluation.backbones import Facts, describe, facts_for_protocol
+from lorweb.evaluation.fitting import check_fits, trained_with
 from lorweb.evaluation.measuring import MEASURE_VERSION, SCORED, Backbones, MeasureAnswers, answer_scores
 from lorweb.evaluation.models import BASELINES, CANDIDATE, OFFICIAL, weights_of
 from lorweb.evaluation.official import checked_official
@@ -89,7 +90,8 @@ def make_plan(cfg: Evaluate, seed: int, base: str, quadrant: int) -> Plan:
 
     Raises:
         FileNotFoundError: a stage before this one has not run, or weights of an evaluated model are missing.
-        ValueError: there is no test analogy, or backbones or a published checkpoint that cannot be used.
+        ValueError: there is no test analogy, or backbones or a published checkpoint that cannot be used, or a
+            model was trained with another base, encoder, query mode, quadrant or latents than data/encoded.
     """
     analogies = sorted(
         (row for row in read_table(ANALOGIES, ANALOGY).to_pylist() if row["split"] == "test"),
@@ -124,9 +126,12 @@ def _weights(cfg: Evaluate, needed: set[str]) -> tuple[dict[str, Path | str], di
             )
     folders: dict[str, Path | str] = {name: WEIGHTS[name].parent for name in needed - {OFFICIAL}}
     hashes = {name: file_sha256(WEIGHTS[name]) for name in folders}
+    encoded = read_manifest(ENCODED)["params"] if needed else {}
+    for name in sorted(hashes):
+        check_fits(str(WEIGHTS[name].parent), trained_with(WEIGHTS[name].parent), str(ENCODED), encoded)
     if OFFICIAL in needed:
         assert cfg.official is not None  # checked with the parameters
-        hashes[OFFICIAL] = checked_official(cfg.official, read_manifest(ENCODED)["params"])
+        hashes[OFFICIAL] = checked_official(cfg.official, encoded)
         folders[OFFICIAL] = cfg.official
     return folders, hashes
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from lorweb.data.manifest import file_sha256
+from lorweb.data.manifest import file_sha256, read_manifest
 from lorweb.evaluation.aggregate import Comparison, Row, paired
+from lorweb.evaluation.fitting import misfits, trained_with
 from lorweb.evaluation.gate import CHAMPION, COPY, FIRST_RIVAL, MODEL, SHUFFLED, Decision, Evidence, Further, decide
 from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
@@ -23,7 +24,6 @@ from pipelines._stage import WORK
 CANDIDATE_FOLDER: Final = Path("models/candidate")
 REPORTS: Final = Path("reports")
 EVALUATION: Final = Path("data/evaluation")
-SAME_MODEL: Final = ("base_revision", "encoder", "encoder_revision", "quadrant", "latents")
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,12 @@ def find_rival(registry: Registry, champion: Version | None, candidate: Candidat
         how = f"measured on the same evaluation set, {candidate.set_sha256}, with the same settings"
         return Rival(name, how, Evidence(known["cells"], known["tasks"]), theirs, known.get("answers", {}))
     folder = registry.folder(champion)
-    metadata = json.loads((folder / "metadata.json").read_text(encoding="utf-8"))
-    usual = {"latents": "quadrant"}  # of files that do not say it
-    odd = [field for field in SAME_MODEL if (usual | metadata).get(field) != (usual | candidate.metadata).get(field)]
+    odd = misfits(trained_with(folder), read_manifest(plan.sources.encoded)["params"])
     unlike = theirs or "one that is not known"
     sets = f"the candidate was measured on evaluation set {candidate.set_sha256}, the champion on {unlike}"
     if odd:
-        how = f"the {name}, differs in {', '.join(odd)} and cannot be measured on this evaluation set: {sets}"
+        told = ", ".join(f"{what} ({there}, {plan.sources.encoded} has {here})" for what, (there, here) in odd.items())
+        how = f"the {name}, differs in {told} and cannot be measured on this evaluation set: {sets}"
         return Rival(name, how, None, theirs, comparable=False)
     WORK.mkdir(exist_ok=True)
     with locked(lock_of(WORK / "promote"), _say_waiting):

@@ -36,8 +36,8 @@ def save_parts(root: Path) -> Path:
     return root
 
 
-def save_model(parts: Path, folder: Path, seed: int = 0, size: float = 0.5) -> Path:
-    """A model folder on `parts`; B is random, so that the basis changes the image."""
+def save_model(parts: Path, folder: Path, seed: int = 0, size: float = 0.5, mode: str = "cat-aa'b") -> Path:
+    """A model folder on `parts`; B is random, so that the basis changes the image. Any `mode` has one width."""
     from lorweb.basis import BasisConfig, add_basis, basis_layers, checkpoint, query_dim
     from lorweb.basis.encoders import load_encoder
     from lorweb.kontext.load import load_base
@@ -46,7 +46,7 @@ def save_model(parts: Path, folder: Path, seed: int = 0, size: float = 0.5) -> P
     base, encoder = load_base(str(parts / "kontext"), torch.float32, "cpu"), load_encoder(f"clip:{parts / 'clip'}")
     config = BasisConfig(
         n_loras=3, rank=2, key_dim=4, heads=1, activation="softmax", reduce="mean", projection="linear",
-        query_dim=query_dim("cat-aa'b", encoder.dim), query_mode="cat-aa'b",
+        query_dim=query_dim("cat-aa'b", encoder.dim), query_mode=mode,
     )  # fmt: skip
     add_basis(base.transformer, config, seed)
     generator = torch.Generator().manual_seed(seed)

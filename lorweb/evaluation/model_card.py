@@ -106,10 +106,10 @@ def _evaluation(data: ReportData) -> str:
     """Sentences of the two main cells, then the headline of every model in every main cell."""
     headline = described(data.headline)
     parts = [
-        "Held-out analogies; means over tasks, in brackets the 95 % interval over resampled tasks. Better and worse "
-        f"are said where the interval leaves out 0 and the p value of a sign-flip test is below {LEVEL}, which is not "
-        f"corrected for the {comparisons(data.paired, data.by_metric)} comparisons that were made. The evaluation's "
-        "page (`index.html`) has all metrics, pictures and failures.\n"
+        "Held-out analogies; means over tasks, in brackets the 95 % interval over resampled tasks, of two to four "
+        "tasks Student's t. Better and worse are said where the interval leaves out 0 and the p value of a sign-flip "
+        f"test is below {LEVEL}, which is not corrected for the {comparisons(data.paired, data.by_metric)} comparisons "
+        "that were made. The evaluation's page (`index.html`) has all metrics, pictures and failures.\n"
     ]
     for cell, sentences in verdicts(data.metrics, data.paired, headline, data.by_metric):
         parts.append(f"**{cell}** ({CELLS[cell]}):\n\n" + "".join(f"- {sentence}\n" for sentence in sentences))

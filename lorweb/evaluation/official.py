@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lorweb.basis.encoder_names import our_name
 from lorweb.basis.official import find_weights, load_official, read_official_config
+from lorweb.basis.official_config import named_encoder
 from lorweb.data.manifest import file_sha256
+from lorweb.hub import is_hub_id
 from lorweb.records import stable_id
 from lorweb.storage.fetched import fetched
 from lorweb.training.variants import Variant, basis_variant
@@ -25,7 +28,8 @@ def checked_official(named: str, encoded: Mapping[str, Any]) -> str:
 
     Raises:
         FileNotFoundError: no weights or no config.yaml there.
-        ValueError: files that do not fit each other, or queries of another mode than the encoded ones.
+        ValueError: files that do not fit each other, or queries of another mode than the encoded ones, or of another
+            encoder where config.yaml names it.
     """
     at = fetched(named)
     weights, settings = official_files(at)
@@ -35,6 +39,12 @@ def checked_official(named: str, encoded: Mapping[str, Any]) -> str:
         raise ValueError(
             f"evaluate.official: {named} is asked in query mode {config.query_mode}, but the data are encoded in "
             f"{mode}; set encode.query_mode to that of the checkpoint and run encode again"
+        )
+    asked, known = our_name(named_encoder(settings)), str(encoded.get("encoder", ""))
+    if not config.internal and asked and known and not _may_be_same(asked, known):
+        raise ValueError(
+            f"evaluate.official: {named} is asked with encoder {asked}, but the data are encoded with {known}; set "
+            "encode.encoder to that of the checkpoint and run encode again"
         )
     return stable_id(file_sha256(weights), file_sha256(settings))
 
@@ -50,6 +60,14 @@ def official_files(at: Path) -> tuple[Path, Path]:
                 "null"
             )
     return found
+
+
+def _may_be_same(one: str, other: str) -> bool:
+    """Whether two names may mean one encoder: equal hub ids, or one family where a name is a folder's."""
+    families = {name.partition(":")[0] for name in (one, other)}
+    ids = {name.partition(":")[2] for name in (one, other)}
+    hub_ids = all(is_hub_id(name) and not Path(name).exists() for name in ids)
+    return len(families) == 1 and (len(ids) == 1 or not hub_ids)
 
 
 def _settings(at: Path) -> Path:

@@ -195,7 +195,7 @@ def test_every_metric_has_its_differences_in_every_main_cell(text, data):
 
 def test_failures_name_every_rival(text, data):
     found = section(text, "failures")
-    assert "at least one of these: copy of b, base, single LoRA.\n" in found
+    assert "at least one of these: copy of b; base; single LoRA.\n" in found
 
 
 def test_the_best_of_a_column_follows_the_direction_of_its_metric(data):

@@ -139,6 +139,30 @@ def test_a_published_checkpoint_draws_what_its_basis_draws(evaluated, tmp_path):
         evaluated()
 
 
+def test_a_candidate_of_another_query_mode_or_encoder_is_refused_before_anything_is_drawn(evaluated, worked):
+    import json
+
+    from lorweb.config import load_params
+    from pipelines._answers import make_plan
+    from tests.model_tiny import save_model
+
+    params = load_params()
+    encoder = Path(params.encode.encoder.partition(":")[2])
+    save_model(encoder.parent, Path("models/candidate"), mode="ca'-ca")
+    with pytest.raises(SystemExit, match=r"models/candidate was trained with query_mode ca'-ca, but data/encoded has"):
+        evaluated()
+    save_model(encoder.parent, Path("models/candidate"))
+    place = Path("models/candidate/metadata.json")
+    known = json.loads(place.read_text())
+    for name in ("base_revision", "encoder_revision", "quadrant"):
+        place.write_text(json.dumps(known | {name: 64 if name == "quadrant" else "other"}))
+        with pytest.raises(
+            ValueError, match=rf"trained with {name} (other|64), but data/encoded has {name} .*; set enc"
+        ):
+            make_plan(params.evaluate, params.seed, params.encode.base, params.encode.quadrant)
+    assert not worked
+
+
 def test_the_prompt_is_given_or_not_whatever_the_settings_say(evaluated):
     names = [f"{name}{end}" for name in ("lorweb", "base") for end in ("", "_prompt", "_no_prompt")]
     evaluated(models=names)

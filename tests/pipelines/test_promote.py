@@ -222,10 +222,17 @@ def test_the_champion_is_paired_with_analogy_by_analogy(project, parts):
     assert found["decision"] == "refused"
 
 
-def test_a_champion_of_another_encoding_is_refused_with_both_sets(project):
-    folder = shutil.copytree(project / "models" / "candidate", project / "other")
+@pytest.mark.parametrize(
+    ("change", "mode", "told"),
+    [
+        ({"latents": "grid"}, "cat-aa'b", "latents (grid, data/encoded has quadrant)"),
+        ({}, "ca'-ca", "query_mode (ca'-ca, data/encoded has cat-aa'b)"),
+    ],
+)
+def test_a_champion_of_another_encoding_is_refused_with_both_sets(project, parts, change, mode, told):
+    folder = save_model(parts, project / "other", mode=mode)
     facts = json.loads((folder / "metadata.json").read_text())
-    (folder / "metadata.json").write_text(json.dumps(facts | {"latents": "grid"}))
+    (folder / "metadata.json").write_text(json.dumps(facts | change))
     registry = Registry("lorweb", create=True)
     champion = registry.submit(Submission(folder, {}, {}))
     registry.record(
@@ -235,7 +242,7 @@ def test_a_champion_of_another_encoding_is_refused_with_both_sets(project):
     refused = run()
     (reason,) = refused["reasons"]
     assert refused["decision"] == "refused" and registry.by_alias("champion").number == 1
-    assert "differs in latents and cannot be measured on this evaluation set" in reason
+    assert f"differs in {told} and cannot be measured on this evaluation set" in reason
     sets = f"evaluation set {refused['evaluation_set_sha256']}, the champion on {'f' * 64}"
     assert sets in reason and refused["compared"]["rival_set_sha256"] == "f" * 64
 
