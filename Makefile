@@ -53,9 +53,9 @@ test-all: test  ## everything but the long fault campaigns: the fast tier, the s
 	pytest -q -n auto --maxprocesses 8 --dist loadfile -m "slow and not ray and not soak and not gpu"
 	pytest -q -n 2 --dist loadfile -m "ray and not soak and not gpu"
 
-soak: setup  ## the fault campaign of data stages, training and registry, and of three machines: nothing wrong (about an hour)
+soak: setup  ## the fault campaign of data stages, training and registry, of the promote stage, and of three machines (over an hour)
 	python -m tests.soak.campaign --report docs/soak.md
-	pytest -q -m soak tests/cluster
+	pytest -q -m soak tests
 
 options: setup  ## docs/options.md anew: all tests, writing down which options they ran
 	mkdir -p .work && rm -f .work/options.jsonl

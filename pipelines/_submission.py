@@ -9,12 +9,11 @@ from typing import Any, Final
 import yaml
 
 from lorweb.data.shards import read_index, read_table
+from lorweb.evaluation.base_licence import licence_of_base
 from lorweb.evaluation.gate import MODEL, Evidence
 from lorweb.evaluation.local_names import base_name, encoder_name
 from lorweb.records import DERIVED, PAIR, TRAIN_PAIR
 from lorweb.serving.artifacts import Submission
-from lorweb.storage import StorageError
-from lorweb.storage.fetched import fetched
 from pipelines._answers import ANALOGIES, PAIRS
 from pipelines._judgement import CANDIDATE_FOLDER, REPORTS, Candidate
 from pipelines._mlflow_run import flatten
@@ -65,21 +64,9 @@ def licences(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def base_licence(base: str) -> str:
-    """As the model card in the base's folder says; the packaged base is lorweb's own; otherwise where to look."""
-    if base == "tiny":
-        return "Apache-2.0"
-    try:
-        card = fetched(base) / "README.md"
-    except StorageError as error:
-        return f"unknown; {error}"
-    parts = card.read_text(encoding="utf-8", errors="replace").split("---\n") if card.is_file() else []
-    try:
-        front = yaml.safe_load(parts[1]) if len(parts) > 2 and not parts[0].strip() else None
-    except yaml.YAMLError:
-        front = None
-    if isinstance(front, dict) and front.get("license"):
-        return str(front.get("license_name") or front["license"])
-    return f"unknown; see {base_name(base)}"
+    """Of the base, or where to look."""
+    found = licence_of_base(base)
+    return str(found) if found.known else f"unknown; see {base_name(base)}"
 
 
 def _description(candidate: Candidate, tags: Mapping[str, str], metric: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lorweb.evaluation.base_licence import licence_of_base
 from lorweb.evaluation.gate import MODEL as OURS
 from lorweb.evaluation.glossary import metrics_in
 from lorweb.evaluation.local_names import base_name
@@ -12,15 +13,6 @@ from lorweb.evaluation.verdicts import SUMMED_UP
 from lorweb.kontext.metadata import ModelMetadata
 
 DIGITS: Final = 6  # of numbers in the front matter
-BASE_LICENCES: Final[dict[str, tuple[str, str | None, str | None]]] = {  # licence, its name, its page
-    "tiny": ("apache-2.0", None, None),
-    "black-forest-labs/FLUX.1-Kontext-dev": (
-        "other",
-        "flux-1-dev-non-commercial-license",
-        "https://huggingface.co/black-forest-labs/FLUX.1-Kontext-dev/blob/main/LICENSE.md",
-    ),
-}
-OTHER_BASE: Final = ("other", "that-of-the-base-model", None)
 
 
 @dataclass(frozen=True)
@@ -49,7 +41,7 @@ def front_matter(card: CardData, data: ReportData) -> str:
     """YAML without its fences, in the form of huggingface_hub.ModelCardData."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    licence, licence_name, licence_link = BASE_LICENCES.get(card.metadata.base, OTHER_BASE)
+    base = licence_of_base(card.metadata.base)
     known = metrics_in(data.metrics)
     results = [
         EvalResult(
@@ -70,9 +62,9 @@ def front_matter(card: CardData, data: ReportData) -> str:
         base_model=base_name(card.metadata.base),
         eval_results=results or None,
         library_name="lorweb",
-        license=licence,
-        license_name=licence_name,
-        license_link=licence_link,
+        license=base.licence,
+        license_name=base.name,
+        license_link=base.link,
         metrics=[metric.name for metric in known],
         model_name="lorweb",
         pipeline_tag="image-to-image",

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+from lorweb.data.shards import read_table
+from lorweb.records import PAIR, SOURCE
 from tests.cluster.head import submit
 from tests.cluster.whole import PATIENCE, STAGES, call, clone, outs, ran
 
@@ -48,6 +51,19 @@ def test_metrics_plots_and_params_say_something(project, reproduced):
     page = (project / "plots/index.html").read_text(encoding="utf-8")
     assert "train_loss" in page and "filter_survival" in page
     assert "train.steps" in call(project, "dvc", "params", "diff", "HEAD")
+
+
+def test_a_picture_of_the_trained_model_ends_at_its_source_images_and_their_licences(project, reproduced):
+    pairs = read_table(project / "data" / "pairs", PAIR).to_pylist()
+    for name, data in (("a", pairs[0]["before"]), ("a2", pairs[0]["after"]), ("b", pairs[-1]["before"])):
+        (project / f"{name}.png").write_bytes(data)
+    call(project, "lorweb", "apply", "a.png", "a2.png", "b.png", "-o", "b2.png", "--model", "models/candidate")
+    printed = call(project, "lorweb", "trace", "b2.png", "--verify", "--json")
+    told = json.loads(printed[printed.index("{") : printed.rindex("}") + 1])
+    sources = {row["id"]: row["licence"] for row in read_table(project / "data" / "sources", SOURCE).to_pylist()}
+    found = [row["id"] for row in told["sources"]["list"]]
+    assert told["missing"] == [] and len(set(found)) == len(found) > 5
+    assert told["sources"]["licences"] == dict(Counter(sources[name] for name in found))
 
 
 def test_a_changed_threshold_runs_the_filter_and_what_follows(project, reproduced):

@@ -87,6 +87,14 @@ def test_a_licence_is_the_bases_own_and_no_path_is_told(data, base, licence, nam
     assert "/data/models" not in text and base_name(base) in text
 
 
+def test_the_card_of_a_base_in_a_folder_says_its_licence(data, tmp_path):
+    (tmp_path / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: my-licence\nlicense_link: https://x.org\n---\n"
+    )
+    found = ModelCard(render_card(card(metadata=replace(METADATA, base=str(tmp_path))), data)).data
+    assert (found.license, found.license_name, found.license_link) == ("other", "my-licence", "https://x.org")
+
+
 def test_a_judge_and_what_it_prefers_are_in_it(data):
     text = render_card(card(), data)
     assert "judge `a/<judge> 1234abcd`: 92 asked, 59 valid, 31 invalid, 2 unanswered" in text

@@ -1,4 +1,4 @@
-"""Answers at scale: an actor dies while it draws, another goes on, and nothing is drawn twice."""
+"""Answers at scale: an actor dies while it draws, then the driver; others go on, and nothing is drawn twice."""
 
 import pytest
 
@@ -7,14 +7,18 @@ from tests.soak.deaths import Death
 
 
 @pytest.mark.ray
-def test_an_actor_that_dies_while_answers_are_drawn_costs_nothing_and_none_is_drawn_twice(
+def test_deaths_while_answers_are_drawn_cost_nothing_and_none_is_drawn_twice(
     evaluated, tmp_path, ray_cluster, monkeypatch
 ):
     monkeypatch.setitem(soak.OUTS, "evaluate", "data/evaluation")
     evaluated(models=["lorweb", "lorweb_shuffled", "base", "copy"])
     told = soak.campaign(
-        "evaluate", tmp_path / "project", ray_cluster, 1, lambda files, _: [Death("actor", files // 5)]
+        "evaluate",
+        tmp_path / "project",
+        ray_cluster,
+        2,
+        lambda files, left: [Death("actor", files // 5), Death("driver", files // 2)][-left:],
     )
     assert not told.faults
-    assert told.kills == {"actor": 1} and told.amid == 1, "nobody was killed amid the rows"
-    assert told.rows == 2 * 10 * 4 + 5 and told.starts == told.rounds  # answers, scores, pictures of the gallery
+    assert told.kills == {"actor": 1, "driver": 1} and told.amid == 2, "nobody was killed amid the rows"
+    assert told.rows == 2 * 10 * 4 + 5 and told.starts == told.rounds + 1  # answers, scores, pictures of the gallery

@@ -37,7 +37,7 @@ def test_licences_are_those_of_the_training_pairs_alone(tmp_path, monkeypatch):
     write_rows(derived, tmp_path / "data/analogies/derived", DERIVED)
     found = licences({"base": "tiny"})
     assert json.loads(found["licences"]) == {"CC-BY-4.0": 1, "CC0-1.0": 2, "MIT": 1}
-    assert found["base_licence"] == "Apache-2.0"
+    assert found["base_licence"] == "apache-2.0"
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_the_licence_of_a_base_is_what_its_card_says(tmp_path, card, licence):
     if card is not None:
         (tmp_path / "README.md").write_text(card)
     assert base_licence(str(tmp_path)) == (licence or f"unknown; see {tmp_path.name}")
+
+
+def test_a_base_that_is_known_by_its_name_needs_no_folder():
+    assert base_licence("black-forest-labs/FLUX.1-Kontext-dev") == "flux-1-dev-non-commercial-license"
+    assert base_licence("someone/else") == "unknown; see someone/else"
