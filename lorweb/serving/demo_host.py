@@ -13,7 +13,7 @@ from lorweb.serving.demo_files import Answer, Desk, Lora
 from lorweb.serving.demo_limits import MAX_SEED, Limits, Rate, finite, read_upload, whole, within
 from lorweb.serving.demo_stops import STOPPED, Stops
 from lorweb.serving.demo_studio import Drawn, Question, Studio
-from lorweb.serving.demo_tasks import TaskMixes, task_mixes
+from lorweb.serving.demo_tasks import TrainedTasks, trained_tasks
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -73,7 +73,7 @@ class Host:
     """
 
     def __init__(
-        self, pipe: "AnalogyPipeline", basis: Path, tasks: TaskMixes | str, limits: Limits, uploads: Path
+        self, pipe: "AnalogyPipeline", basis: Path, tasks: TrainedTasks | str, limits: Limits, uploads: Path
     ) -> None:
         """Raises OSError where no files can be written."""
         self.studio, self.limits, self.tasks, self.uploads = Studio(pipe), limits, tasks, uploads
@@ -153,10 +153,10 @@ class Host:
         return self.desk.bake(answer, str(style), None if rank == EXACT else int(rank))
 
 
-def tasks_or_why(pipe: "AnalogyPipeline", data: Path) -> TaskMixes | str:
+def tasks_or_why(pipe: "AnalogyPipeline", data: Path) -> TrainedTasks | str:
     """The mean mixes of the training tasks below `data`, or the sentence that says why there are none."""
     try:
-        return task_mixes(pipe, data)
+        return trained_tasks(pipe, data)
     except FileNotFoundError:
         return f"No training data in {data}: run `lorweb demo` where the pipeline has run, or name its data by --data."
     except (ValueError, KeyError, OSError) as error:

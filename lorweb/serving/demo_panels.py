@@ -46,12 +46,12 @@ def task_list(near: Sequence[Near]) -> str:
     """The nearest training tasks, each with a bar of how near it is."""
     rows = [
         f'<div role="listitem"><p><b>{escape(one.instruction)}</b> <span class="lw-quiet">{escape(one.task)}</span></p>'
-        f'<span class="lw-bar" style="--w:{max(one.nearness, 0.0):.3f}"></span><i>{one.nearness:.2f}</i></div>'
+        f'<span class="lw-bar" style="--w:{max(one.cosine, 0.0):.3f}"></span><i>{one.cosine:.2f}</i></div>'
         for one in near
     ]
     return (
         f'<div role="list" class="lw-tasks">{"".join(rows)}</div>'
-        '<p class="lw-quiet">1 is the mean mix of that task in training, 0 is as far as the farthest task.</p>'
+        '<p class="lw-quiet">Cosine of mixes, each less the usual one: 1 is the mean of that task in training.</p>'
     )
 
 

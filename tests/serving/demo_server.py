@@ -6,15 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
+from lorweb.evaluation.neighbours import TaskMixes
 from lorweb.kontext.pipeline import AnalogyPipeline
 from lorweb.serving.demo import build_page, launch
 from lorweb.serving.demo_examples import Example
 from lorweb.serving.demo_gate import upload_folder
 from lorweb.serving.demo_host import Form, Host
 from lorweb.serving.demo_limits import USUAL, Limits
-from lorweb.serving.demo_tasks import TaskMixes
+from lorweb.serving.demo_tasks import TrainedTasks
 from tests.cluster.head import free_port
 from tests.kontext_tiny import drawn_image
 
@@ -32,11 +33,12 @@ def load(model: Path) -> tuple[AnalogyPipeline, Path]:
     return pipe, model / "basis.safetensors"
 
 
-def made_tasks(pipe: AnalogyPipeline) -> TaskMixes:
+def made_tasks(pipe: AnalogyPipeline) -> TrainedTasks:
     """Three tasks with mixes of their own."""
     layers = pipe.mix(IMAGES["a"], IMAGES["a2"], IMAGES["b"]).shape
-    means = torch.stack([torch.full(tuple(layers), value) for value in (0.2, 0.4, 0.9)])
-    return TaskMixes(("colour/dim", "weather/<rain>", "style/far"), ("make it dim", "let it rain", "far off"), means)
+    instructions = {"colour/dim": "make it dim", "weather/<rain>": "let it rain", "style/far": "far off"}
+    means = np.stack([np.full(tuple(layers), value) for value in (0.2, 0.4, 0.9)])
+    return TrainedTasks(TaskMixes(tuple(instructions), means), instructions)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from lorweb.basis import BasisConfig, add_basis
 from lorweb.data.decode import encode_png
 from lorweb.data.manifest import read_manifest, write_manifest
 from lorweb.data.shards import write_rows
+from lorweb.evaluation.neighbours import training_analogies
 from lorweb.kontext.canvas import CanvasRule
 from lorweb.kontext.grid import Size
 from lorweb.kontext.load import load_base
@@ -18,8 +19,8 @@ from lorweb.kontext.pipeline import AnalogyPipeline
 from lorweb.records import ANALOGY, PAIR
 from lorweb.serving.demo_examples import PACKAGED, find_examples, packaged_examples
 from lorweb.serving.demo_host import tasks_or_why
-from lorweb.serving.demo_tasks import PER_TASK, TaskMixes, _couples, task_mixes
-from lorweb.training.dataset import Encoded
+from lorweb.serving.demo_tasks import trained_tasks
+from lorweb.training.dataset import Encoded, load_train_pairs
 from tests.kontext.made import same
 from tests.kontext_tiny import drawn_image, save_tiny_kontext
 from tests.training.made import FEATURES, write_data
@@ -69,15 +70,16 @@ def routed(pipe, query_Q):
 
 
 def test_the_mean_mix_of_a_task_is_that_of_its_training_analogies(pipe, data):
-    mixes = task_mixes(pipe, data)
+    found = trained_tasks(pipe, data)
     encoded = Encoded.load(data / "encoded")
-    assert mixes.tasks == ("task0", "task1", "task2", "task3"), "held-out tasks are no training tasks"
-    assert mixes.instructions == ("do 0", "do 1", "do 2", "do 3")
+    assert found.mixes.tasks == ("task0", "task1", "task2", "task3"), "held-out tasks are no training tasks"
+    assert found.instructions == {f"task{n}": f"do {n}" for n in range(4)}
     expected = []
-    for s in range(4):  # four subjects are trained; each exemplar stands beside the next subject
-        (a, a2), (b, _) = encoded.features(f"p1-{s}"), encoded.features(f"p1-{(s + 1) % 4}")
+    for exemplar, query in training_analogies(load_train_pairs(data / "analogies"), 0)["task1"]:
+        (a, a2), (b, _) = encoded.features(exemplar), encoded.features(query)
         expected.append(routed(pipe, torch.cat([a, a2, b]).double().numpy()))
-    np.testing.assert_allclose(mixes.means_TLN[1].numpy(), np.mean(expected, axis=0), atol=1e-5)
+    assert len(expected) == 4, "each subject that is trained, beside another"
+    np.testing.assert_allclose(found.mixes.mixes_TLN[1], np.mean(expected, axis=0), atol=1e-5)
 
 
 def test_an_analogy_of_a_task_is_nearest_to_that_task(pipe, data):
@@ -86,24 +88,26 @@ def test_an_analogy_of_a_task_is_nearest_to_that_task(pipe, data):
     router = next(m for m in sharp.base.transformer.modules() if type(m).__name__ == "Router")
     with torch.no_grad():
         router.keys.mul_(30)
-    mixes = task_mixes(sharp, data)
-    for index, task in enumerate(mixes.tasks):
-        near = mixes.nearest(mixes.means_TLN[index], 2)
-        assert near[0].task == task and near[0].nearness == pytest.approx(1.0) and near[1].nearness < 1.0
+    tasks = trained_tasks(sharp, data)
+    for index, task in enumerate(tasks.mixes.tasks):
+        near = tasks.nearest(torch.from_numpy(tasks.mixes.mixes_TLN[index]), 2)
+        assert near[0].task == task and near[0].cosine == pytest.approx(1.0) and near[1].cosine < 1.0
 
 
-def test_nearness_is_1_at_the_mean_and_0_at_the_farthest():
-    means = torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]], [[0.0, 2.5]]])
-    near = TaskMixes(("x", "y", "z"), ("", "", ""), means).nearest(torch.zeros(1, 2), 3)
-    assert [(n.task, round(n.nearness, 6)) for n in near] == [("x", 1.0), ("z", 0.5), ("y", 0.0)]
-
-
-def test_couples_are_of_two_subjects_and_few():
-    pairs = [(f"s{i % 3}", f"p{i:02}") for i in range(20)]
-    couples = _couples(pairs)
-    subject = {pair: s for s, pair in pairs}
-    assert len(couples) == PER_TASK and all(subject[a] != subject[b] for a, b in couples)
-    assert _couples([("s", "p1"), ("s", "p2")]) == []
+def test_the_demo_names_the_neighbours_of_the_report(pipe, data):
+    """Of one mix both say the same tasks and the same cosines, though neither asks the other."""
+    tasks = trained_tasks(pipe, data)
+    mix_LN = torch.rand(tasks.mixes.mixes_TLN.shape[1:], generator=torch.Generator().manual_seed(0))
+    middle_LN = tasks.mixes.mixes_TLN.mean(0)
+    one = (mix_LN.double().numpy() - middle_LN).ravel()
+    cosines = {
+        task: float(one @ (mean_LN - middle_LN).ravel() / np.linalg.norm(one) / np.linalg.norm(mean_LN - middle_LN))
+        for task, mean_LN in zip(tasks.mixes.tasks, tasks.mixes.mixes_TLN, strict=True)
+    }
+    found = tasks.nearest(mix_LN, 4)
+    assert [near.task for near in found] == sorted(cosines, key=cosines.__getitem__, reverse=True)
+    assert {near.task: near.cosine for near in found} == pytest.approx(cosines)
+    assert [near.instruction for near in found] == [tasks.instructions[near.task] for near in found]
 
 
 def test_without_data_or_with_those_of_another_model_the_panel_says_why(pipe, data, tmp_path):
