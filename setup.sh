@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One set-up path for CPU and CUDA machines: a virtual environment with the pinned versions, byte-compiled.
 #   VENV=.venv          where to put it
-#   CPU=1               take the CPU pins although the machine has an NVIDIA GPU (CPU=0: the opposite)
+#   CPU=1               take PyTorch's CPU build although the machine has an NVIDIA GPU (CPU=0: the opposite)
 #   TORCH_BACKEND=cpu   ask uv for a particular PyTorch build (see `uv pip install --help`); default: what the index gives
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -22,13 +22,12 @@ fi
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 [ -x "$VENV/bin/uv" ] || "$VENV/bin/python" -m pip install --quiet uv
 
-pins=()
-if [ "$CPU" = 1 ]; then
-  minor=$("$VENV/bin/python" -c 'import sys; print(f"{sys.version_info[0]}{sys.version_info[1]}")')
-  file=constraints/py$minor-cpu.txt
-  [ -f "$file" ] || file=constraints/cpu.txt
-  pins=(--constraint "$file")
-fi
+minor=$("$VENV/bin/python" -c 'import sys; print(f"{sys.version_info[0]}{sys.version_info[1]}")')
+file=constraints/py$minor-cpu.txt
+[ -f "$file" ] || file=constraints/cpu.txt
+pins=(--constraint "$file")
+# machines with and without a GPU have the same versions; another build of PyTorch brings CUDA packages of its own
+if [ "$CPU" != 1 ] && [ -z "${TORCH_BACKEND:-}" ]; then pins+=(--constraint constraints/cuda.txt); fi
 # uv does not read pip's configuration: wheels that pip would find in a local folder are found through this variable
 export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
 install() {

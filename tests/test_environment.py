@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,28 @@ def test_one_that_was_moved_is_made_anew_and_says_so(project, tmp_path):
     done = subprocess.run(["bash", "setup.sh"], cwd=moved, env=bare(), capture_output=True, text=True, check=True)
     assert f"setup: .venv was made as {project / '.venv'}; making it anew" in done.stderr
     assert (moved / ".venv" / "bin" / "python").exists() and not (moved / ".venv" / "of before").exists()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "pinned"),
+    [
+        ({"CPU": "1"}, ["py{}-cpu.txt"]),
+        ({"CPU": "0"}, ["py{}-cpu.txt", "cuda.txt"]),
+        ({"CPU": "0", "TORCH_BACKEND": "cu128"}, ["py{}-cpu.txt"]),
+    ],
+)
+def test_machines_with_and_without_a_gpu_get_the_same_versions(project, chosen, pinned):
+    shutil.copytree(REPO / "constraints", project / "constraints")
+    (project / ".venv" / ".ready").unlink()
+    uv = project / ".venv" / "bin" / "uv"
+    uv.write_text('#!/bin/sh\necho "$@" >> "$(dirname "$0")/asked"\n')
+    python = project / ".venv" / "bin" / "python"
+    python.symlink_to(sys.executable)
+    uv.chmod(0o755)
+    subprocess.run(["bash", "setup.sh"], cwd=project, env=bare() | chosen, capture_output=True, text=True, check=True)
+    first = (project / ".venv" / "bin" / "asked").read_text().splitlines()[0].split()
+    files = [word for before, word in pairwise(first) if before == "--constraint"]
+    assert files == [f"constraints/{name.format(f'3{sys.version_info[1]}')}" for name in pinned]
+    assert all((project / name).is_file() for name in files) and ("--torch-backend" in first) == (
+        chosen != {"CPU": "0"}
+    )

@@ -135,7 +135,8 @@ def test_the_run_of_a_candidate_has_what_mlflow_shows(root):
     version = registry.submit(whole)
     assert version.description == "| cell | value |"
     run = registry.client.get_run(version.run_id)
-    assert len(run.data.params) == 230, "more than one request takes"
+    assert len(run.data.params) == 230 + 1, "more than one request takes, and the hash of the files"
+    assert run.data.params["content_sha256"] == version.content
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("test analogies", "ab" * 18)
     (logged,) = registry.client.search_logged_models([run.info.experiment_id])
