@@ -63,7 +63,7 @@ def inside(whole, monkeypatch):
 def test_evaluation_draws_what_the_pipeline_draws_and_refuses_a_model_of_the_other_way():
     metadata = read_metadata(CANDIDATE)
     assert metadata.latents == "quadrant"
-    with pytest.raises(SystemExit, match=r"was trained with latents: quadrant, but the data are encoded with"):
+    with pytest.raises(SystemExit, match=r"was trained with latents quadrant, but data/encoded has latents grid"):
         evaluate.main(in_process)
     write_metadata(CANDIDATE, replace(metadata, latents="grid"))
     evaluate.main(in_process)
