@@ -64,7 +64,7 @@ class Cluster:
         def look() -> bool:
             assert submitter.poll() is None, f"{stage} ended before a machine was seen to work for it"
             found[:] = [one for one in self.workers if any(mark in title for title in one.titles())]
-            return bool(found) and bool(files.glob(f"{store}/work/{stage}/{DONE.get(stage, ROWS_DONE)}"))
+            return bool(found) and bool(files.glob("/".join((store, "work", stage, DONE.get(stage, ROWS_DONE)))))
 
         until(look)
         return found[0]
