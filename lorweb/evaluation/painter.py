@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from lorweb.evaluation.fitting import check_fits, trained_with
 from lorweb.evaluation.models import MODELS, OFFICIAL, Model
-from lorweb.kontext.metadata import METADATA_FILE, read_metadata
 from lorweb.kontext.model import TextEmbedding
 from lorweb.storage.fetched import fetched
 from lorweb.storage.places import local
@@ -139,14 +139,10 @@ class Painter:
         return local(fetched(self.weights[weights]))
 
     def _check_composition(self, weights: str | None) -> None:
-        if weights is None or not (self._folder(weights) / METADATA_FILE).is_file():
+        if weights is None:
             return
-        trained, found = read_metadata(self._folder(weights)).latents, self.encoded.composition
-        if trained != found:
-            raise ValueError(
-                f"{self.weights[weights]} was trained with latents: {trained}, but the data are encoded with latents: "
-                f"{found}; set encode.latents to {trained} and encode again, or train on these data"
-            )
+        trained = {name: value for name, value in trained_with(self._folder(weights)).items() if name == "latents"}
+        check_fits(str(self.weights[weights]), trained, "the data", {"latents": self.encoded.composition})
 
 
 def _conditioned(transformer: Any, variant: Any, query_BQ: Tensor, e_BLN: Tensor | None) -> Any:
