@@ -169,6 +169,8 @@ def test_the_readme_shows_the_results_as_they_were_measured():
     assert module("filter_quality").markdown(quality) in README.read_text(encoding="utf-8")
     stages = json.loads((FOLDER / "results" / "stages" / "stages.json").read_text(encoding="utf-8"))
     assert module("stages").markdown(stages) in README.read_text(encoding="utf-8")
+    shards = json.loads((FOLDER / "results" / "dvc" / "shards.json").read_text(encoding="utf-8"))
+    assert module("dvc_shards").markdown(shards) in README.read_text(encoding="utf-8")
     for name in ("train_step", "cuda"):
         training = json.loads((FOLDER / "results" / "training" / f"{name}.json").read_text(encoding="utf-8"))
         assert module("train_step").markdown(training) in README.read_text(encoding="utf-8")
