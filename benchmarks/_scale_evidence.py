@@ -69,9 +69,9 @@ def measured(costs_: Mapping[str, Any]) -> list[str]:
     lines += [[f"PNG, {side}", f"{size / 1000:.0f} kB"] for side, size in workers["png_bytes"].items()]
     for stage, own in costs_["driver"].items():
         cost = f"{1000 * own['row_s']:.2f} ms and {own['row_bytes']:.0f} bytes a row"
-        lines.append([f"driver, {stage}, from {own['rows'] // 3:,} rows to {own['rows']:,}", cost])
+        lines.append([f"driver, {stage}, from {own['from_rows']:,} rows to {own['rows']:,}", cost])
     lines += [[f"driver, {name}", f"{1e-6 / seconds:.0f} MB/s"] for name, seconds in costs_["rates"].items()]
-    lines += [[f"engine, {name}", f"{1000 * seconds:.3g} ms"] for name, seconds in engine.items()]
+    lines += [[f"engine, {name}", f"{1000 * engine[name]:.3g} ms"] for name in engine if name.endswith("_s")]
     lines.append(["kept of the embedded editor's pairs", f"{costs_['kept']['kept']:.3f} of {costs_['kept']['pairs']}"])
     return table(["what", "measured"], lines)
 

@@ -31,7 +31,7 @@ ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).parent / "results" / "scale"
 COUNTED: Final = ("light", "kept")  # the same on every machine
 PARTS: Final = ("workers", "rates", "driver", "light", "kept", "task")
-SIZES: Final = (2000, 6000, 18000)  # candidates, for the slopes of drivers
+SIZES: Final = (6000, 24000, 48000)  # candidates, for the slopes of drivers; a buffer of the filter fills up to 20,000
 QUICK: Final = (Function(rows=64, batch=8, actors=2, worker_s=0.02), Function(rows=64, batch=1, actors=2, worker_s=0.0))
 
 
