@@ -24,6 +24,11 @@ CACHE = (600, 3600)  # s: how often old files of visitors are looked for, and th
 LOOKS = 2  # uploads that are looked at at once, of all visitors
 SESSIONS = 256  # visitors whose last answer is remembered
 CSS = Path(__file__).with_name("demo.css")
+# Gradio lets a slider go at `pointerup` alone: a key that has moved it is to draw as well
+LET_GO = """() => document.addEventListener('keyup', event => {
+    const moves = /^(Arrow|Home$|End$|Page)/.test(event.key) && event.target.matches('input[type=range]');
+    if (moves) event.target.dispatchEvent(new PointerEvent('pointerup', {bubbles: true}));
+})"""
 
 
 def build_page(host: Host, examples: Sequence[Example]) -> Any:
@@ -41,6 +46,7 @@ def build_page(host: Host, examples: Sequence[Example]) -> Any:
             with gr.Column(scale=2, min_width=320):
                 controls = layout.controls(examples)
         results = layout.results(host.ranks)
+        page.load(None, js=LET_GO, api_visibility="private")
         theme.click(None, js="() => { document.body.classList.toggle('dark'); }", api_visibility="private")
         _wire_images(host, board, controls, examples)
         _wire_drawing(host, board, controls, results)

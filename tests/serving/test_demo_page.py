@@ -1,4 +1,4 @@
-"""The demo's page itself: bad files, the keyboard, a phone, the dark, a full queue, and no other host."""
+"""The demo's page itself: bad files, a phone, the dark, a full queue, and no other host."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from PIL import Image
 from tests.browser import PHONE, scrolls_sideways
 from tests.kontext.bad_images import REFUSED, TAKEN
 from tests.kontext.made import same
-from tests.serving.demo_server import IMAGES, LIMITS, THREE, analogy_of, served
+from tests.serving.demo_server import IMAGES, LIMITS, analogy_of, served
 from tests.serving.demo_visitor import visiting
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -67,33 +67,6 @@ def test_who_asks_too_often_is_told_when_to_come_back(chromium, loaded, files):
         visitor.give(analogy_of(files)).draw()
         visitor.page.locator("#lw-draw").click()
         assert "You have asked 1 times within a minute; ask again in" in visitor.said()
-
-
-def test_it_works_by_keyboard_alone(visitor, files, loaded):
-    """Tab from the top to each field in the order of the board, Enter to choose a file and to draw."""
-    page = visitor.page
-    page.evaluate("document.activeElement.blur()")
-    left, choosers = list(THREE), []
-
-    def keep(chooser):
-        choosers.append(chooser)
-
-    page.on("filechooser", keep)  # from the start: a dialog that nobody listens for is lost
-    for _ in range(80):
-        page.keyboard.press("Tab")
-        holder = page.evaluate("document.activeElement.closest('#lw-a, #lw-a2, #lw-b, #lw-draw')?.id ?? ''")
-        if left and holder == f"lw-{left[0]}":
-            page.keyboard.press("Enter")
-            while not choosers:
-                page.wait_for_timeout(100)
-            choosers.pop().set_files(files[left[0]])
-            page.locator(f"#lw-{left.pop(0)} img").wait_for()
-        elif holder == "lw-draw":
-            break
-    assert not left and holder == "lw-draw", (left, holder)
-    before = visitor.source()
-    page.keyboard.press("Enter")
-    assert same(visitor.drawn(before), loaded[0](A, A2, B, seed=0).images[0])
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
