@@ -1,6 +1,7 @@
 """The whole road on the smoke profile, by `dvc repro` and by Ray jobs on a real head: the same bytes either way."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 from lorweb.data.shards import read_table
 from lorweb.records import PAIR, SOURCE
-from tests.cluster.head import submit
+from tests.cluster.head import ROOT, submit
 from tests.cluster.whole import PATIENCE, STAGES, call, clone, outs, ran
 
 
@@ -64,6 +65,19 @@ def test_a_picture_of_the_trained_model_ends_at_its_source_images_and_their_lice
     found = [row["id"] for row in told["sources"]["list"]]
     assert told["missing"] == [] and len(set(found)) == len(found) > 5
     assert told["sources"]["licences"] == dict(Counter(sources[name] for name in found))
+
+
+def test_the_job_that_the_guide_shows_for_ci(project, reproduced):
+    """The block of docs/registry.md, without its address: here the registry is the project's own file."""
+    guide = (ROOT / "docs" / "registry.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"## In CI\n\n```\nexport MLFLOW_TRACKING_URI=\S+\n(.*?)```", guide, re.S)
+    version = str(json.loads((project / "models/promoted.json").read_text())["version"])
+    call(project, "lorweb", "registry", "promote", version, "--reason", "a smoke model passes no gate")
+    printed = call(project, "bash", "-euo", "pipefail", "-c", block)
+    decision = json.loads((project / "models/promoted.json").read_text())
+    assert all(line in printed for line in (decision["decision"], *decision["reasons"]))
+    champion = json.loads((project / "champion.json").read_text())
+    assert champion["version"] == decision["champion"] == int(version) and champion["files"] == "whole"
 
 
 def test_a_changed_threshold_runs_the_filter_and_what_follows(project, reproduced):

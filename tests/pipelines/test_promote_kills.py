@@ -4,50 +4,18 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from lorweb.serving.address import sqlite_uri
 from lorweb.serving.registry import Registry
-from pipelines import evaluate, promote
-from pipelines._rows import in_process
-from tests.model_tiny import save_model
-from tests.pipelines.test_promote import evaluated, parts, perfect, project, scratch  # noqa: F401  fixtures
-from tests.pipelines.train_project import ROOT
+from tests.pipelines.contest import begin, contest, evaluated, parts, project  # noqa: F401  fixtures
+from tests.pipelines.test_promote import scratch
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 KILLS, SEED = 20, 0
-
-
-def begin(root: Path) -> "subprocess.Popen[bytes]":
-    """The stage as `dvc repro` would start it."""
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with (root / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.promote"], cwd=root, env=environment, stdout=log, stderr=log
-        )
-
-
-@pytest.fixture
-def contest(project: Path, parts: Path) -> Iterator[Path]:  # noqa: F811
-    """A project with a champion, and a candidate that beats it."""
-    perfect()
-    promote.main(in_process)
-    save_model(parts, project / "models" / "candidate", seed=8)
-    evaluate.main(in_process)
-    metrics = json.loads(Path("reports/metrics.json").read_text())
-    for models in metrics.values():
-        for model, value in (("lorweb", 0.01), ("lorweb_shuffled", 0.5), ("base", 0.5), ("copy", 0.5)):
-            models[model]["mse_to_truth"] |= {"mean": value, "low": value, "high": value}
-    Path("reports/metrics.json").write_text(json.dumps(metrics))
-    os.chdir("/")
-    return project
 
 
 def champion_loads(root: Path) -> int:
@@ -63,7 +31,7 @@ def champion_loads(root: Path) -> int:
     return found.number
 
 
-def test_whenever_the_stage_dies_the_champion_loads_and_the_next_run_ends_what_it_began(contest):
+def test_whenever_the_stage_dies_the_champion_loads_and_the_next_run_ends_what_it_began(contest):  # noqa: F811
     draw, kills, champions = random.Random(SEED), 0, []
     whole = 0.0  # s that the stage takes when nobody kills it
     while kills < KILLS:
