@@ -30,15 +30,20 @@ def remove_failed(client: Any, experiment: str, tag: str, value: str) -> list[st
 
     A model that is logged again, whole, would otherwise leave its weights behind with each try.
     """
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     owner = f"tags.owner_place = '{place()}' and tags.owner_pid = '{os.getpid()}'"
     removed = []
     for run in client.search_runs([experiment], f"{owner} and tags.{tag} = '{value}' and attributes.status = 'FAILED'"):
-        for model in client.search_logged_models([experiment], f"source_run_id = '{run.info.run_id}'"):
-            get_artifact_repository(model.artifact_location).delete_artifacts()
-            client.delete_logged_model(model.model_id)
-        get_artifact_repository(run.info.artifact_uri).delete_artifacts()
-        client.delete_run(run.info.run_id)
+        remove_run(client, run)
         removed.append(str(run.info.run_id))
     return removed
+
+
+def remove_run(client: Any, run: Any) -> None:
+    """Delete a run with the files and models that it logged."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    for model in client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"):
+        get_artifact_repository(model.artifact_location).delete_artifacts()
+        client.delete_logged_model(model.model_id)
+    get_artifact_repository(run.info.artifact_uri).delete_artifacts()
+    client.delete_run(run.info.run_id)

@@ -19,7 +19,7 @@ from lorweb.serving.orphans import close_orphans
 from lorweb.serving.processes import current_user
 from lorweb.serving.settle import ROLLED_BACK, Aliases, Overtaken
 from lorweb.serving.tracking import PatientClient, experiment_id, open_client, tracking_uri
-from lorweb.serving.versions import Version, check_files, is_whole, make_version, read_versions
+from lorweb.serving.versions import Version, check_files, is_whole, make_version, read_versions, withdraw
 
 __all__ = ["ROLLED_BACK", "Overtaken", "Registry", "State", "Version", "Why"]
 EVIDENCE: Final = "evidence_run"  # run whose evidence.json holds what a version was judged by
@@ -194,6 +194,6 @@ class Registry:
         made = make_version(self.client, self.name, self.root, submission, content)
         first = self._whole(content)
         if first is not None and first.number < made:  # another process has registered the same meanwhile
-            self.client.delete_model_version(self.name, str(made))
+            withdraw(self.client, self.name, made)
             return first
         return self.by_number(made)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from lorweb.serving.artifacts import CONTENT, Submission, log_model, resolve
 from lorweb.serving.fetched import NotWhole
 from lorweb.serving.history import ensure_model, versions_of
-from lorweb.serving.orphans import remove_failed
+from lorweb.serving.orphans import remove_failed, remove_run
 from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
 LOG: Final = logging.getLogger(__name__)
@@ -84,3 +84,20 @@ def make_version(client: Any, model: str, root: Path, submission: Submission, co
     source = patiently(uri, log)
     tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
     return int(patiently(uri, mlflow.register_model, source, model, tags=tags).version)
+
+
+def withdraw(client: Any, model: str, number: int) -> None:
+    """Take back a version whose bytes another process has registered first, with its run and its copy of the weights.
+
+    The version goes first: one without files would be worse than files that no version names.
+    """
+    from mlflow.exceptions import MlflowException
+
+    run_id = client.get_model_version(model, str(number)).run_id
+    client.delete_model_version(model, str(number))
+    try:
+        remove_run(client, client.get_run(run_id))
+    except (MlflowException, OSError) as error:
+        LOG.warning(
+            "these bytes are a version already; run %s, which holds a second copy, cannot be removed: %s", run_id, error
+        )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lorweb.serving import registry as registry_module
 from lorweb.serving.artifacts import Submission, content_hash, resolve
 from lorweb.serving.registry import ROLLED_BACK, Registry, Why
 
@@ -28,6 +29,23 @@ def test_the_same_bytes_are_one_version_and_other_bytes_another(root):
     assert first.content == content_hash(root / "candidate-one") != second.content
     assert [v.aliases for v in registry.versions()] == [(), ("candidate",)]
     assert second.tags["git_commit"] == "abc"
+
+
+def test_the_second_of_two_who_register_the_same_bytes_at_once_leaves_nothing_behind(root, monkeypatch):
+    registry, one, first = Registry("lorweb", root), candidate(root, "one"), []
+    make_version = registry_module.make_version
+
+    def overtaken(*given):
+        monkeypatch.setattr(registry_module, "make_version", make_version)
+        first.append(Registry("lorweb", root).submit(one))
+        return make_version(*given)
+
+    monkeypatch.setattr(registry_module, "make_version", overtaken)
+    assert registry.submit(one) == first[0] and [version.number for version in registry.versions()] == [1]
+    assert (registry.folder(first[0]) / "basis.safetensors").read_bytes() == b"one"
+    assert len(list((root / "mlartifacts").rglob("basis.safetensors"))) == 1
+    assert [run.info.run_id for run in registry.client.search_runs(["1"])] == [first[0].run_id]
+    assert len(registry.client.search_logged_models(["1"])) == 1
 
 
 def test_the_run_of_a_version_holds_its_metrics_and_no_pickle(root):

@@ -54,6 +54,8 @@ def test_the_same_candidate_sent_by_several_at_once_is_one_version(place):
         registry = Registry("lorweb", root)
         same = [version for version in registry.versions() if version.tags.get("who") == "crowd"]
         assert len(same) == 1 and same[0].aliases == ("candidate",)
+    copies = [path for path in root.rglob("*/basis.safetensors") if path.read_bytes() == b"same bytes"]
+    assert len([path for path in copies if path.parent != root / "same"]) == 1, "one copy, whoever came second"
 
 
 def test_several_at_once_may_be_the_first_who_open_a_database():
