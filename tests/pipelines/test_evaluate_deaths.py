@@ -3,17 +3,15 @@
 import pytest
 
 from tests.soak import campaign as soak
+from tests.soak.calm_projects import EVALUATE, MODELS
 from tests.soak.deaths import Death
 
 
 @pytest.mark.ray
-def test_deaths_while_answers_are_drawn_cost_nothing_and_none_is_drawn_twice(
-    evaluated, tmp_path, ray_cluster, monkeypatch
-):
-    monkeypatch.setitem(soak.OUTS, "evaluate", "data/evaluation")
-    evaluated(models=["lorweb", "lorweb_shuffled", "base", "copy"])
+def test_deaths_while_answers_are_drawn_cost_nothing_and_none_is_drawn_twice(evaluated, tmp_path, ray_cluster):
+    evaluated(models=list(MODELS))
     told = soak.campaign(
-        "evaluate",
+        EVALUATE,
         tmp_path / "project",
         ray_cluster,
         2,

@@ -1,12 +1,12 @@
-"""The fault campaign of data stages, training and registry: random kills, and nothing wrong in the end. `make soak`.
+"""The fault campaign of rows, training and registry: random kills, and nothing wrong in the end. `make soak`.
 
 python -m tests.soak.campaign [--stages collect generate ...] [--kills 20] [--seed 0] [--report docs/soak.md]
 
-Each stage of a small project runs undisturbed once. Then it runs again from nothing, over and over, while at random
-moments a random process dies by SIGKILL: the driver, an actor in its work, or a worker of Ray. A dead driver is started
-again. When the stage has ended, its output must be that of the undisturbed run, byte for byte, with every row worked
-into exactly one file of the journal. Training and the registry have rounds of their own kind (train_campaign,
-registry_campaign).
+Each stage that works in rows runs undisturbed once, in a small project (calm_projects). Then it runs again from
+nothing, over and over, while at random moments a random process dies by SIGKILL: the driver, an actor in its work, or
+a worker of Ray. A dead driver is started again. When the stage has ended, its output must be that of the undisturbed
+run, byte for byte, with every row worked into exactly one file of the journal. Training and the registry have rounds
+of their own kind (train_campaign, registry_campaign).
 """
 
 import argparse
@@ -21,28 +21,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from pipelines._results import read_batch
 from pipelines._stage import start_ray
-from tests.pipelines.projects import ROOT, contents, write_params
+from tests.pipelines.projects import ROOT, contents
 from tests.soak import registry_campaign, train_campaign
-from tests.soak.deaths import PATIENCE, Death, Told, disturbed, drawn_deaths, journal_files, start
+from tests.soak.calm_projects import EVALUATE, undisturbed
+from tests.soak.deaths import Death, Told, disturbed, drawn_deaths, journal_files
 
-OUTS = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
-BEFORE = {"encode": ["assemble"]}  # stages without rows, to run before
 TRAIN, REGISTRY = "train", "registry"
-POOL = {"actors": 2, "cpus": 0.5, "gpus": 0, "batch_size": 2}
-PROJECT: dict[str, Any] = {
-    "collect": {"readers": [{"reader": "photos", "crops": 6}, {"reader": "dicebear", "styles": ["thumbs", "clay"],
-                                                             "seeds": 24, "first_seed": 0}], "pool": POOL},
-    "generate": {"sources_per_task": 8, "editors": [{"editor": "embedded", "tasks": ["colour/*"], "pool": POOL}]},
-    "filter": {"scorers": [{"scorer": "embedded", "pool": POOL},
-                           {"scorer": "features", "name": "effnet", "encoder": "efficientnet-lite0+style",
-                            "pool": POOL}]},
-    "assemble": {"train_subjects": [], "test_subjects": 0.3, "val_subjects": 0.2},
-    "encode": {"quadrant": 32, "pool": POOL},
-}  # fmt: skip
+OUTS = {
+    "collect": ["data/sources"],
+    "generate": ["data/candidates"],
+    "filter": ["data/pairs"],
+    "encode": ["data/encoded"],
+    EVALUATE: ["data/evaluation", "reports"],
+}
 Deaths = Callable[[int, int], list[Death]]
 
 
@@ -59,6 +53,11 @@ def ray_head() -> Iterator[str]:
         ray.shutdown()
 
 
+def outs(folder: Path, stage: str) -> dict[str, bytes]:
+    """Every file that a stage has made."""
+    return {f"{out}/{name}": data for out in OUTS[stage] for name, data in contents(folder / out).items()}
+
+
 def journal(folder: Path, stage: str) -> Counter[str]:
     """How often each row key stands in the journal of its function."""
     found: Counter[str] = Counter()
@@ -72,7 +71,7 @@ def faults_of(folder: Path, stage: str, calm: dict[str, bytes]) -> list[str]:
 
     Half-written files are none of it: a kill leaves them, and the next run clears them.
     """
-    found, rows = contents(folder / OUTS[stage]), journal(folder, stage)
+    found, rows = outs(folder, stage), journal(folder, stage)
     odd = sorted(name for name in {*found, *calm} if found.get(name) != calm.get(name))
     twice = [key for key, times in rows.items() if times > 1]
     faults = [f"other bytes than undisturbed in {', '.join(odd[:3])}"] if odd else []
@@ -86,14 +85,14 @@ def campaign(stage: str, project: Path, address: str, kills: int, deaths: Deaths
     `deaths` gives those of a round, from the number of files of the whole journal and how many are to die.
     """
     told, begun = Told(), time.monotonic()
-    calm = contents(project / OUTS[stage])
+    calm = outs(project, stage)
     told.rows, told.files = journal(project, stage).total(), len(journal_files(project, stage))
     while (left := kills - told.kills.total()) > 0:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "project"
             shutil.copytree(project, folder)
-            shutil.rmtree(folder / OUTS[stage])
-            shutil.rmtree(folder / ".work" / stage)
+            for made in (*OUTS[stage], f".work/{stage}"):
+                shutil.rmtree(folder / made)
             disturbed(stage, folder, address, deaths(told.files, min(4, left)), told)
             told.rounds += 1
             told.faults += [f"round {told.rounds}: {fault}" for fault in faults_of(folder, stage, calm)]
@@ -128,19 +127,6 @@ def report(
     return "\n".join(lines) + "\n"
 
 
-def prepared(folder: Path) -> Callable[[str], None]:
-    """A project in `folder`; the function runs one of its stages undisturbed."""
-    folder.mkdir(parents=True)
-    write_params(folder, PROJECT)
-
-    def run(stage: str) -> None:
-        code = start(stage, folder, None).wait(PATIENCE)
-        if code != 0:
-            raise RuntimeError(f"{stage} failed undisturbed; see {(folder / 'log.txt').read_text()[-2000:]}")
-
-    return run
-
-
 def say(stage: str, told: Told) -> None:
     """One line as soon as a stage is through."""
     print(f"{stage}: {dict(told.kills)} in {told.rounds} rounds, {told.faults or 'no fault'}", flush=True)
@@ -156,17 +142,11 @@ def main() -> None:
     found: dict[str, Told] = {}
     registry: dict[str, registry_campaign.RegistryTold] = {}
     with tempfile.TemporaryDirectory() as place:
-        project = Path(place) / "calm"
-        run = prepared(project)
-        last = max((list(OUTS).index(stage) for stage in given.stages if stage in OUTS), default=-1)
-        for stage in list(OUTS)[: last + 1]:
-            for name in [*BEFORE.get(stage, []), stage]:
-                run(name)
-            if stage in given.stages:
-                with ray_head() as address:
-                    draw = random.Random(f"{given.seed} {stage}")
-                    found[stage] = campaign(stage, project, address, given.kills, partial(drawn_deaths, draw))
-                say(stage, found[stage])
+        for stage, project in undisturbed(Path(place), given.stages):
+            with ray_head() as address:
+                draw = random.Random(f"{given.seed} {stage}")
+                found[stage] = campaign(stage, project, address, given.kills, partial(drawn_deaths, draw))
+            say(stage, found[stage])
         if TRAIN in given.stages:
             with ray_head() as address:
                 calm = train_campaign.prepared(Path(place) / "trained", address)

@@ -8,9 +8,10 @@ import pytest
 from pipelines import assemble, collect, encode, filter, generate
 from pipelines._rows import in_process
 from pipelines.profile import merge
-from tests.pipelines.projects import contents, write_params
+from tests.pipelines.projects import write_params
 from tests.soak import campaign as soak
 from tests.soak import train_campaign
+from tests.soak.calm_projects import DATA, PROJECT
 from tests.soak.deaths import KINDS, Death, drawn_deaths, victims
 
 FEWER = {
@@ -32,7 +33,7 @@ def calm(tmp_path_factory):
     folder.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_params(folder, merge(soak.PROJECT, FEWER))
+        write_params(folder, merge(PROJECT, FEWER))
         for stage in (collect, generate, filter):
             stage.main(in_process)
         assemble.main()
@@ -81,20 +82,20 @@ def test_deaths_of_training_are_drawn_at_all_moments_and_of_all_kinds():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", list(soak.OUTS))
+@pytest.mark.parametrize("stage", DATA)
 def test_the_campaign_finds_planted_faults(calm, tmp_path, stage):
-    undisturbed = contents(calm / soak.OUTS[stage])
+    undisturbed, (out,) = soak.outs(calm, stage), soak.OUTS[stage]
     folder = shutil.copytree(calm, tmp_path / "project")
     assert not soak.faults_of(folder, stage, undisturbed)
     row = sorted((folder / ".work" / stage).rglob("rows-*.arrow"))[0]
     shutil.copy(row, row.with_name("rows-again.arrow"))
-    part = sorted((folder / soak.OUTS[stage]).glob("*.parquet"))[0]
+    part = sorted((folder / out).glob("*.parquet"))[0]
     part.write_bytes(part.read_bytes()[:-1] + b"x")
     assert [fault.split()[0] for fault in soak.faults_of(folder, stage, undisturbed)] == ["other", "2"]
     part.unlink()
     shutil.rmtree(folder / ".work" / stage)
     assert soak.faults_of(folder, stage, undisturbed) == [
-        f"other bytes than undisturbed in {part.name}",
+        f"other bytes than undisturbed in {out}/{part.name}",
         "no row in the journal",
     ]
 
