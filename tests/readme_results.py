@@ -1,11 +1,14 @@
-"""README's tables of results, from the committed reports: `python -m tests.readme_results` writes them anew."""
+"""Tables of results in README and the guide to baselines: `python -m tests.readme_results` writes them anew."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[1]
 README: Final = ROOT / "README.md"
+GUIDE: Final = ROOT / "docs" / "training_baselines.md"
+ALL: Final = ROOT / "benchmarks" / "results" / "baselines" / "reports.json"  # of a run with every baseline
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 METRIC: Final = "mse_to_truth"
 CELLS: Final = {
@@ -34,36 +37,64 @@ DIFFERENCES: Final = {
 }
 
 
-def rendered(metrics: dict[str, Any], paired: dict[str, Any]) -> str:
-    """What the models reach and by how much they differ, as two Markdown tables."""
+BASELINES: Final = {
+    **{name: MODELS[name] for name in ("lorweb", "lorweb_shuffled", "single_lora")},
+    "single_lora_equal": "single LoRA of as many values",
+    "single_lora_equal_shuffled": "the same, exemplar of another task",
+    "basis_constant": "basis without router",
+    "basis_constant_shuffled": "the same, exemplar of another task",
+    **{name: MODELS[name] for name in ("base", "base_prompt", "copy")},
+}
+AGAINST: Final = {
+    f"lorweb minus {name}": f"ours minus {words}"
+    for name, words in (
+        ("single_lora", "single LoRA of rank N·r"),
+        ("single_lora_equal", "single LoRA of as many values"),
+        ("basis_constant", "basis without router"),
+    )
+}
+Names = Mapping[str, str]
+
+
+def rendered(reports: tuple[dict[str, Any], dict[str, Any]], models: Names = MODELS, less: Names = DIFFERENCES) -> str:
+    """What the models reach and by how much they differ, as two Markdown tables of (metrics, paired)."""
+    metrics, paired = reports
     heads = " | ".join(CELLS.values())
     lines = [f"| squared error to the true b′ | {heads} |", "|---" * (len(CELLS) + 1) + "|"]
-    for model, name in MODELS.items():
+    for model, name in models.items():
         found = [metrics[cell][model][METRIC] for cell in CELLS]
         lines.append(
             f"| {name} | " + " | ".join("{mean:.4f} ({low:.3f}–{high:.3f})".format(**one) for one in found) + " |"
         )
     lines += ["", f"| on the same analogies | {heads} |", "|---" * (len(CELLS) + 1) + "|"]
-    for difference, name in DIFFERENCES.items():
+    for difference, name in less.items():
         found = [paired["paired"][difference][cell] for cell in CELLS]
         shown = ("{mean:+.4f} ({low:+.3f} to {high:+.3f})".format(**one) for one in found)
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
+def read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
 def committed() -> str:
     """The tables of the reports beside this code."""
-    read = (
-        json.loads((ROOT / "reports" / name).read_text(encoding="utf-8")) for name in ("metrics.json", "paired.json")
-    )
-    return rendered(*read)
+    return rendered((read(ROOT / "reports" / "metrics.json"), read(ROOT / "reports" / "paired.json")))
 
 
-def page_with(tables: str) -> str:
-    """README with these tables between the marks."""
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
+def of_all_baselines() -> str:
+    """The tables of the run with every baseline."""
+    told = read(ALL)
+    return rendered((told["metrics"], told["paired"]), BASELINES, AGAINST)
+
+
+def page_with(tables: str, page: Path = README) -> str:
+    """A page with these tables between the marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     return f"{before}{BEGIN}\n{tables}\n{END}{rest.partition(END)[2]}"
 
 
 if __name__ == "__main__":
     README.write_text(page_with(committed()), encoding="utf-8")
+    GUIDE.write_text(page_with(of_all_baselines(), GUIDE), encoding="utf-8")
