@@ -18,6 +18,7 @@ CHATTY: Final = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
+CLOSED, SILENT, BROKEN = "closed", "silent", "broken"  # a log: to its end, as far as it goes for now, not at all
 PAUSE: Final = 2.0  # s between two looks for a head that is away
 T = TypeVar("T")
 
@@ -119,16 +120,33 @@ class Head:
                 raise
 
     def follow(self, name: str) -> Any:
-        """Print what is new in the log of a job until it has ended, no line twice; its state, None if it is unknown."""
-        while True:
-            closed = asyncio.run(self._tail(name))
-            found = self.job(name)
-            if found is None or (closed and found.status.is_terminal()):
-                return found
-            time.sleep(0.0 if found.status.is_terminal() else PAUSE)
+        """Print what is new in the log of a job until it has ended, no line twice; its state, None if it is unknown.
 
-    async def _tail(self, name: str) -> bool:
-        """Print what is new in a job's log, which comes from its start; whether the server closed it in good order."""
+        Raises HeadError: the head answers, but has given nothing of a log for all of the patience, as when the part of
+        it dies that runs jobs. Of a job that has ended the state is returned then.
+        """
+        lost: float | None = None  # since when
+        while True:
+            log = asyncio.run(self._tail(name))
+            found = self.job(name)
+            if found is None or (log == CLOSED and found.status.is_terminal()):
+                return found
+            over = found.status.is_terminal()
+            if (log != BROKEN and not over) or str(found.status) == "PENDING":
+                lost = None
+            else:
+                lost = lost or time.monotonic()
+                if time.monotonic() - lost > self.patience and over:
+                    return found
+                if time.monotonic() - lost > self.patience:
+                    raise HeadError(
+                        f"the head at {self.address} answers, but gave no log of job {name} for {self.patience:.0f} s: "
+                        "what runs its jobs is gone; restart the head, then submit again"
+                    )
+            time.sleep(PAUSE)
+
+    async def _tail(self, name: str) -> str:
+        """Print what is new in a job's log, which comes from its start; how it came to an end."""
         lines, at = self._client.tail_job_logs(name), 0
         try:
             while True:
@@ -136,7 +154,7 @@ class Head:
                     async with asyncio.timeout(SILENCE):  # wait_for of Python 3.11 loses an interrupt beside a line
                         text = await anext(lines)
                 except StopAsyncIteration:
-                    return True
+                    return CLOSED
                 printed = self._printed.get(name, 0)
                 fresh = text[max(0, printed - at) :]
                 at += len(text)
@@ -146,7 +164,7 @@ class Head:
         except Exception as error:
             if not is_away(error) and not isinstance(error, RuntimeError):
                 raise
-            return False
+            return SILENT if at or isinstance(error, TimeoutError) else BROKEN
         finally:
             await lines.aclose()
 

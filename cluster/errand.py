@@ -15,6 +15,7 @@ import yaml
 from lorweb.config_errors import validated
 from lorweb.storage import Store, is_uri
 from lorweb.storage.entries import Storage
+from lorweb.storage.protocols import holds_password
 from pipelines._code import CODE, ROOT, hash_of
 from pipelines._launch import JOB
 from pipelines._lineage import GIT, git_facts
@@ -23,6 +24,7 @@ from pipelines._upload import deciding_files
 LOOKS_OUTSIDE: Final = ("collect", "promote")  # at source folders, at the registry: never skipped
 TRACKED: Final = ("train", "promote")  # they write to MLflow
 STORE: Final = "LORWEB_STORE"  # inside a job: uri and options as JSON
+READS: Final = "LORWEB_READS"  # inside a job in a shared folder: what its stage was to read there
 # Read where they are there: the report tells of every stage, the registry keeps the report. They decide no out, and
 # metrics hold seconds: they travel, and are no part of a job's name.
 BESIDE: Final = ("metrics", "reports/index.html", "reports/judge.json", "reports/model_card.md")
@@ -91,11 +93,19 @@ class Errand:
 
         `inputs` stand for the content of its deps. Where the outs go counts: the store, or the shared folder.
         """
-        tree = yaml.safe_load(self.params)
-        read = {key: _value(tree, key) for key in sorted({"seed", *plan(self.stage).get("params", [])})}
         where = self.store.uri if self.store else str(self.root)
-        facts = [self.stage, hash_of(deciding_files(ROOT), ROOT), json.dumps(read, sort_keys=True), inputs, where]
+        facts = [self.stage, hash_of(deciding_files(ROOT), ROOT), self.read_params(), inputs, where]
         return f"lorweb-{self.stage}-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]}"
+
+    def read_params(self) -> str:
+        """Seed and parameters that the stage reads, as JSON."""
+        tree = yaml.safe_load(self.params)
+        keys = sorted({"seed", *plan(self.stage).get("params", [])})
+        return json.dumps({key: _value(tree, key) for key in keys}, sort_keys=True)
+
+    def shared_reads(self) -> str:
+        """Of all that a stage reads in a shared folder: parameters, and inputs as `shared_inputs` knows them."""
+        return hashlib.sha256(f"{self.read_params()} {self.shared_inputs()}".encode()).hexdigest()
 
     def shared_inputs(self) -> str:
         """Of deps in a shared folder: hashes of their manifests, or of the files themselves."""
@@ -110,7 +120,9 @@ class Errand:
         """Variables of the job. Ray shows them on its dashboard: no secret is among them unless `forward` names it."""
         found = {key: os.environ[key] for key in (*FORWARDED, *forward) if key in os.environ}
         found |= {JOB: name, GIT: json.dumps(git_facts(self.root))}
-        if self.store:
+        if self.store is None:
+            found[READS] = self.shared_reads()
+        else:
             found[STORE] = json.dumps({"uri": self.store.uri, "options": dict(self.store.options)})
         return _ALWAYS | found
 
@@ -128,6 +140,18 @@ class Errand:
             f"{self.stage} writes to MLflow, and {found}: a database in a file, which no other node sees; start a "
             "server that the nodes reach (docs/jobs.md) and export MLFLOW_TRACKING_URI=http://HOST:5000"
         )
+
+
+def shown_password(forward: tuple[str, ...]) -> str:
+    """Why no job can be sent: a variable that goes with every job holds a password; "" if none does."""
+    for key in FORWARDED:
+        if key not in forward and holds_password(os.environ.get(key, "")):
+            return (
+                f"{key} holds a password, which the dashboard would show with the job; give the address without it, "
+                "and nodes their own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or decide it: "
+                f"--forward {key}"
+            )
+    return ""
 
 
 def _value(tree: dict[str, Any], key: str) -> Any:

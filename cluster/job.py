@@ -12,14 +12,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
-from cluster.errand import STORE, outs
+import yaml
+
+from cluster.errand import READS, STORE, Errand, outs
 from cluster.kept import keep
 from cluster.outcome import STOPPED
 from cluster.parcel import Parcel, clear, pack, unpack, whole
@@ -27,6 +30,9 @@ from lorweb.storage import StorageError, Store
 from lorweb.storage.places import node_folder
 from pipelines._code import ROOT
 from pipelines._launch import JOB
+from pipelines._stage import WORK
+
+PATIENCE: Final = 30.0  # s
 
 
 @dataclass(frozen=True)
@@ -87,10 +93,52 @@ def main() -> None:
 
 
 def _run_here(stage: str, name: str) -> None:
+    """In a folder that nodes share: one job of a stage at a time, and no note of outs that were made of others."""
     signal.signal(signal.SIGTERM, _leave)
-    if code := call(stage, Path.cwd()):
-        raise SystemExit(code)
-    keep(Path.cwd(), stage, name)
+    root = Path.cwd()
+    with alone(root / WORK / "jobs", stage):
+        _as_told(stage, root)
+        if code := call(stage, root):
+            raise SystemExit(code)
+        _as_told(stage, root)
+        keep(root, stage, name)
+
+
+def _as_told(stage: str, root: Path) -> None:
+    told, params = os.environ.get(READS), root / "params.yaml"
+    if told is None:
+        return
+    there = params.read_text(encoding="utf-8") if params.is_file() else "{}"
+    try:
+        same = Errand(stage, root, there).shared_reads() == told
+    except (KeyError, TypeError, yaml.YAMLError):  # a section is gone, or the file is half written
+        same = False
+    if not same:
+        raise SystemExit(
+            f"{stage}: parameters or inputs in {root} have changed since this job was submitted; submit the stage again"
+        )
+
+
+@contextmanager
+def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the stage's lock in the folder. A driver that its head left behind has `patience` seconds to end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    last = time.monotonic() + patience
+    with (folder / f"{stage}.lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if not isinstance(error, BlockingIOError):
+                    break  # a disk that knows no locks
+                if time.monotonic() > last:
+                    raise SystemExit(
+                        f"{stage}: another job of this stage works in the same folder; wait until it has ended, or "
+                        "end it with `ray job stop`"
+                    ) from None
+                time.sleep(0.2)
+        yield
 
 
 def _run(stage: str, name: str, store: Store) -> None:

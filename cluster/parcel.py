@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lorweb.storage import Inventory, Store, restore, shelve
 from lorweb.storage.blobs import blob_key
+from lorweb.storage.locks import locked
 from pipelines._stage import swap_into_place
 
 
@@ -65,9 +66,18 @@ def deliver(store: Store, parcel: Parcel, root: Path, paths: Iterable[str], asid
     """Put `paths` of a parcel in their places below `root`, each whole or not at all; returns how many were fetched.
 
     All are fetched to `aside`, on the same file system, and checked before the first moves: whoever is killed here
-    leaves the old content or the new, and the next try goes on with what has been fetched. Raises StorageError.
+    leaves the old content or the new, and the next try goes on with what has been fetched. One process at a time: a
+    second submitter of the same job waits, and delivers the same again. Raises StorageError.
     """
-    listed = list(paths)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    with locked(aside.parent / "lock"):
+        for old in aside.parent.glob(f"{aside.name.rpartition('-')[0]}-*"):
+            if old != aside:  # of a killed submitter, and of inputs that the stage no longer has
+                shutil.rmtree(old, ignore_errors=True)
+        return _deliver(store, parcel, root, list(paths), aside)
+
+
+def _deliver(store: Store, parcel: Parcel, root: Path, listed: list[str], aside: Path) -> int:
     fetched = unpack(store, parcel, aside, listed)
     for path in listed:
         new, place = aside / path, root / path

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, NoReturn
 import typer
 
 from cluster.connection import Head, HeadError
-from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, stage_names
+from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, shown_password, stage_names
 from cluster.job import Ticket, found_result, result_key, ticket_key
 from cluster.kept import stands
 from cluster.outcome import FAILED, headless, verdict
@@ -66,6 +66,8 @@ def main(  # noqa: PLR0913, PLR0917  one parameter per option
     if detach and len(names) > 1:
         _fail("--detach is for one stage: the next one reads what it makes", USAGE)
     wishes = Wishes(again, detach, cancel_on_interrupt, tuple(forward or ()))
+    if refused := shown_password(wishes.forward):
+        _fail(refused, USAGE)
     try:
         params = params_of(root.resolve(), profile)
         errands = [Errand(name, root.resolve(), params) for name in names]

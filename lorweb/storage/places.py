@@ -124,8 +124,11 @@ def _tidy(home: Path) -> None:
                 shutil.rmtree(old, ignore_errors=True)
     for blob in (home / "blobs").iterdir():
         if blob.suffix in (".lock", ".part", ".tmp"):
-            if blob.suffix == ".tmp" and blob.stat().st_mtime < time.time() - STALE:  # of a process that was killed
-                blob.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # one that is being fetched may be whole by now
+                if (
+                    blob.suffix != ".lock" and blob.stat().st_mtime < time.time() - STALE
+                ):  # of a process that was killed
+                    blob.unlink()
             continue
         with idle(blob.with_suffix(".lock")) as free, suppress(FileNotFoundError):
             if free and blob.stat().st_nlink == 1:

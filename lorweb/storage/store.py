@@ -4,8 +4,8 @@ Keys are relative POSIX paths below the prefix. A key appears whole or not at al
 """
 
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -184,10 +184,10 @@ class Store:
 
 @contextmanager
 def _aside(target: Path) -> Iterator[Path]:
-    """A temporary file beside the target, removed if it is still there at the end."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
+    """A temporary file beside the target, removed if it is still there at the end; readable to whom the umask says."""
+    path = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")  # mkstemp's is private, and stays so
     try:
-        yield Path(name)
+        path.touch()
+        yield path
     finally:
-        Path(name).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)

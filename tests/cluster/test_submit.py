@@ -4,12 +4,15 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
-from cluster.errand import Errand, deps, outs, stage_names
+from cluster.errand import Errand, deps, outs, shown_password, stage_names
 from cluster.job import Ticket, call, found_result, result_key, work_place
 from cluster.parameters import params_of
 from cluster.parcel import Parcel, deliver, pack, unpack, whole
@@ -131,6 +134,10 @@ def test_no_secret_travels_unasked(project, monkeypatch):
     assert SECRET not in json.dumps(told) and told["AWS_ENDPOINT_URL_S3"] == "http://minio:9000"
     assert json.loads(told["LORWEB_GIT"])["git_commit"] == "" and json.loads(told["LORWEB_STORE"])["options"] == {}
     assert errand("train", project).environment("job", ("HF_TOKEN",))["HF_TOKEN"] == SECRET
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ada:{SECRET}@mlflow:5000")
+    refused = shown_password(())
+    assert "MLFLOW_TRACKING_URI holds a password" in refused and SECRET not in refused
+    assert shown_password(("MLFLOW_TRACKING_URI",)) == ""
 
 
 @pytest.mark.parametrize(
@@ -177,10 +184,30 @@ def test_what_is_delivered_is_what_was_packed(tmp_path):
     assert whole(store, parcel)
     fill(root, {"data/a/x": "old", "data/a/stale": "", "metrics/n.csv": "old", "mine": "stays"})
     assert deliver(store, parcel, root, paths, root / ".work/fetch/one") == 3
+    (root / ".work/fetch/lock").unlink()
     assert tree(root) == tree(made) | {"mine": "stays"}
     assert (root / "models/none").is_dir() and not (root / ".work/fetch/one").exists()
     unpack(store, Parcel.of_json(parcel.to_json()), root, ["data/a"])
     assert tree(root)["data/a/x"] == "1"
+
+
+def test_two_submitters_of_one_job_deliver_one_after_the_other(tmp_path, monkeypatch):
+    """Both have fetched before either moves anything, if nothing keeps them apart."""
+    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
+    fill(made, {"data/a/x": "1", "data/a/y": "2"})
+    parcel, meet = pack(store, made, ["data/a"]), threading.Barrier(2)
+
+    def fetched_together(*arguments):
+        found = unpack(*arguments)
+        with suppress(threading.BrokenBarrierError):
+            meet.wait(1)
+        return found
+
+    monkeypatch.setattr("cluster.parcel.unpack", fetched_together)
+    with ThreadPoolExecutor(2) as pool:
+        for told in [pool.submit(deliver, store, parcel, root, ["data/a"], root / ".work/fetch/one") for _ in range(2)]:
+            told.result()
+    assert {name: text for name, text in tree(root).items() if name.startswith("data")} == tree(made)
 
 
 def test_damage_is_noticed_before_anything_moves(tmp_path):
