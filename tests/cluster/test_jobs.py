@@ -200,7 +200,7 @@ def test_an_interrupt_leaves_the_job_or_stops_it_as_asked(head, tmp_path):
 
 
 def stage_process(module: str, job: str) -> psutil.Process:
-    for _ in range(150):
+    for _ in range(600):  # a busy machine takes its time to start a job
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if module in process.cmdline() and process.environ().get("LORWEB_JOB") == job:
