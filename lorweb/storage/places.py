@@ -125,9 +125,8 @@ def _tidy(home: Path) -> None:
     for blob in (home / "blobs").iterdir():
         if blob.suffix in (".lock", ".part", ".tmp"):
             with suppress(FileNotFoundError):  # one that is being fetched may be whole by now
-                if (
-                    blob.suffix != ".lock" and blob.stat().st_mtime < time.time() - STALE
-                ):  # of a process that was killed
+                killed = blob.suffix != ".lock" and blob.stat().st_mtime < time.time() - STALE
+                if killed:  # whoever fetched it
                     blob.unlink()
             continue
         with idle(blob.with_suffix(".lock")) as free, suppress(FileNotFoundError):
