@@ -43,6 +43,14 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     say_skipped(terminalreporter)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_found() -> None:
+    """A test is a process of its own to `lorweb.storage`: what an earlier one found is not carried into a store."""
+    from lorweb.storage.fetched import forget
+
+    forget()
+
+
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of a tiny base and its encoder. Nothing writes there, nor into `model`."""
