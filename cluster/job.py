@@ -5,7 +5,6 @@ The folder it works in then goes; that of a job that failed is kept for the next
 notes which job made the outs.
 """
 
-import fcntl
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from cluster.kept import keep
 from cluster.outcome import STOPPED
 from cluster.parcel import Parcel, clear, pack, unpack, whole
 from lorweb.storage import StorageError, Store
+from lorweb.storage.locks import idle
 from lorweb.storage.places import node_folder
 from pipelines._code import ROOT
 from pipelines._launch import JOB
@@ -124,21 +124,17 @@ def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[None
     """Hold the stage's lock in the folder. A driver that its head left behind has `patience` seconds to end."""
     folder.mkdir(parents=True, exist_ok=True)
     last = time.monotonic() + patience
-    with (folder / f"{stage}.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if not isinstance(error, BlockingIOError):
-                    break  # a disk that knows no locks
-                if time.monotonic() > last:
-                    raise SystemExit(
-                        f"{stage}: another job of this stage works in the same folder; wait until it has ended, or "
-                        "end it with `ray job stop`"
-                    ) from None
-                time.sleep(0.2)
-        yield
+    while True:
+        with idle(folder / f"{stage}.lock", unlocked=True) as free:
+            if free:
+                yield
+                return
+        if time.monotonic() > last:
+            raise SystemExit(
+                f"{stage}: another job of this stage works in the same folder; wait until it has ended, or "
+                "end it with `ray job stop`"
+            )
+        time.sleep(0.2)
 
 
 def _run(stage: str, name: str, store: Store) -> None:
@@ -178,15 +174,12 @@ def work_place(folder: Path, stage: str) -> Iterator[Path]:
     """The first folder of this stage on this node that no other job holds; free again when this process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count():
-        with (folder / f"{stage}-{number}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            root = folder / f"{stage}-{number}"
-            root.mkdir(exist_ok=True)
-            yield root
-            return
+        with idle(folder / f"{stage}-{number}.lock") as free:
+            if free:
+                root = folder / f"{stage}-{number}"
+                root.mkdir(exist_ok=True)
+                yield root
+                return
 
 
 def _leave(_number: int, _frame: FrameType | None) -> Any:

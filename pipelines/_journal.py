@@ -114,10 +114,20 @@ class Journal:
 
     def _scan(self) -> Iterator[tuple[Path, pa.Table]]:
         for path in sorted(self.folder.glob("rows-*.arrow")):
+            if (table := self._whole(path)) is not None:
+                yield path, table
+
+    def _whole(self, path: Path) -> pa.Table | None:
+        """A batch, from the store where it is torn here. Torn there too, it goes: its rows count as unfinished."""
+        for again in (False, True):
             try:
-                yield path, read_batch(path)
-            except (pa.ArrowInvalid, OSError):  # torn by a power cut: its rows count as unfinished
-                self.drop(path)
+                return read_batch(path)
+            except (pa.ArrowInvalid, OSError):  # a power cut, a bad disk
+                path.unlink(missing_ok=True)
+            if again or not self.copies or not self.copies.bring(path):
+                break
+        self.drop(path)
+        return None
 
     def finished(self) -> Finished:
         """What is done. Rows that ended in an exception are taken out, to be tried again."""

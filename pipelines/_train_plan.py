@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lorweb.config import Train
+from lorweb.serving.reachable import without_password
 from lorweb.storage.store import Store
 
 WEIGHTS: Final = "weights"
@@ -41,6 +42,11 @@ class TrainPlan:
     @property
     def variants(self) -> tuple[str, ...]:
         return ("lorweb", *self.config.baselines)
+
+    @property
+    def server(self) -> str:
+        """The address of MLflow as it may be written down: without a password."""
+        return without_password(self.tracking)
 
     @property
     def store(self) -> Store | None:

@@ -32,12 +32,12 @@ def earlier_run(plan: TrainPlan) -> str | None:
     """
     said = said_beside(plan, RUN_FILE)
     found = json.loads(said) if said else _run_in_checkpoints(plan)
-    return found.get("run_id") if found.get("tracking") == plan.tracking else None
+    return found.get("run_id") if found.get("tracking") == plan.server else None
 
 
 def remember_run(plan: TrainPlan, run_id: str) -> None:
     """Written before the first step, so that no kill can make a second run of the same training."""
-    said = json.dumps({"run_id": run_id, "tracking": plan.tracking})
+    said = json.dumps({"run_id": run_id, "tracking": plan.server})
     if plan.store is None:
         write_text(Path(plan.work) / RUN_FILE, said)
     else:

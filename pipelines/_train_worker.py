@@ -88,7 +88,7 @@ def train_one(
     keeper = Keeper(
         run.folder,
         {**plan.identity, "variant": name},
-        {"mlflow": {"run_id": plan.run_id, "tracking": plan.tracking}},
+        {"mlflow": {"run_id": plan.run_id, "tracking": plan.server}},
         depot_of(plan, name),
     )
     hooks = _Hooks(plan, run, base, held_out, Progress(say, name, plan.config.steps))

@@ -4,17 +4,24 @@ import atexit
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from stat import S_ISDIR
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from lorweb.serving.address import Address
 from lorweb.serving.tracking import patiently
+from lorweb.storage.locks import idle, lock_of, reading
 
 _SENT: Final[dict[tuple[str, str], Path]] = {}  # (server, version) -> what it has sent to this process, found whole
+_HELD: Final[list[IO[str]]] = []  # locks that tell other processes that this one lives
+_PREFIX: Final = "lorweb-models-"
+_YOUNG: Final = 60.0  # s; a younger folder may be of a process that has not locked it yet
 
 
 class NotWhole(ValueError):
@@ -69,9 +76,18 @@ def keep(stored: Stored, server: str, folder: Path) -> None:
 
 @cache
 def _scratch(process: int) -> Path:
-    """A folder of this process that goes with it."""
-    folder = Path(tempfile.mkdtemp(prefix="lorweb-models-"))
+    """A folder of this process that goes with it; those of processes that were killed go now."""
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    _HELD.append(reading(folder / "sent"))
     atexit.register(_remove, folder, process)
+    for old in folder.parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another one tidies, too
+            about = old.lstat()
+            if about.st_uid != os.getuid() or not S_ISDIR(about.st_mode) or about.st_mtime > time.time() - _YOUNG:
+                continue
+            with idle(lock_of(old / "sent")) as free:
+                if free:
+                    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -21,15 +21,22 @@ def locked(path: Path, waits: Callable[[], None] | None = None) -> Iterator[None
 
 
 @contextmanager
-def idle(path: Path) -> Iterator[bool]:
-    """Whether nobody holds a lock; while the body runs, nobody else does."""
+def idle(path: Path, unlocked: bool | None = None) -> Iterator[bool]:
+    """Whether nobody holds a lock; while the body runs, nobody else does.
+
+    `unlocked`: what to say on a disk that knows no locks; None raises OSError there.
+    """
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
         except BlockingIOError:
-            yield False
-            return
-        yield True
+            free = False
+        except OSError:
+            if unlocked is None:
+                raise
+            free = unlocked
+        yield free
 
 
 def lock_of(folder: Path) -> Path:

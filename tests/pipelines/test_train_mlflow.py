@@ -24,6 +24,8 @@ from pipelines._train_worker import train_one
 from pipelines.train import BASELINES, CANDIDATE, make_plan, tracked
 from tests.pipelines.train_project import PATIENCE, make_project
 
+SECRET = "no-file-may-hold-this"
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -63,7 +65,7 @@ def sheets_of(run) -> list[tuple[str, int]]:
 def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeypatch, capsys):
     project, port = make_project(tmp_path / "project", baselines=[]), free_port()
     monkeypatch.chdir(project)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:{SECRET}@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     plan, facts = make_plan(load_params()), StageFacts("train", {}, [Path("data/encoded")])
     asks = iter(range(1000))
@@ -92,6 +94,9 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
         assert sheets_of(run) == [("lorweb~sheet", 5), ("lorweb~sheet", 10)]
         (only,) = run.client.search_runs([run.client.get_experiment_by_name("lorweb").experiment_id])
         assert only.info.run_id == plan.run_id and only.info.status == "FINISHED"
+    written = {path.name: path.read_bytes() for path in project.rglob("*") if path.is_file()}
+    assert b"me:***@127.0.0.1" in written["mlflow_run.json"] and b"me:***@127.0.0.1" in written["state.json"]
+    assert not [name for name, content in written.items() if SECRET.encode() in content]
 
 
 class Lossy:

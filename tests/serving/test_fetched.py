@@ -1,6 +1,7 @@
 """Names of registered models, and what of a server's files stays on this machine."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorweb.serving.address import Address
+from lorweb.storage.locks import reading
 from tests.serving.servers import mlflow_server
 
 REPO = Path(__file__).parents[2]
 SCRIPT = """
-import sys
+import os, signal, sys
 from pathlib import Path
 from lorweb.serving.artifacts import Submission, content_hash, resolve
 from lorweb.serving.registry import Registry
@@ -33,6 +35,8 @@ except ValueError as error:
 else:
     raise AssertionError("what was kept is looked at again")
 print(found)
+if sys.argv[2:]:
+    os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -50,16 +54,39 @@ def test_what_names_no_version_is_no_address(text):
 @pytest.mark.slow
 def test_what_a_server_has_sent_goes_with_the_process(root, model, tmp_path):
     with mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}") as address:
-        done = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(model)],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=root,
-            timeout=300,
-            env={**os.environ, "MLFLOW_TRACKING_URI": address, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPO)},
-        )
+        done = run(root, address, tmp_path, model)
     assert done.returncode == 0, done.stderr
     assert "Downloading artifacts" not in done.stderr.partition("submitted")[2], "bars are for terminals"
     assert tmp_path in Path(done.stdout.splitlines()[-1]).parents and list(tmp_path.rglob("*.safetensors")) == []
     assert list(tmp_path.glob("lorweb-models-*")) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_was_sent_goes_when_the_next_one_asks(root, model, tmp_path):
+    strangers = tmp_path / "lorweb-models-link"
+    strangers.symlink_to(model)
+    with mlflow_server(root, f"sqlite:///{root / 'mlflow.db'}") as address:
+        killed = [run(root, address, tmp_path, model, "dies") for _ in range(2)]
+        first, second = (folder for folder in tmp_path.glob("lorweb-models-*") if folder != strangers)
+        assert [done.returncode for done in killed] == [-signal.SIGKILL] * 2 and list(second.rglob("*.safetensors"))
+        for folder in (first, second, strangers):
+            os.utime(folder, (0, 0), follow_symlinks=False)
+        lives = reading(first / "sent")
+        os.utime(first, (0, 0))
+        run(root, address, tmp_path, model)
+        assert set(tmp_path.glob("lorweb-models-*")) == {first, strangers} and list(first.rglob("*.safetensors"))
+        lives.close()
+        run(root, address, tmp_path, model)
+    assert list(tmp_path.glob("lorweb-models-*")) == [strangers] and (model / "metadata.json").is_file()
+
+
+def run(root: Path, address: str, temporary: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=root,
+        timeout=300,
+        env={**os.environ, "MLFLOW_TRACKING_URI": address, "TMPDIR": str(temporary), "PYTHONPATH": str(REPO)},
+    )

@@ -147,6 +147,14 @@ def test_a_damaged_batch_in_the_store_is_worked_again(project, shared, tmp_path)
     assert len(names(shared)) == 10
 
 
+def test_a_batch_torn_on_this_node_is_fetched_and_not_worked_again(project, shared, tmp_path):
+    expected = finish(Nodes(tmp_path / "nodes"))
+    torn, *others = sorted(Path(".work").rglob("rows-*"))
+    torn.write_bytes(bytes(torn.stat().st_size))  # what a power cut leaves: the length, and zeros
+    assert others and finish(lambda *_: pytest.fail("all of it lies in the store")) == expected
+    assert len(names(shared)) == 10 and len(read_batch(torn)) == 1
+
+
 def test_a_lost_input_stops_the_stage_and_refuses_no_row(project, shared, tmp_path):
     def loses(row_job, batches):
         made = sent_out(row_job, batches)
