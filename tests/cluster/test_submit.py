@@ -1,25 +1,19 @@
-"""What a submission is made of, without a cluster: code, name, parameters, what travels, sentences of a refusal."""
+"""What a submission is made of, without a cluster: code, name, parameters, sentences of a refusal."""
 
 import json
 import shutil
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from cluster.errand import Errand, deps, outs, shown_password, stage_names
-from cluster.job import Ticket, call, found_result, result_key, work_place
 from cluster.parameters import params_of
-from cluster.parcel import Parcel, deliver, pack, unpack, whole
-from lorweb.storage import StorageError, Store
-from lorweb.storage.blobs import blob_key
 from pipelines._upload import MARK, MAX_UPLOAD, code_copy, code_files, upload
 from tests.cluster.head import ROOT, free_port, submit
+from tests.cluster.trees import fill, tree
 
 SECRET = "wJalrXUtnFEMI"
 
@@ -39,16 +33,6 @@ def project(tmp_path: Path) -> Path:
 def errand(stage: str, root: Path, **changes: object) -> Errand:
     raw = yaml.safe_load((root / "params.yaml").read_text())
     return Errand(stage, root, yaml.safe_dump(raw | changes))
-
-
-def fill(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-
-
-def tree(root: Path) -> dict[str, str]:
-    return {p.relative_to(root).as_posix(): p.read_text() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def test_only_code_is_uploaded_and_never_much(tmp_path):
@@ -173,77 +157,6 @@ def test_deps_and_outs_are_those_of_dvc():
     assert not [dep for dep in deps("evaluate") if dep.startswith(("lorweb", "pipelines"))]
     for stage in stage_names():  # each writes it, whether DVC knows or not
         assert outs(stage).count(f"metrics/{stage}.json") == 1
-
-
-def test_what_is_delivered_is_what_was_packed(tmp_path):
-    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
-    fill(made, {"data/a/x": "1", "data/a/deep/y": "2", "metrics/m.json": "3"})
-    (made / "models/none").mkdir(parents=True)
-    paths = ["data/a", "models/none", "metrics/m.json", "metrics/n.csv"]
-    parcel = Parcel.of_json(pack(store, made, paths).to_json())
-    assert whole(store, parcel)
-    fill(root, {"data/a/x": "old", "data/a/stale": "", "metrics/n.csv": "old", "mine": "stays"})
-    assert deliver(store, parcel, root, paths, root / ".work/fetch/one") == 3
-    (root / ".work/fetch/lock").unlink()
-    assert tree(root) == tree(made) | {"mine": "stays"}
-    assert (root / "models/none").is_dir() and not (root / ".work/fetch/one").exists()
-    unpack(store, Parcel.of_json(parcel.to_json()), root, ["data/a"])
-    assert tree(root)["data/a/x"] == "1"
-
-
-def test_two_submitters_of_one_job_deliver_one_after_the_other(tmp_path, monkeypatch):
-    """Both have fetched before either moves anything, if nothing keeps them apart."""
-    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
-    fill(made, {"data/a/x": "1", "data/a/y": "2"})
-    parcel, meet = pack(store, made, ["data/a"]), threading.Barrier(2)
-
-    def fetched_together(*arguments):
-        found = unpack(*arguments)
-        with suppress(threading.BrokenBarrierError):
-            meet.wait(1)
-        return found
-
-    monkeypatch.setattr("cluster.parcel.unpack", fetched_together)
-    with ThreadPoolExecutor(2) as pool:
-        for told in [pool.submit(deliver, store, parcel, root, ["data/a"], root / ".work/fetch/one") for _ in range(2)]:
-            told.result()
-    assert {name: text for name, text in tree(root).items() if name.startswith("data")} == tree(made)
-
-
-def test_damage_is_noticed_before_anything_moves(tmp_path):
-    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
-    fill(made, {"data/a/x": "1", "data/a/y": "2"})
-    fill(root, {"data/a/x": "old"})
-    parcel = pack(store, made, ["data/a"])
-    store.write(blob_key(parcel.inventory.files["data/a/y"][0]), b"3")
-    with pytest.raises(StorageError, match="damaged"):
-        deliver(store, parcel, root, ["data/a"], root / "aside")
-    assert tree(root / "data") == {"a/x": "old"} and not whole(store, parcel)
-    store.write(result_key("job"), parcel.to_json().encode())
-    assert found_result(store, "job") is None and found_result(store, "other") is None  # it is made again
-
-
-def test_a_job_works_in_a_place_of_its_own(tmp_path):
-    with (
-        work_place(tmp_path, "train") as one,
-        work_place(tmp_path, "train") as two,
-        work_place(tmp_path, "filter") as three,
-    ):
-        assert len({one, two, three}) == 3
-    with work_place(tmp_path, "train") as again:
-        assert again == one
-
-
-def test_a_ticket_comes_back_as_it_was(tmp_path):
-    fill(tmp_path, {"data/a": "1"})
-    parcel = pack(Store(str(tmp_path / "store")), tmp_path, ["data/a", "missing"])
-    ticket = Ticket(parcel, parcel, "seed: 0\n", "")
-    assert Ticket.of_json(ticket.to_json()) == ticket
-
-
-def test_the_stage_s_own_exit_code_is_the_job_s(tmp_path):
-    assert call("filter", tmp_path) == 1  # no params.yaml there
-    assert call("nothing", tmp_path) == 1
 
 
 def test_a_profile_has_a_folder_of_its_own(tmp_path, monkeypatch):

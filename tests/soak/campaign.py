@@ -139,6 +139,10 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--report", type=Path, help="Markdown file to write")
     given = options.parse_args()
+    if given.report and given.report.exists() and {*OUTS, TRAIN, REGISTRY} - set(given.stages):
+        options.error(
+            f"{given.report} would lose the stages that are not run; name another file, or leave out --stages"
+        )
     found: dict[str, Told] = {}
     registry: dict[str, registry_campaign.RegistryTold] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -100,6 +100,15 @@ def test_the_campaign_finds_planted_faults(calm, tmp_path, stage):
     ]
 
 
+def test_a_report_of_all_stages_is_not_overwritten_by_one_of_a_few(monkeypatch, capsys, tmp_path):
+    page = tmp_path / "soak.md"
+    page.write_text("all stages")
+    monkeypatch.setattr("sys.argv", ["campaign", "--stages", "filter", "--report", str(page)])
+    with pytest.raises(SystemExit, match="2"):
+        soak.main()
+    assert "would lose the stages that are not run" in capsys.readouterr().err and page.read_text() == "all stages"
+
+
 def test_victims_are_looked_for_below_this_process_alone():
     import psutil
 
