@@ -132,17 +132,15 @@ class Head:
             if found is None or (log == CLOSED and found.status.is_terminal()):
                 return found
             over = found.status.is_terminal()
-            if (log != BROKEN and not over) or str(found.status) == "PENDING":
-                lost = None
-            else:
-                lost = lost or time.monotonic()
-                if time.monotonic() - lost > self.patience and over:
+            well = str(found.status) == "PENDING" or (log != BROKEN and not over)
+            lost = None if well else lost or time.monotonic()
+            if lost is not None and time.monotonic() - lost > self.patience:
+                if over:
                     return found
-                if time.monotonic() - lost > self.patience:
-                    raise HeadError(
-                        f"the head at {self.address} answers, but gave no log of job {name} for {self.patience:.0f} s: "
-                        "what runs its jobs is gone; restart the head, then submit again"
-                    )
+                raise HeadError(
+                    f"the head at {self.address} answers, but gave no log of job {name} for {self.patience:.0f} s: "
+                    "what runs its jobs is gone; restart the head, then submit again"
+                )
             time.sleep(PAUSE)
 
     async def _tail(self, name: str) -> str:
