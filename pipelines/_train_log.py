@@ -131,7 +131,7 @@ def send_or_warn(log: CurveLog, history: History, sheets: Path, tracking: str) -
 
     reason: Exception | None = None
     try:
-        check_reachable(tracking, create=True)  # a few seconds at most: the other workers wait
+        check_reachable(tracking, create=True, patience=0.0)  # a few seconds at most: the other workers wait
     except ValueError as error:
         reason = error
     else:

@@ -6,6 +6,7 @@ import http.client
 import os
 import re
 import sqlite3
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,6 +16,7 @@ from typing import Final
 from lorweb.serving.address import sqlite_file
 
 TIMEOUT: Final = 5.0  # s, for a sign of life
+PATIENCE: Final = 30.0  # s, with a server that takes the question and is too busy to answer
 DATABASES: Final = ("postgresql", "mysql", "mssql")
 _MLFLOW: Final = {"experiments", "alembic_version"}  # tables that every database of MLflow has
 _MAGIC: Final = b"SQLite format 3\0"
@@ -27,10 +29,13 @@ def without_password(text: str) -> str:
     return _QUERY.sub(r"\1***", _USER.sub(r"\1:***@", text))
 
 
-def check_reachable(uri: str, create: bool) -> None:
-    """Raises ValueError if the server or database does not answer, or the file is missing (unless `create`)."""
+def check_reachable(uri: str, create: bool, patience: float = PATIENCE) -> None:
+    """Raises ValueError if the server or database does not answer, or the file is missing (unless `create`).
+
+    A server that takes the question and is silent is busy: it is asked again for `patience` seconds.
+    """
     if uri.startswith(("http://", "https://")):
-        _check_server(uri)
+        _check_server(uri, patience)
     elif (file := sqlite_file(uri)) is not None:
         _check_file(file, create)
     elif uri.partition("://")[0].partition("+")[0] in DATABASES:
@@ -42,20 +47,31 @@ def first_line(error: BaseException) -> str:
     return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
-def _check_server(uri: str) -> None:
+def _check_server(uri: str, patience: float) -> None:
     user, _, rest = uri.partition("://")[2].rpartition("@")
     request_headers = {}
     if user:
         request_headers["Authorization"] = f"Basic {base64.b64encode(urllib.parse.unquote(user).encode()).decode()}"
     try:
         address = f"{uri.partition('://')[0]}://{rest.rstrip('/')}/health"
-        urllib.request.urlopen(urllib.request.Request(address, headers=request_headers), timeout=TIMEOUT).close()
+        _ask(urllib.request.Request(address, headers=request_headers), patience)
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", "") or first_line(error)
         raise ValueError(
             f"the MLflow server at {without_password(uri)} does not answer ({without_password(str(reason))}); start "
             "it, or unset MLFLOW_TRACKING_URI to use mlflow.db"
         ) from error
+
+
+def _ask(request: urllib.request.Request, patience: float) -> None:
+    last = time.monotonic() + patience
+    while True:
+        try:
+            urllib.request.urlopen(request, timeout=TIMEOUT).close()
+            return
+        except TimeoutError:  # it has connected: where that takes too long, it is a URLError
+            if time.monotonic() > last:
+                raise
 
 
 def _check_file(path: Path, create: bool) -> None:

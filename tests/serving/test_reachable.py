@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from lorweb.serving import tracking
+from lorweb.serving import reachable, tracking
 from lorweb.serving.registry import Registry
 
 
@@ -75,6 +75,33 @@ def test_a_server_that_speaks_no_http_is_a_sentence(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=r"does not answer \(220 mail"):
             Registry("lorweb", tmp_path)
         thread.join()
+
+
+def test_a_busy_server_is_asked_again_and_a_silent_one_not_for_ever(monkeypatch):
+    monkeypatch.setattr(reachable, "TIMEOUT", 0.2)
+    asked, busy = [], [True, True, False]
+
+    class Busy(Alive):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if busy[len(asked) - 1] if len(asked) <= len(busy) else True:
+                time.sleep(0.5)
+            with contextlib.suppress(OSError):
+                super().do_GET()
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    reachable.check_reachable(address, create=False)
+    assert asked == ["/health"] * 3
+    for patience, least in ((0.0, 4), (1.0, 6)):
+        with pytest.raises(ValueError, match=r"does not answer \(timed out\); start it"):
+            reachable.check_reachable(address, create=False, patience=patience)
+        assert len(asked) >= least
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 def test_a_server_behind_a_password_is_asked_with_it(tmp_path, monkeypatch):
