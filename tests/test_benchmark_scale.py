@@ -72,6 +72,7 @@ def test_too_many_actors_are_bound_by_the_driver():
     assert run.spent.working == pytest.approx(many.blocks * engine.task_s, rel=0.02)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.integers(1, 1000), st.integers(1, 16), st.integers(1, 8), st.floats(2, 60), st.integers(0, 9))
 def test_deaths_lose_no_row_and_cost_time(rows, batch, actors, life_s, seed):
@@ -167,6 +168,7 @@ def test_a_limit_is_reached_where_its_share_is_one():
     assert math.isinf(limits.reached([(10, 0.5), (100, 0.5)]))
 
 
+@pytest.mark.slow
 def test_assumptions_are_options(capsys):
     scale = module("scale")
     scale.main(["--gpu-usd", "5"])

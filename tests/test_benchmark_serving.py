@@ -22,6 +22,7 @@ def answer(image: np.ndarray) -> bytes:
     return json.dumps({"predictions": [{"image": base64.b64encode(png.getvalue()).decode()}]}).encode()
 
 
+@pytest.mark.slow
 def test_requests_are_mixed_distinct_and_the_same_every_time():
     server = module("_server")
     asked = server.mixed(40, 0.3, 8)

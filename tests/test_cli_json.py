@@ -53,6 +53,7 @@ def test_mix_bake_and_convert(folder, model, capsys):
     assert code == 0 and all(Path(path).is_file() for path in told["written"]) and len(told["written"]) == 2
 
 
+@pytest.mark.slow
 def test_health_and_plan(folder, model, capsys, monkeypatch):
     for name in ("1", "2"):
         (folder / "triples" / name).mkdir(parents=True)

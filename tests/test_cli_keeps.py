@@ -52,6 +52,7 @@ def test_a_folder_of_images_is_not_written_over(folder, capsys):
     assert plan_outputs(Path("many"), Path("many")) == {Path("many/b.jpg"): Path("many/b.png")}
 
 
+@pytest.mark.slow
 def test_a_large_folder_is_planned_at_once(tmp_path):
     for number in range(4000):
         (tmp_path / f"{number}.png").touch()

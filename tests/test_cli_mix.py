@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -14,6 +15,7 @@ from tests.kontext_tiny import drawn_image
 from tests.model_tiny import save_model
 
 
+@pytest.mark.slow
 def test_coefficient_files_stand_in_for_the_router_and_add_up(folder, model, capsys):
     base = ("a.png", "a2.png", "b.png")
     assert run(capsys, "mix", *base, "-o", "m.safetensors", "--model", str(model))[0] == 0

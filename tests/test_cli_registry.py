@@ -80,6 +80,7 @@ def test_by_hand_and_back(desk, capsys):
     ]
 
 
+@pytest.mark.slow
 def test_a_version_is_shown_with_its_files(desk, capsys):
     run(capsys, "registry", "promote", "2", "--reason", "a start")
     code, out, _ = run(capsys, "registry", "show", "--json")

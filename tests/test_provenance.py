@@ -22,6 +22,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), VALUES, max_size=5))
 def test_facts_come_back_as_they_were_and_pixels_stay(tmp_path_factory, facts):
     image, path = drawn_image(1), tmp_path_factory.getbasetemp() / "facts.png"

@@ -58,6 +58,7 @@ def test_every_ablation_of_the_paper_to_the_unit(flux) -> None:
     assert all(size.basis + size.keys + size.projections == size.parameters for size in flux)
 
 
+@pytest.mark.slow
 def test_the_paper_profile_is_the_paper(flux) -> None:
     own, baseline, *rest = basis_sizes(KONTEXT, load_profile(ROOT, "paper"), "profile paper")
     assert own.parameters == 835_051_520 and rest == flux

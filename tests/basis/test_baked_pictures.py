@@ -59,6 +59,7 @@ def of_the_live_mix(live: AnalogyPipeline, mix: torch.Tensor) -> np.ndarray:
     return pixels(live(*IMAGES, num_inference_steps=6, guidance_scale=1.0, seed=SEED, mix=mix).images[0])
 
 
+@pytest.mark.slow
 def test_the_exact_bake_paints_the_live_picture_within_one_step_of_a_byte(
     live: AnalogyPipeline, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_the_comfyui_file_paints_the_live_picture_too(tmp_path: Path) -> None:
     assert np.abs(baked - before).mean() > 8, "the edit hardly shows"
 
 
+@pytest.mark.slow
 def test_the_error_of_a_low_rank_falls_with_the_rank(live: AnalogyPipeline, tmp_path: Path) -> None:
     mix = live.mix(*IMAGES)
     expected, seen, reported = of_the_live_mix(live, mix), [], []

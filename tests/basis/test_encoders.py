@@ -15,6 +15,7 @@ def packaged():
     return load_encoder(PACKAGED)
 
 
+@pytest.mark.slow
 def test_statistics_equal_the_packages_own_network(photos):
     """The folded ONNX graph against hooks on the torch module, whose batch norms are not folded."""
     network, seen = efficientnet.load_network(), {}
@@ -49,6 +50,7 @@ def test_packaged_features_are_plain_floats_of_order_one(packaged, photos):
     assert packaged([]).shape == (0, packaged.dim)
 
 
+@pytest.mark.slow
 def test_packaged_features_equal_the_reduction_written_out(packaged, photos):
     raw = torch.from_numpy(RawFeatures()(photos))
     assert raw.shape == (3, 2404)
@@ -76,6 +78,7 @@ def test_a_second_encoder_is_the_same(packaged, photos):
     assert again.revision == packaged.revision and torch.equal(again(photos), packaged(photos))
 
 
+@pytest.mark.slow
 def test_torch_threads_are_left_alone(photos):
     before = torch.get_num_threads()
     load_encoder(PACKAGED)(photos[:1])

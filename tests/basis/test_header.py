@@ -61,6 +61,7 @@ def test_a_header_that_is_no_object_is_no_checkpoint(good: Path, text: str) -> N
         read_header(good, {"lorweb": text})
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     st.dictionaries(

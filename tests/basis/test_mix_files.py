@@ -38,6 +38,7 @@ def saved(path: Path, seed: int, basis: Path, facts: dict[str, Any] | None = Non
     return values
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(VALUES, JSON)
 def test_a_file_gives_back_what_was_saved_in_equal_bytes(values: np.ndarray, facts: dict[str, Any]) -> None:

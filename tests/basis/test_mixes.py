@@ -78,6 +78,7 @@ def test_the_hash_is_of_shape_and_values() -> None:
     assert mix_hash(torch.tensor([[0.0, 1.0]])) == mix_hash(torch.tensor([[-0.0, 1.0]], dtype=torch.float64))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(mixes(), st.integers(1, N))
 def test_keep_top_keeps_the_largest_and_nothing_else(e: Tensor, m: int) -> None:

@@ -140,6 +140,7 @@ def test_weights_that_do_not_fit_are_named(folder: Path) -> None:
         assert len(model.state_dict()) == len(tiny_transformer(0).state_dict())
 
 
+@pytest.mark.slow
 def test_settings_are_never_guessed(folder: Path) -> None:
     path, weights = folder / "config.yaml", folder / "lorweb_model.safetensors"
     whole = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -121,6 +121,7 @@ def test_every_package_is_pinned(steps: list[tuple[str, str]]) -> None:
     assert len(seen) > 120
 
 
+@pytest.mark.slow
 def test_the_install_command_is_one_that_uv_takes_and_this_environment_satisfies(steps: list[tuple[str, str]]) -> None:
     """Without network: what would be installed is installed, at the versions of the lock."""
     words = installed(steps)

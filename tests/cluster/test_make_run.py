@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cluster.head import ROOT
 
 PROBE = "probe: ; @python -m pipelines.filter"  # a target beside those of the Makefile, as `dvc repro` runs a stage
@@ -24,6 +26,7 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_cluster_named_to_make_reaches_the_stages():
     dry = make("--dry-run", "run", "CLUSTER=no address")
     assert dry.returncode == 0 and "dvc repro" in dry.stdout.splitlines(), dry.stderr

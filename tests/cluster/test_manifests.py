@@ -35,6 +35,7 @@ def test_no_manifest_is_left_out() -> None:
     assert found == {*PODS, "network-policy.yaml", "compose.yaml", "ray-up.yaml"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KUBERAY)
 def test_kuberay_takes_its_resources(name: str) -> None:
     resource = only(name)
@@ -127,6 +128,7 @@ def test_the_jobs_command_is_one_of_this_project() -> None:
         check_python_command(["cluster.submit", "all", "--adress", "http://127.0.0.1:8265"])
 
 
+@pytest.mark.slow
 def test_mlflow_knows_its_arguments_and_is_called_by_a_name_it_answers_to() -> None:
     from mlflow.cli import cli
     from mlflow.server.security_utils import is_allowed_host_header
@@ -153,6 +155,7 @@ def test_mlflow_knows_its_arguments_and_is_called_by_a_name_it_answers_to() -> N
     assert services[host.split(":")[0]] == int(host.split(":")[1]) == given["port"]
 
 
+@pytest.mark.slow
 def test_compose_takes_its_file_and_nothing_is_open_to_the_network(tmp_path: Path) -> None:
     def checked(path: Path) -> int:
         tool = Path(sys.executable).with_name("check-jsonschema")

@@ -70,6 +70,7 @@ def test_paper_by_hand(paper: Params, rendered: dict[str, str]) -> None:
     assert (limits["nvidia.com/gpu"], limits["memory"]) == ("1", "55Gi")
 
 
+@pytest.mark.slow
 def test_the_heads_disk_holds_its_fullest_moment(paper: Params, rendered: dict[str, str]) -> None:
     """By hand, in GB: 23,200 pairs of 512 px are 36.49 as pixels, 18.25 as PNG, and their sources 9.12; 6.91 are
     encoded, 6.68 published. While `evaluate` runs, all of these lie in /opt/lorweb, candidates too, 59.2, and pairs,
@@ -92,6 +93,7 @@ def changed(params: Params, **train: object) -> Params:
     return params.model_copy(update={"train": params.train.model_copy(update=train)})
 
 
+@pytest.mark.slow
 def test_workers_make_pods_and_pods_may_share_a_machine(paper: Params) -> None:
     eight = changed(paper, workers=8, batch_size=8)
     alone, together = needs(eight, 1).gpu, needs(eight, 8).gpu
@@ -102,6 +104,7 @@ def test_workers_make_pods_and_pods_may_share_a_machine(paper: Params) -> None:
         needs(eight, 0)
 
 
+@pytest.mark.slow
 def test_a_profile_without_gpus_has_no_group_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     found = needs(load_profile(ROOT, "smoke"), 1)
     assert found.gpu is None and found.gpu_mib == 0 and found.cpu.pods == 1
@@ -110,6 +113,7 @@ def test_a_profile_without_gpus_has_no_group_of_them(monkeypatch: pytest.MonkeyP
     assert [group["groupName"] for group in yaml.safe_load(text)["spec"]["workerGroupSpecs"]] == ["cpu"]
 
 
+@pytest.mark.slow
 def test_a_pool_of_more_actors_makes_more_pods(paper: Params) -> None:
     pool = paper.collect.pool.model_copy(update={"actors": 60, "cpus": 1.0})
     wider = paper.model_copy(update={"collect": paper.collect.model_copy(update={"pool": pool})})

@@ -48,6 +48,7 @@ def test_a_missing_part_or_a_broken_note_is_made_again(tmp_path):
     assert not stands(tmp_path, "filter", "job-a")
 
 
+@pytest.mark.slow
 def test_a_stage_that_fails_in_a_shared_folder_leaves_no_note(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LORWEB_JOB", "job-a")
@@ -113,6 +114,7 @@ class Logless:
         raise RuntimeError("connection closed with code 1006")
 
 
+@pytest.mark.slow
 def test_a_log_that_never_comes_ends_in_the_state_or_a_sentence(monkeypatch):
     monkeypatch.setattr(connection, "PAUSE", 0.05)
     head = connection.Head("http://127.0.0.1:1", patience=0.4)

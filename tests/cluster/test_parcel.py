@@ -29,6 +29,7 @@ def test_what_is_delivered_is_what_was_packed(tmp_path):
     assert tree(root)["data/a/x"] == "1"
 
 
+@pytest.mark.slow
 def test_two_submitters_of_one_job_deliver_one_after_the_other(tmp_path, monkeypatch):
     """Both have fetched before either moves anything, if nothing keeps them apart."""
     store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
@@ -79,6 +80,7 @@ def test_a_ticket_comes_back_as_it_was(tmp_path):
     assert Ticket.of_json(ticket.to_json()) == ticket
 
 
+@pytest.mark.slow
 def test_the_stage_s_own_exit_code_is_the_job_s(tmp_path):
     assert call("filter", tmp_path) == 1  # no params.yaml there
     assert call("nothing", tmp_path) == 1

@@ -56,6 +56,7 @@ def test_only_code_is_uploaded_and_never_much(tmp_path):
         upload(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_decides_the_outs_names_the_job_and_nothing_else(project):
     first = errand("filter", project).name("inputs")
     assert first == errand("filter", project).name("inputs")
@@ -200,6 +201,7 @@ def test_a_profile_goes_to_the_store_of_the_project(tmp_path, monkeypatch):
         params_of(tmp_path / "smoke")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_a_sentence(project):
     absent = submit(f"http://127.0.0.1:{free_port()}", "collect", "--root", str(project))
     assert absent.returncode == 1 and "no job server answers" in absent.stderr and "Traceback" not in absent.stderr
@@ -217,6 +219,7 @@ def test_what_cannot_be_is_a_sentence(project):
     assert wrong.returncode == 2 and "did you mean 'storage'" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_stage_hands_itself_over_only_where_a_cluster_is_named(project, monkeypatch):
     """As `dvc repro` runs it: the very command of dvc.yaml."""
 

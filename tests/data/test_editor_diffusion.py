@@ -59,6 +59,7 @@ def test_kontext_is_the_stock_pipeline_on_the_source(folder):
     assert np.abs(pixels(after) - pixels(expected)).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["kontext", "image_to_image", "inpaint"])
 def test_an_answer_depends_on_its_request_alone(kind, folder, diffusion):
     cfg = kontext(folder) if kind == "kontext" else stock(diffusion, pipeline=kind)

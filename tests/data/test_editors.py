@@ -68,6 +68,7 @@ def test_every_task_changes_its_subjects_and_repeats_itself(task: Task) -> None:
     assert max(changes) > 1.0  # of 255: the smallest, an opened mouth, moves 20 pixels of 64 x 64 by half the range
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_every_attribute_exists_in_every_style_that_claims_it(name: str) -> None:
     for kind, styles in TABLES[name].items():
@@ -94,6 +95,7 @@ def test_colour_attributes_cover_the_styles_they_claim() -> None:
             assert change(one, two) > 1.0
 
 
+@pytest.mark.slow
 def test_neural_styles_stay_apart() -> None:
     row = dict(sources()[0])
     painted = [EDITOR.edit(task_of("paint", name=name, strength=1.0), row, 0) for name in NEURAL]

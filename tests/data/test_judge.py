@@ -112,6 +112,7 @@ def test_a_local_judge_grades(judges, dtype):
         assert found.notes == {"judge": "The cup is blue."} and found.lacks is None
 
 
+@pytest.mark.slow
 def test_a_judge_without_a_verdict_gives_no_grades(judges):
     (found, *_) = scored(some_pairs()[:1], **local(judges[1]))
     assert found.scores == {"judge_invalid": 1.0}
@@ -144,6 +145,7 @@ def test_revision_covers_all_that_changes_grades(judges):
     assert describe(entry(**{**local(judges[0]), "pool": pool})).revision == revision
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_judge_is_refused(judges, tmp_path):
     with pytest.raises(ValueError, match="does not load as a vision language model"):
         made(**local(save_clip(tmp_path / "clip")))

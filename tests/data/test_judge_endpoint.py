@@ -53,6 +53,7 @@ def test_only_invalid_replies_are_counted_never_guessed():
     assert len(asked) == 3 and found.scores == {"judge_invalid": 1.0} and found.lacks.check == "judge_invalid"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [b"null", b"7", b'[{"type": "text", "text": "8"}]'])
 def test_a_completion_without_a_text_is_an_invalid_reply_and_no_silence(content):
     """A model that declines to answer has content null."""

@@ -17,6 +17,7 @@ def photos() -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 80), st.integers(0, 255))
 def test_the_rows_that_broke_off_are_counted(rows, grey):
     before = Image.fromarray(data.astronaut()).resize((96, 80))

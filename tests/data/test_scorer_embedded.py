@@ -34,6 +34,7 @@ def old_pairs():
     return [PairImages(x, y, "", "", "style") for x, y in images]
 
 
+@pytest.mark.slow
 def test_numbers_are_those_from_before_there_were_scorers():
     """Recorded from `score_pairs` when the filter stage called it itself."""
     answers = scored(old_pairs(), scorer="embedded")

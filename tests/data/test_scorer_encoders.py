@@ -111,6 +111,7 @@ def test_any_encoder_is_a_second_opinion(clip):
             assert np.linalg.norm(found.vectors["before.second"]) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_unsafe_image_on_either_side_counts(classifier):
     from transformers import ViTForImageClassification, ViTImageProcessorPil
 

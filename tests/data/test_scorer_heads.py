@@ -38,6 +38,7 @@ def lpips_file(folder, net):
     return folder / f"{net}.safetensors"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_lpips_is_that_of_the_published_packages(net, tmp_path):
     """Recorded from lpips 0.1.4 and torchmetrics 1.9.0 (torchvision 0.28.0), which agree, with the same weights."""

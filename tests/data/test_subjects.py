@@ -57,6 +57,7 @@ def test_pairs_are_compared_with_all_of_their_task_in_blocks(monkeypatch):
         assert own_subject(kinds, places, names[3:]) == pytest.approx(whole, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_a_large_task_takes_no_square_of_memory():
     count = 6000
     names, before, after = made(7, count)
@@ -133,6 +134,7 @@ def test_where_nothing_can_be_compared_nothing_speaks_against_a_pair():
     assert set(own_subject({"layout": lambda: rows_of(names, before, after)}, few, names).values()) == {1.0}
 
 
+@pytest.mark.slow
 def test_a_projection_keeps_cosines_and_is_the_same_every_time():
     rng = np.random.default_rng(3)
     x = rng.normal(size=(40, 6000)).astype(np.float32)

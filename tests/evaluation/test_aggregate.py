@@ -61,6 +61,7 @@ def test_a_single_task_is_resampled_by_its_answers():
     assert summary["perceptual_to_truth"]["low"] < 1.0 and summary["perceptual_to_truth"]["high"] > 2.0
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_95_times_in_a_hundred():
     """8 to 40 tasks with normal or skewed means; plain percentiles would cover 87 to 93 %."""
     generator = np.random.default_rng(0)
@@ -73,6 +74,7 @@ def test_the_interval_covers_the_truth_95_times_in_a_hundred():
         assert least < hits / 1000 < 0.975, (n, hits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_few_tasks_are_covered_as_often_and_not_told_narrower(n):
     """Resampling would cover 50, 75 and 88 %."""

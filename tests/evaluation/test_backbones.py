@@ -100,6 +100,7 @@ def test_dino_direction_by_hand(folders, question, answer):
     assert found == {"dino_direction": pytest.approx(expected, abs=1e-4)}
 
 
+@pytest.mark.slow
 def test_names_are_earned_and_the_packaged_stand_ins_stay(folders, question, answer):
     net, alone = SafetyNet(), {"answer": answer}
     plain = measure_answers(net, question, alone)["answer"]

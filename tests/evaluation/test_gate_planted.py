@@ -85,6 +85,7 @@ def test_a_perfect_model_is_promoted(answered):
     assert decision.promoted, decision.reasons
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_the_edit_but_ignores_the_exemplar_is_refused(answered):
     decision = judged(answered, lambda shown, true: true)
     assert not decision.promoted

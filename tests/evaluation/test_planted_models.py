@@ -56,6 +56,7 @@ def test_the_perfect_model_is_best_on_every_truth_metric(measured):
     assert max(directions, key=directions.__getitem__) == "perfect" and directions["copy"] == 0.0
 
 
+@pytest.mark.slow
 def test_copying_b_scores_as_copying(measured):
     for m in measured:
         row = m.scores["copy"]

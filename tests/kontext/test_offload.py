@@ -40,6 +40,7 @@ def test_the_picture_is_the_one_without_offload(
     assert not same(other.images[0], expected.images[0], by=3), "the basis does something"
 
 
+@pytest.mark.slow
 def test_layer_by_layer_only_the_basis_is_in_memory(base_folder: Path) -> None:
     pipe = pipeline(base_folder, "sequential")
     assert places(pipe.base) == ({"meta"}, {"cpu"})

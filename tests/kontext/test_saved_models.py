@@ -36,6 +36,7 @@ def tiny_clip(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_encoder_that_the_metadata_names_is_loaded_and_may_move(base: Base, tmp_path: Path) -> None:
     from lorweb.basis.encoders import load_encoder
 

@@ -45,6 +45,7 @@ def tasks_sha256(folder):
     return hashlib.sha256((folder / "data/pairs/tasks.json").read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_never_meet(paired):
     assemble.main()
     pairs = {row["id"]: row for row in read_table(paired / "data/pairs", PAIR).to_pylist()}

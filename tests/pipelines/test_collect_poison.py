@@ -36,6 +36,7 @@ def check(world):
     return len(world.bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_every_bad_input_ends_as_a_reject_and_every_good_one_arrives(tmp_path, monkeypatch, seed):
     monkeypatch.chdir(tmp_path)

@@ -20,6 +20,7 @@ def few(project, monkeypatch):
     return eight_candidates(project)
 
 
+@pytest.mark.slow
 def test_a_pair_without_a_verdict_leaves_only_where_a_grade_is_used(few):
     with serving([Answer("no idea")] * 3 + [Answer(VERDICT)]) as server:
         asking = {**endpoint_judge(server.url), "pool": POOL}
@@ -41,6 +42,7 @@ def test_a_pair_without_a_verdict_leaves_only_where_a_grade_is_used(few):
         assert "no idea" in reject["reason"] and load_scores(reject["scores"])["judge_invalid"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "uses", [{"relative": ["judge_quality"]}, {"best": {"keep": 1, "score": "judge_overall"}}], ids=["relative", "best"]
 )
@@ -51,6 +53,7 @@ def test_a_grade_that_is_no_check_counts_as_used_too(few, uses):
     assert [row["check"] for row in told(few)[1] if row["check"] != "duplicate"] == ["judge_invalid"]
 
 
+@pytest.mark.slow
 def test_a_server_that_was_away_is_asked_again_and_only_for_what_it_missed(few):
     with serving([Answer(VERDICT)] * 6 + [Answer(b"out of memory", 500)]) as server:
         asking = {**endpoint_judge(server.url), "pool": POOL}

@@ -46,6 +46,7 @@ def test_a_body_that_fails_leaves_the_old_folder(in_project):
     assert set(published(in_project / "data/out").values()) == {"3"}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_folder_is_whole(in_project):
     publish(0)
     seen = set()

@@ -115,6 +115,7 @@ class Lossy:
             raise ConnectionError("no answer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [1, 2])
 def test_a_lost_answer_makes_no_step_twice(tmp_path, monkeypatch, lost):
     monkeypatch.chdir(tmp_path)

@@ -28,6 +28,7 @@ def until(true) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_what_was_said_is_heard(told):
     assert told.heard("refusal") is None
     told.say("refusal", "é")

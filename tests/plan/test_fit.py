@@ -54,6 +54,7 @@ def test_the_first_that_fits_costs_no_more_than_any_other_that_does(question) ->
     assert [len(fit.changes) for fit in found] == sorted(len(fit.changes) for fit in found)
 
 
+@pytest.mark.slow
 def test_where_nothing_fits_it_says_what_is_needed_at_least(question) -> None:
     (found,) = fits(question, read_setting(CONFIG), (1e6,))
     assert found.setting is None and "gradient_checkpointing: true" in found.changes

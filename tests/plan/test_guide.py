@@ -75,6 +75,7 @@ def test_the_worked_example_is_the_plan(model) -> None:
     assert f"would keep {whole['activations'] / 1e9:.0f} GB" in GUIDE
 
 
+@pytest.mark.slow
 def test_what_was_measured_on_a_gpu_is_near_the_plan(monkeypatch) -> None:
     """The table of the guide: its plans are this plan's, and 15 % is kept."""
     monkeypatch.setattr(setting, "RMS_IN_FLOAT32", False)

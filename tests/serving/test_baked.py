@@ -63,6 +63,7 @@ def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB")).astype(int)
 
 
+@pytest.mark.slow
 def test_the_logged_lora_loads_as_a_stock_pipeline_that_paints_the_analogy(root, model, lora):
     import mlflow.diffusers
 
@@ -81,6 +82,7 @@ def test_the_logged_lora_loads_as_a_stock_pipeline_that_paints_the_analogy(root,
     assert np.abs(pixels(drawn) - pixels(plain)).max() > 5, "the edit hardly shows"
 
 
+@pytest.mark.slow
 def test_tags_say_base_bake_and_the_licences_and_lineage_of_the_model(root, model, lora, monkeypatch):
     monkeypatch.chdir(root)
     registry = Registry("lorweb", root)

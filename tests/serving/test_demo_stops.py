@@ -10,6 +10,7 @@ from lorweb.serving.demo_studio import Drawn, Forming, Question, Studio
 from tests.serving.demo_server import IMAGES, LIMITS, form_of
 
 
+@pytest.mark.slow
 def test_who_looks_late_sees_the_newest(loaded, monkeypatch):
     monkeypatch.setattr(loaded[0], "steps", 60)
     run = Studio(loaded[0]).draw(Question((IMAGES["a"], IMAGES["a2"]), IMAGES["b"], "", 3, 1.0))

@@ -147,6 +147,7 @@ def test_a_previous_champion_that_was_deleted_is_forgotten(registry):
         registry.rollback(ME)
 
 
+@pytest.mark.slow
 def test_a_living_process_is_given_its_time_and_a_dead_one_none(registry, monkeypatch):
     monkeypatch.setattr(settle, "PATIENCE", 1.0)
     living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

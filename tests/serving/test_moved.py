@@ -38,6 +38,7 @@ def texts(database: Path) -> str:
         return "\n".join(connection.iterdump())
 
 
+@pytest.mark.slow
 def test_a_moved_project_keeps_its_champion_evidence_history_and_writes_at_its_new_place(old, root, caplog):
     add(old, "two")
     new = root / "else %41 wh?re é#1"
@@ -57,6 +58,7 @@ def test_a_moved_project_keeps_its_champion_evidence_history_and_writes_at_its_n
     assert Path(found).is_relative_to(new)
 
 
+@pytest.mark.slow
 def test_a_copy_is_a_project_of_its_own(old, root):
     new = root / "copy"
     shutil.copytree(old, new)

@@ -71,6 +71,7 @@ def test_mlflow_itself_refuses_a_version_whose_metadata_was_edited(root, model, 
         assert service.pipe.steps == 3
 
 
+@pytest.mark.slow
 def test_rows_are_answered_in_order_whatever_way_images_are_sent(service):
     both = pd.concat([rows(seed=1), rows(seed=2)]).set_axis([7, 3])
     both.loc[3, "b"] = text(png(4, 24, 24))
@@ -129,6 +130,7 @@ def test_many_threads_get_the_answers_of_one(service):
     assert together == alone * 2
 
 
+@pytest.mark.slow
 def test_rows_of_a_small_request_are_not_behind_all_of_a_large_one(service):
     ends = {}
 

@@ -77,6 +77,7 @@ def test_a_server_that_speaks_no_http_is_a_sentence(tmp_path, monkeypatch):
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again_and_a_silent_one_not_for_ever(monkeypatch):
     monkeypatch.setattr(reachable, "TIMEOUT", 0.2)
     asked, busy = [], [True, True, False]

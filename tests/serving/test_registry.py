@@ -58,6 +58,7 @@ def test_the_run_of_a_version_holds_its_metrics_and_no_pickle(root):
     assert not [name for name in files if name.endswith((".pkl", ".pickle"))]
 
 
+@pytest.mark.slow
 def test_promotion_moves_previous_along_and_repeating_it_changes_nothing(root):
     registry = Registry("lorweb", root)
     one, two = (registry.submit(candidate(root, text)) for text in ("one", "two"))
@@ -68,6 +69,7 @@ def test_promotion_moves_previous_along_and_repeating_it_changes_nothing(root):
     assert (registry.by_alias("champion").number, registry.by_alias("previous").number) == (2, 1)
 
 
+@pytest.mark.slow
 def test_rollback_swaps_and_marks_and_a_promotion_by_hand_unmarks(root):
     registry = Registry("lorweb", root)
     one, two = (registry.submit(candidate(root, text)) for text in ("one", "two"))

@@ -25,6 +25,7 @@ def registry(root) -> Registry:
     return found
 
 
+@pytest.mark.slow
 def test_a_database_that_is_locked_for_a_while_is_waited_for(registry, root):
     other = sqlite3.connect(root / "mlflow.db", isolation_level=None, check_same_thread=False)
     other.execute("BEGIN EXCLUSIVE")
@@ -106,6 +107,7 @@ def damage(root, text: str) -> None:
             path.write_bytes(b"other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [damage, lambda root, text: shutil.rmtree(root / "mlartifacts")])
 def test_a_version_whose_files_are_not_whole_does_not_become_the_champion(registry, root, harm):
     with pytest.raises(NotWhole, match=r"models:/lorweb/9 cannot be had .* Nothing was moved: version 1 stays"):
@@ -121,6 +123,7 @@ def test_a_version_whose_files_are_not_whole_does_not_become_the_champion(regist
     assert [move.kind for move in registry.moves()] == ["promote", "promote"]
 
 
+@pytest.mark.slow
 def test_known_bytes_whose_files_are_not_whole_are_registered_anew(registry, root, caplog):
     registry.promote(registry.by_number(2))
     registry.rollback()
@@ -144,6 +147,7 @@ def test_a_decision_whose_run_or_file_is_gone_is_none(registry, root):
     assert registry.decisions.read(run, "decision.json") is None
 
 
+@pytest.mark.slow
 def test_a_decision_that_cannot_be_read_is_not_taken_for_none(registry, root, monkeypatch):
     run = registry.moves()[0].why.run
     (path,) = root.rglob(f"mlartifacts/{run}/artifacts/decision.json")
@@ -163,6 +167,7 @@ def test_a_decision_that_cannot_be_read_is_not_taken_for_none(registry, root, mo
     assert registry.decisions.read(run, "decision.json") == {"decision": "promote"} and len(calls) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_is_logged_again_after_a_lock_is_there_once(registry, root, monkeypatch):
     real, calls = mlflow.log_metrics, []
 

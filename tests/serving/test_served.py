@@ -70,6 +70,7 @@ def test_rows_are_answered_as_the_service_answers_them(port, service):
     assert np.asarray(picture).shape == (40, 40, 3) and json.loads(picture.text["lorweb"])["seed"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape",
     [
@@ -142,6 +143,7 @@ def test_a_fault_of_the_model_is_no_fault_of_the_caller(port, loaded, monkeypatc
     assert len(images(ask(port, record()))) == 1
 
 
+@pytest.mark.slow
 def test_a_request_that_takes_longer_than_the_server_waits_is_told_so(port, monkeypatch):
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
     late = ask(port, *[record(steps=200)] * 64)
@@ -150,6 +152,7 @@ def test_a_request_that_takes_longer_than_the_server_waits_is_told_so(port, monk
     assert len(images(ask(port, record()))) == 1
 
 
+@pytest.mark.slow
 def test_a_request_that_waits_in_the_servers_queue_gets_mlflows_own_504(loaded, monkeypatch):
     monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
     service, begun = loaded.unwrap_python_model().service, []

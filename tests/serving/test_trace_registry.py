@@ -42,6 +42,7 @@ def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, 
         assert told["missing"] == [f"{told['model']['folder']} does not say what data it was trained on"]
 
 
+@pytest.mark.slow
 def test_a_picture_names_the_version_of_its_bytes_although_the_alias_has_moved(root, model, parts, monkeypatch):
     monkeypatch.chdir(root)
     registry = Registry("lorweb", root)
@@ -68,6 +69,7 @@ def test_a_picture_of_a_model_that_is_nowhere_is_told_so(root, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_of_versions_with_one_basis_the_recorded_one_is_named_or_all_are(root, model, monkeypatch):
     monkeypatch.chdir(root)
     registry = Registry("lorweb", root)

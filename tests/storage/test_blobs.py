@@ -37,6 +37,7 @@ def read_tree(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(TREES, TREES)
 def test_a_folder_comes_back_as_it_was_and_equal_contents_travel_once(tree, other):
@@ -116,6 +117,7 @@ print(json.dumps([names, local(wanted).read_text(), sorted(p.name for p in Path(
 """
 
 
+@pytest.mark.slow
 def test_processes_of_a_node_fetch_what_they_touch_once(shared, tmp_path):
     (tmp_path / "here/data").mkdir(parents=True)
     for name in ("part-0", "part-1", "other"):

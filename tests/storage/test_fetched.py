@@ -195,6 +195,7 @@ assert (fetched(sys.argv[1]) / "a").read_bytes() == b"1"
 """
 
 
+@pytest.mark.slow
 def test_processes_of_a_node_fetch_a_uri_once(bucket, s3):
     bucket.write("m/a", b"1")
     command = [sys.executable, "-c", FETCH, f"{bucket.uri}/m", s3]

@@ -99,6 +99,7 @@ def names(store: Store) -> list[str]:
     return sorted(set(store.names(f"work/made/{job().journal.folder.name}")) - {"opened"})
 
 
+@pytest.mark.slow
 def test_nodes_with_nothing_in_common_give_the_same_bytes(project, shared, tmp_path):
     expected = finish(in_process)
     shutil.rmtree(".work")
@@ -110,6 +111,7 @@ def test_nodes_with_nothing_in_common_give_the_same_bytes(project, shared, tmp_p
         assert "part-00000.parquet" in found and not [name for name in found if name.startswith("rows-")]
 
 
+@pytest.mark.slow
 def test_a_driver_on_another_node_goes_on_where_one_died(project, shared, tmp_path, monkeypatch):
     expected = finish(in_process)
     shared.remove("work")
@@ -127,6 +129,7 @@ def test_a_driver_on_another_node_goes_on_where_one_died(project, shared, tmp_pa
     assert finish(lambda *_: pytest.fail("nothing is left to do")) == expected
 
 
+@pytest.mark.slow
 def test_rows_that_raised_are_tried_again_and_leave_both_places(project, shared, tmp_path, monkeypatch):
     monkeypatch.setenv("RAISES", "1")
     results = run_rows(job(), read_index(Path("data/in"), SOURCE, ["id"]), Nodes(tmp_path / "nodes"))
@@ -137,6 +140,7 @@ def test_rows_that_raised_are_tried_again_and_leave_both_places(project, shared,
     assert len(names(shared)) == 10 == len(list(Path(".work").rglob("rows-*")))
 
 
+@pytest.mark.slow
 def test_a_damaged_batch_in_the_store_is_worked_again(project, shared, tmp_path):
     expected = finish(Nodes(tmp_path / "nodes"))
     shutil.rmtree(".work")
@@ -147,6 +151,7 @@ def test_a_damaged_batch_in_the_store_is_worked_again(project, shared, tmp_path)
     assert len(names(shared)) == 10
 
 
+@pytest.mark.slow
 def test_a_batch_torn_on_this_node_is_fetched_and_not_worked_again(project, shared, tmp_path):
     expected = finish(Nodes(tmp_path / "nodes"))
     torn, *others = sorted(Path(".work").rglob("rows-*"))
@@ -155,6 +160,7 @@ def test_a_batch_torn_on_this_node_is_fetched_and_not_worked_again(project, shar
     assert len(names(shared)) == 10 and len(read_batch(torn)) == 1
 
 
+@pytest.mark.slow
 def test_a_lost_input_stops_the_stage_and_refuses_no_row(project, shared, tmp_path):
     def loses(row_job, batches):
         made = sent_out(row_job, batches)
@@ -184,6 +190,7 @@ def test_only_the_newest_journals_that_rest_are_kept_in_the_store(project, share
         assert len(kept) == 3 and kept == last | opened(3, 4)
 
 
+@pytest.mark.slow
 def test_parameter_sets_at_once_lose_nothing(project, shared):
     expected = finish(in_process)
 
@@ -197,6 +204,7 @@ def test_parameter_sets_at_once_lose_nothing(project, shared):
     assert finish(beside_four_others) == expected
 
 
+@pytest.mark.slow
 def test_data_sets_at_once_do_not_take_each_other_s_work(project, shared, tmp_path, monkeypatch):
     expected = finish(in_process)
     shutil.rmtree(".work")
@@ -235,6 +243,7 @@ def test_work_that_waits_is_the_driver_s_own_and_goes_when_it_is_forgotten(proje
     assert names(shared) == []
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_damaged_while_a_stage_runs_is_worked_again(project, shared):
     expected, calls = finish(in_process), []
     shutil.rmtree(".work")
@@ -256,6 +265,7 @@ def test_a_batch_that_is_damaged_while_a_stage_runs_is_worked_again(project, sha
     assert calls == [10, 3] and len(names(shared)) == 10
 
 
+@pytest.mark.slow
 def test_what_cannot_be_worked_again_in_this_run_is_a_sentence(project, shared):
     rows = read_index(Path("data/in"), SOURCE, ["id"])
     run_rows(job(), rows[:5], in_process)

@@ -74,6 +74,7 @@ def test_wrong_credentials_are_a_sentence(monkeypatch):
                 act()
 
 
+@pytest.mark.slow
 def test_an_unknown_protocol_and_a_missing_package_are_sentences():
     with pytest.raises(StorageError, match="cannot open the store nonsense://x"):
         Store("nonsense://x").names("")
@@ -90,6 +91,7 @@ for number in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_whole_objects_alone(shared):
     for turn in range(3):
         writer = subprocess.Popen([sys.executable, "-c", WRITES, shared.uri, repr(dict(shared.options))])

@@ -36,6 +36,7 @@ def finish(folders, folder, name="lorweb", **changes):
     return run, train(run, held_out(folders), Keeper(folder, IDENTITY), hooks), hooks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lorweb", "single_lora"])
 @pytest.mark.parametrize("stop_after", [5, 7])
 def test_ten_steps_are_five_and_a_kill_and_the_rest_bit_for_bit(folders, tmp_path, name, stop_after):

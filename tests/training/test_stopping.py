@@ -71,6 +71,7 @@ def test_the_best_needs_a_split():
         train_section(publish="best")
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_and_its_weights_are_published(folders, tmp_path):
     """Four tasks and large steps: after a while the tasks that are never trained get worse."""
     optimizer = {**train_section().optimizer.model_dump(), "learning_rate": 0.3, "warmup_steps": 12}
@@ -117,6 +118,7 @@ def test_a_resumed_run_stops_where_an_undisturbed_one_does(folders, tmp_path):
     assert hooks.steps == [7, 8] and told == retold and equal(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 def test_steps_before_the_stop_are_those_of_a_run_without_it(folders, tmp_path):
     _, told = stopped(folders, tmp_path / "stop", Recorder())
     _, free = stopped(folders, tmp_path / "free", Recorder(), stop=None)

@@ -13,6 +13,7 @@ def folders(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "adamw_fused", "prodigy"])
 @pytest.mark.parametrize("variant", ["lorweb", "single_lora"])
 def test_a_run_goes_on_from_the_file_as_if_it_had_not_stopped(folders, tmp_path, name, variant):
