@@ -122,6 +122,7 @@ def test_the_page_shows_what_the_script_prints():
         assert found == text, f"docs/scale.md, {name}: run `python benchmarks/scale.py --into docs/scale.md`"
 
 
+@pytest.mark.slow
 def test_the_simulated_results_are_of_these_costs():
     scale, limits = module("scale"), module("_scale_limits")
     costs = scale.read("costs")

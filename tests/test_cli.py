@@ -73,6 +73,7 @@ def test_apply_offloads_where_there_is_an_accelerator_or_says_that_there_is_none
         assert code == 1 and "but the device is the CPU; use offload 'none', or name an accelerator" in err
 
 
+@pytest.mark.slow
 def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, model, capsys):
     assert run(capsys, "convert", str(model), "official", "--to", "official")[0] == 0
     assert {path.suffix for path in Path("official").iterdir()} == {".safetensors", ".yaml"}
@@ -148,6 +149,7 @@ def test_doctor_finds_what_a_profile_lacks(capsys, monkeypatch):
     assert code == 1 and "no profile at" in err
 
 
+@pytest.mark.slow
 def test_help_and_config_load_no_heavy_library():
     code = "import sys, lorweb.cli, lorweb.config; print(*sorted({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True, text=True)

@@ -39,6 +39,7 @@ def report(path: str) -> dict:
         return json.loads(file.metadata()["lorweb_bake"])
 
 
+@pytest.mark.slow
 def test_files_are_added_and_baked_where_neither_base_nor_encoder_is(model):
     run("bake", *IMAGES, "-o", "images.safetensors", "--model", str(model))
     base = report("images.safetensors")["base"]
@@ -75,6 +76,7 @@ def test_a_folded_answer_is_the_live_one(model):
     assert live.std() > 1
 
 
+@pytest.mark.slow
 def test_each_query_of_a_folder_is_folded_by_itself(model, tmp_path):
     (tmp_path / "photos").mkdir()
     for seed in (5, 6):

@@ -52,6 +52,7 @@ def test_a_mix_of_another_basis_is_refused_by_every_command(folder, model, parts
         assert not list(folder.glob("o.*"))
 
 
+@pytest.mark.slow
 def test_several_pairs_and_queries_are_averaged(folder, model, capsys):
     for seed, name in enumerate(("c", "c,2", "d"), start=4):
         drawn_image(seed, 40, 40).save(folder / f"{name}.png")
@@ -101,6 +102,7 @@ def test_bake_writes_a_lora_and_reports_the_loss_of_rank(folder, model, capsys):
     assert code == 0 and "rank 6 is exact; the file is padded with zeros to rank 8" in out
 
 
+@pytest.mark.slow
 def test_bake_takes_the_coefficients_of_a_file_and_writes_either_format(folder, model, capsys):
     m = ("--model", str(model))
     run(capsys, "mix", *IMAGES, "-o", "m.safetensors", *m)

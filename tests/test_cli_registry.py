@@ -98,6 +98,7 @@ def test_a_version_is_shown_with_its_files(desk, capsys):
     assert code == 1 and damaged["version"] == 2 and "cannot be had" in damaged["error"] == damaged["files"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -119,6 +120,7 @@ def test_what_cannot_be_done_is_said(crowded, monkeypatch, capsys, words, code, 
     assert found == code and message in err and not out
 
 
+@pytest.mark.slow
 def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(desk, capsys):
     for number in ("1", "2"):
         run(capsys, "registry", "promote", number, "--reason", "x")

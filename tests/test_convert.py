@@ -101,6 +101,7 @@ def test_what_we_add_to_theirs_survives_and_stands_apart(base: str, tmp_path: Pa
     assert last.read_bytes() == written.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_converted_checkpoint_draws_what_the_original_draws(tmp_path: Path) -> None:
     from lorweb import AnalogyPipeline
 

@@ -29,6 +29,7 @@ def model() -> Any:
     return transformer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -49,6 +49,7 @@ def flux() -> list[BasisSize]:
     return basis_sizes(KONTEXT, None, "")
 
 
+@pytest.mark.slow
 def test_every_ablation_of_the_paper_to_the_unit(flux) -> None:
     assert {size.name: size.parameters for size in flux} == COUNTS
     assert {size.layers for size in flux} == {494}

@@ -167,6 +167,7 @@ def test_without_checkpointing_backward_may_come_later(model: nn.Module) -> None
     assert all(torch.equal(g, expected[name]) for name, g in gradients(model).items())
 
 
+@pytest.mark.slow
 def test_ddp_finds_every_parameter_used(model: nn.Module, tmp_path: Path) -> None:
     """Two steps: DDP complains at the second one if a parameter got no gradient at the first."""
     expected = backward(model)

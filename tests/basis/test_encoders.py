@@ -58,6 +58,7 @@ def test_packaged_features_equal_the_reduction_written_out(packaged, photos):
     torch.testing.assert_close(packaged(photos), expected.float(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_features_do_not_depend_on_the_batch(packaged, photos):
     together = packaged([*photos, *photos[::-1]])
     alone = torch.cat([packaged([photo]) for photo in photos])

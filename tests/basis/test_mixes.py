@@ -40,6 +40,7 @@ def test_interpolation_meets_both_ends_and_is_a_line(first: Tensor, second: Tens
     assert close(interpolate(first, second, t), interpolate(second, first, 1 - t))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(mixes(), min_size=1, max_size=6), st.randoms())
 def test_the_average_ignores_order_and_repetition(given_mixes: list[Tensor], random: Any) -> None:

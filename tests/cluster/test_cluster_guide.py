@@ -44,6 +44,7 @@ def test_files_that_commands_take_are_there() -> None:
     assert ours <= listed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
 def test_kubectl_makes_what_the_guide_has_it_make() -> None:
     joined = GUIDE.replace("\\\n", " ")

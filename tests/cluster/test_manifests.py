@@ -50,6 +50,7 @@ def test_kuberay_takes_its_resources(name: str) -> None:
         check_kuberay(wrong)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlflow.yaml", "network-policy.yaml"])
 def test_kubernetes_takes_its_objects(name: str) -> None:
     for resource in documents(name):
@@ -171,6 +172,7 @@ def test_compose_takes_its_file_and_nothing_is_open_to_the_network(tmp_path: Pat
     assert checked(tmp_path / "wrong.yaml") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Ray's command line imports
 def test_ray_up_takes_its_file_and_starts_ray_with_options_it_has() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config

@@ -26,6 +26,7 @@ def rendered() -> dict[str, str]:
     return render("paper")
 
 
+@pytest.mark.slow
 def test_the_committed_files_are_what_the_profile_paper_renders(rendered: dict[str, str]) -> None:
     assert len(rendered) == 3
     for name, text in rendered.items():

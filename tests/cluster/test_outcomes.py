@@ -23,6 +23,7 @@ def make(root: Path, text: str) -> None:
     (root / "data/pairs/_manifest.json").write_text(json.dumps({"of": text}))
 
 
+@pytest.mark.slow
 def test_outs_of_other_parameters_are_not_those_of_a_job(tmp_path):
     make(tmp_path, "A")
     assert not stands(tmp_path, "filter", "job-a")  # made by nobody knows whom

@@ -72,6 +72,7 @@ def test_what_decides_the_outs_names_the_job_and_nothing_else(project):
     assert len(others) == 5 and first not in others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "counts"),
     [

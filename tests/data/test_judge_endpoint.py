@@ -65,6 +65,7 @@ def test_a_completion_without_a_text_is_an_invalid_reply_and_no_silence(content)
     assert len(asked) == 2 and found.scores["judge_adherence"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words", "times"),
     [

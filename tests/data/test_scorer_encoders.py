@@ -99,6 +99,7 @@ def test_dino_similarity_is_the_cosine_of_the_class_tokens(dino):
         np.testing.assert_allclose(found.vectors["change.dino"], hidden[1] - hidden[0], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_any_encoder_is_a_second_opinion(clip):
     pairs = some_pairs()
     for name in ("efficientnet-lite0+style", f"clip:{clip}"):

@@ -97,6 +97,7 @@ def head_tensors(widths):
 PREDICTOR = [(0, 16, 12), (2, 12, 8), (4, 8, 6), (6, 6, 4), (10, 4, 1)]  # as LAION's, places of dropouts left out
 
 
+@pytest.mark.slow
 def test_an_aesthetic_head_is_applied_to_the_unit_embedding(tmp_path):
     clip = save_clip(tmp_path / "clip")
     pairs = some_pairs()

@@ -59,6 +59,7 @@ def test_an_image_scores_the_same_in_any_batch(net, photos, monkeypatch):
     assert all(np.array_equal(x, y) for x, y in zip(together.stages, alone.stages, strict=True))
 
 
+@pytest.mark.slow
 def test_perceptual_distance_is_zero_symmetric_and_ordered(net, photos):
     photo = photos[1]
     noise = np.random.default_rng(0).normal(0, 40, (96, 96, 3))

@@ -63,6 +63,7 @@ def lpips_by_hand(x, y):
     return total
 
 
+@pytest.mark.slow
 def test_lpips_by_hand(folders, question, answer):
     found = only(f"lpips:{folders['lpips']}", "packaged", question, answer)
     assert set(found) == {"lpips_to_truth", "lpips_to_source"}

@@ -14,6 +14,8 @@ from lorweb.evaluation.gate import Decision, decide
 from lorweb.evaluation.metrics import Question, measure_answers
 from lorweb.evaluation.results import Measured, evidence, per_task, rows_of, summarise
 
+pytestmark = pytest.mark.slow  # answers are measured first, for seconds
+
 Edit = Callable[[Image.Image], Image.Image]
 EDITS: dict[str, Edit] = {
     "negative": ImageOps.invert,
@@ -79,13 +81,11 @@ def judged(answered: list[Answered], model: Callable[[str, str], str]) -> Decisi
     return decide(evidence(metrics, per_task(measured)), None, params.promote.gate)
 
 
-@pytest.mark.slow
 def test_a_perfect_model_is_promoted(answered):
     decision = judged(answered, lambda shown, true: shown)
     assert decision.promoted, decision.reasons
 
 
-@pytest.mark.slow
 def test_a_model_that_knows_the_edit_but_ignores_the_exemplar_is_refused(answered):
     decision = judged(answered, lambda shown, true: true)
     assert not decision.promoted

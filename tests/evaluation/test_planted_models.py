@@ -10,6 +10,8 @@ from lorweb.evaluation.metrics import Question, measure_answers
 from lorweb.evaluation.results import Measured, rows_of, summarise
 from tests.data.scoring import photos
 
+pytestmark = pytest.mark.slow  # answers are measured first, for seconds
+
 EDITS = {
     "negative": ImageOps.invert,
     "grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
@@ -41,7 +43,6 @@ def measured() -> list[Measured]:
     return found
 
 
-@pytest.mark.slow
 def test_the_perfect_model_is_best_on_every_truth_metric(measured):
     models = summarise(rows_of(measured), 200, 0)["seen"]
     for metric in LOWER:
@@ -56,7 +57,6 @@ def test_the_perfect_model_is_best_on_every_truth_metric(measured):
     assert max(directions, key=directions.__getitem__) == "perfect" and directions["copy"] == 0.0
 
 
-@pytest.mark.slow
 def test_copying_b_scores_as_copying(measured):
     for m in measured:
         row = m.scores["copy"]

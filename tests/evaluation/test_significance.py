@@ -18,6 +18,7 @@ DRAWS = {  # how means of tasks are spread: (draw n of them, their true mean)
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "n", "least"),
     [

@@ -15,6 +15,7 @@ from tests.kontext.offload_cases import CPU, OFFLOADS, RULE, B, pipeline, plain_
 from tests.kontext_tiny import PixelEncoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offload", OFFLOADS)
 def test_a_saved_model_is_loaded_into_offload(base_folder: Path, tmp_path: Path, offload: Offload) -> None:
     plain = pipeline(base_folder, "none")

@@ -69,6 +69,7 @@ def test_without_pairs_there_is_no_folder_of_them(place):
     assert contents(place / "data/sources") == first
 
 
+@pytest.mark.slow
 def test_only_what_changed_is_read_again(place):
     def fresh(*readers):
         before = set((place / ".work/collect").rglob("rows-*"))

@@ -61,6 +61,7 @@ def test_a_task_has_one_seed_so_that_an_exemplar_shows_its_pattern(project):
     assert seeds["geometry/mirror"] == {seed_of("edit", 0, "geometry/mirror", 0)}, "pairs keep their names"
 
 
+@pytest.mark.slow
 def test_a_changed_param_redoes_only_what_it_touches(project):
     before = contents(project / OUT)
     known = journalled(project)

@@ -183,6 +183,7 @@ def test_what_cannot_be_written_whole_leaves_nothing(loaded, pipe, tmp_path):
     assert list(Path(desk.holder.name).iterdir()) == [answer.image.parent]
 
 
+@pytest.mark.slow
 def test_a_picture_taken_home_is_made_again_by_the_command(loaded, pipe, model, tmp_path):
     desk, names = Desk(*loaded, LIMITS, tmp_path), {side: tmp_path / f"{side}.png" for side in ("a", "a2", "b")}
     for path, image in zip(names.values(), (A, A2, B), strict=True):

@@ -102,6 +102,7 @@ def test_a_writer_that_wakes_with_an_old_state_repairs_it_himself(registry):
     assert kinds(registry) == [("promote", DONE)] * 3
 
 
+@pytest.mark.slow
 def test_an_alias_moved_in_mlflow_itself_enters_the_history(registry):
     registry.client.set_registered_model_alias("lorweb", "champion", "3")
     assert registry.promote(registry.by_number(2), ME)
@@ -139,6 +140,7 @@ def test_a_version_that_is_gone_before_its_move_is_finished_is_no_champion(regis
     assert kinds(registry) == [("promote", DONE), ("promote", VOID)]
 
 
+@pytest.mark.slow
 def test_a_previous_champion_that_was_deleted_is_forgotten(registry):
     registry.promote(registry.by_number(2), ME)
     registry.client.delete_model_version("lorweb", "1")

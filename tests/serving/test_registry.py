@@ -20,6 +20,7 @@ def candidate(root: Path, text: str) -> Submission:
     return Submission(folder, {"seen/lorweb/perceptual_to_truth": 0.1}, {"git_commit": "abc"})
 
 
+@pytest.mark.slow
 def test_the_same_bytes_are_one_version_and_other_bytes_another(root):
     registry = Registry("lorweb", root)
     first = registry.submit(candidate(root, "one"))
@@ -31,6 +32,7 @@ def test_the_same_bytes_are_one_version_and_other_bytes_another(root):
     assert second.tags["git_commit"] == "abc"
 
 
+@pytest.mark.slow
 def test_the_second_of_two_who_register_the_same_bytes_at_once_leaves_nothing_behind(root, monkeypatch):
     registry, one, first = Registry("lorweb", root), candidate(root, "one"), []
     make_version = registry_module.make_version
@@ -127,6 +129,7 @@ def test_a_dead_server_is_a_sentence_and_not_minutes_of_retries(root, monkeypatc
         Registry("lorweb", root)
 
 
+@pytest.mark.slow
 def test_evidence_comes_back_as_it_was_recorded(root):
     registry = Registry("lorweb", root)
     version = registry.submit(candidate(root, "one"))
@@ -140,6 +143,7 @@ def test_evidence_comes_back_as_it_was_recorded(root):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_run_of_a_candidate_has_what_mlflow_shows(root):
     report = root / "index.html"
     report.write_text("<p>numbers</p>")

@@ -83,6 +83,7 @@ def test_a_database_of_another_mlflow_is_named_with_the_command_that_upgrades_it
         Registry("lorweb", root).versions()
 
 
+@pytest.mark.slow
 def test_files_that_were_changed_or_are_gone_are_named(registry, root):
     uri = "models:/lorweb@champion"
     (weights,) = (path for path in root.rglob("mlartifacts/**/basis.safetensors") if path.read_bytes() == b"one")
@@ -137,6 +138,7 @@ def test_known_bytes_whose_files_are_not_whole_are_registered_anew(registry, roo
     assert registry.aliases.read() == State(3, 1) and ROLLED_BACK not in registry.by_number(3).tags
 
 
+@pytest.mark.slow
 def test_a_decision_whose_run_or_file_is_gone_is_none(registry, root):
     assert registry.decisions.read("0" * 32, "decision.json") is None
     assert registry.decisions.read("", "decision.json") is None

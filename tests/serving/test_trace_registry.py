@@ -24,6 +24,7 @@ TAGS = {
 }
 
 
+@pytest.mark.slow
 def test_a_version_is_found_by_hash_number_alias_and_uri_with_its_lineage(root, model, monkeypatch):
     version = Registry("lorweb", root).submit(Submission(model, {}, TAGS))
     monkeypatch.chdir(root)

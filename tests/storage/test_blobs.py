@@ -85,6 +85,7 @@ def test_a_file_that_has_just_changed_is_hashed_each_time(tmp_path, monkeypatch)
     assert len(seen) == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_blob_is_named_removed_and_put_back(shared, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "here/one").write_bytes(b"content")

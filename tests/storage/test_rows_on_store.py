@@ -180,6 +180,7 @@ def opened(*identities: int) -> set[str]:
     return {replace(job(), identity=(identity,)).journal.folder.name for identity in identities}
 
 
+@pytest.mark.slow
 def test_only_the_newest_journals_that_rest_are_kept_in_the_store(project, shared, monkeypatch):
     made = opened(0, 1, 2, 3, 4)
     assert set(shared.folders("work/made")) == made, "they were touched today"

@@ -34,6 +34,7 @@ def test_what_is_put_comes_back_and_is_listed(shared, tmp_path):
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.slow
 def test_another_process_sees_what_was_written_after_it_looked(shared):
     """File systems keep what they have listed; a store looks again."""
     assert shared.names("k") == {} and shared.size("k/late") is None
@@ -63,6 +64,7 @@ def test_a_missing_bucket_is_named(s3, tmp_path):
         store.put(tmp_path / "one", "one")
 
 
+@pytest.mark.slow
 def test_wrong_credentials_are_a_sentence(monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")

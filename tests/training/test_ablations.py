@@ -109,6 +109,7 @@ def test_a_trained_basis_needs_its_exemplar(folders, tmp_path):
         assert told.last(f"seen_{name}") > 1.05 * told.last("seen")
 
 
+@pytest.mark.slow
 def test_training_is_the_same_whatever_validation_shows(folders, tmp_path):
     losses = [
         train(

@@ -113,6 +113,7 @@ def watched(folders, folder, hooks, name="lorweb"):
     return [str(warning.message) for warning in caught if "train.alarms" in str(warning.message)]
 
 
+@pytest.mark.slow
 def test_an_alarm_is_said_once_also_over_a_kill(folders, tmp_path):
     (said,) = watched(folders, tmp_path / "whole", Recorder())
     assert said.startswith("lorweb: the router gives all exemplars nearly the same") and "after step 5" in said

@@ -37,6 +37,7 @@ def save(depot, folder, *steps, keep=10, best=None, value=None):
         depot.put(save_checkpoint(folder, snapshot(step, value=value), keep, best), keep, best)
 
 
+@pytest.mark.slow
 def test_it_keeps_what_a_disk_keeps_and_gives_it_back(depot, tmp_path):
     save(depot, tmp_path / "one", 5, 10, 15, 20, keep=2, best=10)
     assert depot.steps() == [10, 15, 20] == [int(p.name[-8:]) for p in sorted((tmp_path / "one").iterdir())]
@@ -76,6 +77,7 @@ def test_without_its_manifest_a_checkpoint_is_none(depot, tmp_path):
     assert depot.newest() == (10, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [

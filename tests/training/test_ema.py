@@ -58,6 +58,7 @@ def test_the_weights_are_back_whatever_happens(folders):
     assert equal(weights(run), before) and equal(run.ema.values, average)
 
 
+@pytest.mark.slow
 def test_validation_is_of_the_average_and_a_killed_run_resumes_bit_for_bit(folders, tmp_path):
     whole, told, _ = finish(folders, tmp_path / "whole", ema=0.9)
     cut = make_run(folders, train_section(ema=0.9))

@@ -4,6 +4,7 @@ from tests.training import golden
 from tests.training.made import write_data
 
 
+@pytest.mark.slow
 def test_ten_steps_have_their_golden_losses(tmp_path):
     """Bit for bit on the machine that measured them, within `golden.TOLERANCE` on others; twice the same on any."""
     folders = write_data(tmp_path)

@@ -83,6 +83,7 @@ def test_a_finished_run_has_nothing_left_to_do(folders, tmp_path):
     assert equal(weights(first), weights(again))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(folders, tmp_path):
     whole, told, _ = finish(folders, tmp_path)
     with (state.checkpoint_path(tmp_path, 10) / "tensors.safetensors").open("r+b") as file:

@@ -108,6 +108,7 @@ def test_a_run_ends_at_the_validation_that_used_up_its_patience_with_a_checkpoin
     assert equal(weights(run), weights(again))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stops_where_an_undisturbed_one_does(folders, tmp_path):
     changes = {"checkpoint_every": 3}
     whole, told = stopped(folders, tmp_path / "whole", Recorder(), **changes)
