@@ -69,10 +69,9 @@ def test_what_a_killed_process_was_sent_goes_when_the_next_one_asks(root, model,
         killed = [run(root, address, tmp_path, model, "dies") for _ in range(2)]
         first, second = (folder for folder in tmp_path.glob("lorweb-models-*") if folder != strangers)
         assert [done.returncode for done in killed] == [-signal.SIGKILL] * 2 and list(second.rglob("*.safetensors"))
+        lives = reading(first / "sent")
         for folder in (first, second, strangers):
             os.utime(folder, (0, 0), follow_symlinks=False)
-        lives = reading(first / "sent")
-        os.utime(first, (0, 0))
         run(root, address, tmp_path, model)
         assert set(tmp_path.glob("lorweb-models-*")) == {first, strangers} and list(first.rglob("*.safetensors"))
         lives.close()
