@@ -49,9 +49,13 @@ def missing() -> str:
     return f"{MISSING} {'; and '.join(lacks)}" if lacks else ""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A running Chromium (playwright.sync_api.Browser); skips where there is none."""
+    """A running Chromium (playwright.sync_api.Browser); skips where there is none.
+
+    One for each file: while Playwright's driver runs, its loop counts as this thread's running one, and nothing that
+    comes after it in this process could call `asyncio.run`.
+    """
     path = executable()
     lacks = missing()
     if path is None or lacks:
