@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import yaml
 
@@ -96,9 +96,9 @@ def _run_here(stage: str, name: str) -> None:
     """In a folder that nodes share: one job of a stage at a time, and no note of outs that were made of others."""
     signal.signal(signal.SIGTERM, _leave)
     root = Path.cwd()
-    with alone(root / WORK / "jobs", stage):
+    with alone(root / WORK / "jobs", stage) as lock:
         _as_told(stage, root)
-        if code := call(stage, root):
+        if code := call(stage, root, lock):
             raise SystemExit(code)
         _as_told(stage, root)
         keep(root, stage, name)
@@ -120,14 +120,14 @@ def _as_told(stage: str, root: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the stage's lock in the folder. A driver that its head left behind has `patience` seconds to end."""
+def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[IO[str]]:
+    """Hold the stage's lock, the open file, in the folder. A driver left behind has `patience` seconds to end."""
     folder.mkdir(parents=True, exist_ok=True)
     last = time.monotonic() + patience
     while True:
-        with idle(folder / f"{stage}.lock", unlocked=True) as free:
-            if free:
-                yield
+        with idle(folder / f"{stage}.lock", unlocked=True) as lock:
+            if lock is not None:
+                yield lock
                 return
         if time.monotonic() > last:
             raise SystemExit(
@@ -140,7 +140,7 @@ def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[None
 def _run(stage: str, name: str, store: Store) -> None:
     signal.signal(signal.SIGTERM, _leave)
     ticket = Ticket.of_json(store.read(ticket_key(name)).decode())
-    with work_place(node_folder(store) / "jobs", stage) as root:
+    with work_place(node_folder(store) / "jobs", stage) as (root, lock):
         made = outs(stage)
         clear(root, [*made, "dvc.lock"])  # as DVC does: no out of an earlier run is there
         fetched = unpack(store, ticket.inputs, root, ticket.inputs.folders)
@@ -149,7 +149,7 @@ def _run(stage: str, name: str, store: Store) -> None:
         if ticket.lock:
             (root / "dvc.lock").write_text(ticket.lock, encoding="utf-8")
         print(f"{stage}: {fetched} of {len(ticket.inputs.inventory.files)} input files fetched", flush=True)
-        code = call(stage, root)
+        code = call(stage, root, lock)
         if code:
             raise SystemExit(code)
         result = pack(store, root, made)
@@ -159,10 +159,14 @@ def _run(stage: str, name: str, store: Store) -> None:
         print(f"{stage}: {len(result.inventory.files)} files, {size / 2**20:.1f} MiB, are in {store.uri}", flush=True)
 
 
-def call(stage: str, root: Path) -> int:
-    """Run the stage in its folder with the code of this job; its exit code as a shell tells it."""
+def call(stage: str, root: Path, lock: IO[str]) -> int:
+    """Run the stage in its folder with the code of this job; its exit code as a shell tells it.
+
+    The stage holds the folder's lock too: where this process is killed alone, no other job joins the one that goes on.
+    """
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen([sys.executable, "-P", "-m", f"pipelines.{stage}"], cwd=root, env=environment)
+    command = [sys.executable, "-P", "-m", f"pipelines.{stage}"]
+    child = subprocess.Popen(command, cwd=root, env=environment, pass_fds=[lock.fileno()])
     signal.signal(signal.SIGTERM, lambda *_: None)  # Ray sends it to the whole group: the stage ends in its own way
     code = child.wait()
     signal.signal(signal.SIGTERM, _leave)
@@ -170,15 +174,15 @@ def call(stage: str, root: Path) -> int:
 
 
 @contextmanager
-def work_place(folder: Path, stage: str) -> Iterator[Path]:
-    """The first folder of this stage on this node that no other job holds; free again when this process ends."""
+def work_place(folder: Path, stage: str) -> Iterator[tuple[Path, IO[str]]]:
+    """The first folder of this stage on this node that no other job holds, and its lock; free when all of it ends."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count():
-        with idle(folder / f"{stage}-{number}.lock") as free:
-            if free:
+        with idle(folder / f"{stage}-{number}.lock") as lock:
+            if lock is not None:
                 root = folder / f"{stage}-{number}"
                 root.mkdir(exist_ok=True)
-                yield root
+                yield root, lock
                 return
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
 from lorweb.evaluation.results import Measured, evidence, per_task, rows_of, summarise
 from lorweb.serving.registry import Registry, Version
-from lorweb.storage.locks import lock_of, locked
 from pipelines._answers import Plan, draw_and_measure, measured_before
 from pipelines._stage import WORK
 
@@ -119,9 +117,7 @@ def find_rival(registry: Registry, champion: Version | None, candidate: Candidat
         told = ", ".join(f"{what} ({there}, {plan.sources.encoded} has {here})" for what, (there, here) in odd.items())
         how = f"the {name}, differs in {told} and cannot be measured on this evaluation set: {sets}"
         return Rival(name, how, None, theirs, comparable=False)
-    WORK.mkdir(exist_ok=True)
-    with locked(lock_of(WORK / "promote"), _say_waiting):
-        again, answers = measure_again(plan, folder)
+    again, answers = measure_again(plan, folder)
     how = f"{sets}{_settings(candidate, known)}; the champion was measured again on the candidate's"
     return Rival(name, how, again, theirs, answers)
 
@@ -130,10 +126,6 @@ def _settings(candidate: Candidate, known: Mapping[str, Any] | None) -> str:
     before = (known or {}).get("protocol", {})
     odd = sorted(name for name in {*before, *candidate.protocol} if before.get(name) != candidate.protocol.get(name))
     return f" (they differ in {', '.join(odd)})" if before and odd else ""
-
-
-def _say_waiting() -> None:
-    print("promote: another promotion measures its champion in this project; waiting for it", file=sys.stderr)
 
 
 def measure_again(plan: Plan, folder: Path) -> tuple[Evidence, dict[str, Any]]:

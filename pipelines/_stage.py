@@ -15,6 +15,7 @@ from typing import Any, Final
 import yaml
 
 from lorweb.records import stable_id
+from lorweb.storage.locks import lock_of, locked
 from pipelines._code import CODE, ROOT, hash_of
 from pipelines._metrics import closing_line
 from pipelines._node import code_for_nodes, store
@@ -51,13 +52,16 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
     """Run the body of a stage: it fills the metrics, which are written with the seconds it took when it succeeds.
 
     Faults that a person can answer end the process with one sentence, and so does Ctrl-C (exit code 130); anything else
-    is a bug and keeps its traceback.
+    is a bug and keeps its traceback. Of two that run one stage in one folder, the second waits for the first.
     """
     metrics: dict[str, Any] = {}
     started = time.monotonic()
     try:
         store()  # so that paths of its protocol open as it does
-        yield metrics
+        WORK.mkdir(exist_ok=True)
+        busy = f"{name}: another process runs this stage in this folder; waiting for it"
+        with locked(lock_of(WORK / name), lambda: print(busy, file=sys.stderr, flush=True), needed=False):
+            yield metrics
     except (StageFailed, ValueError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from error
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -143,8 +147,7 @@ def _exchange(one: Path, other: Path) -> bool:
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "renameat2"):
         return False
-    result: int = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
-    return result == 0
+    return bool(libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def start_ray() -> bool:

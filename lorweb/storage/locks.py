@@ -8,23 +8,31 @@ from typing import IO
 
 
 @contextmanager
-def locked(path: Path, waits: Callable[[], None] | None = None) -> Iterator[None]:
-    """One process of this node at a time; `waits` is called once if another one holds it."""
+def locked(path: Path, waits: Callable[[], None] | None = None, needed: bool = True) -> Iterator[None]:
+    """One process of this node at a time; `waits` is called once if another one holds it.
+
+    On a disk that knows no locks it raises OSError, or, where the lock is not `needed`, goes on without.
+    """
     with path.open("w") as file:
-        if waits is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waits()
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            if waits is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    waits()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            if needed:
+                raise
         yield
 
 
 @contextmanager
-def idle(path: Path, unlocked: bool | None = None) -> Iterator[bool]:
-    """Whether nobody holds a lock; while the body runs, nobody else does.
+def idle(path: Path, unlocked: bool | None = None) -> Iterator[IO[str] | None]:
+    """The lock's open file, or None where somebody holds the lock; while the body runs, nobody else does.
 
-    `unlocked`: what to say on a disk that knows no locks; None raises OSError there.
+    A child process that is given the file (`pass_fds`) holds the lock beyond its parent's death. `unlocked`: whether a
+    lock counts as free on a disk that knows none; None raises OSError there.
     """
     with path.open("w") as file:
         try:
@@ -36,7 +44,7 @@ def idle(path: Path, unlocked: bool | None = None) -> Iterator[bool]:
             if unlocked is None:
                 raise
             free = unlocked
-        yield free
+        yield file if free else None
 
 
 def lock_of(folder: Path) -> Path:

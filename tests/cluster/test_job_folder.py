@@ -1,14 +1,28 @@
 """The folder of a job on its node: gone when what was made lies in the store, kept where the next try wants it."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from cluster import job
 from cluster.parcel import Parcel, pack, unpack
 from lorweb.storage import Store
+from lorweb.storage.locks import idle, locked
 from lorweb.storage.places import NODE_FOLDER, node_folder
+from tests.cluster.head import ROOT
 
+HEAD = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from cluster import job
+with job.alone(Path("jobs"), "filter") as lock:
+    sys.exit(job.call("filter", Path.cwd(), lock))
+"""
 FILES = {"data/sources/a": "source", "data/candidates/a": "pair"}
 
 
@@ -28,7 +42,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def stage(code: int):
-    def run(_name: str, root: Path) -> int:
+    def run(_name: str, root: Path, _lock: IO[str]) -> int:
         """In the place of the stage itself, which would want a cluster."""
         assert {name: (root / name).read_text() for name in FILES} == FILES
         (root / "data/pairs").mkdir()
@@ -64,3 +78,25 @@ def test_a_job_that_failed_leaves_its_inputs_to_the_next_try(store, monkeypatch,
     with pytest.raises(SystemExit, match="3"):
         job._run("filter", "one", store)
     assert "0 of 2 input files fetched" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_stage_whose_job_was_killed_alone_still_has_its_folder(tmp_path):
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / ".work").mkdir()
+    with (
+        locked(tmp_path / ".work/filter.lock"),  # so that the stage waits
+        subprocess.Popen([sys.executable, "-c", HEAD], cwd=tmp_path, stderr=subprocess.PIPE, text=True) as head,
+    ):
+        assert head.stderr is not None
+        assert "waiting for it" in next(line for line in head.stderr if line.startswith("filter:"))
+        head.kill()
+        head.wait(30)
+        with idle(tmp_path / "jobs/filter.lock") as lock:
+            assert lock is None, "another job would work beside the stage that goes on"
+    last, free = time.monotonic() + 60, False
+    while not free and time.monotonic() < last:  # the stage finds no candidates, and ends
+        with idle(tmp_path / "jobs/filter.lock") as lock:
+            free = lock is not None
+        time.sleep(0.1)
+    assert free

@@ -67,7 +67,7 @@ def test_what_is_edited_while_a_job_waits_or_runs_is_not_passed_off_as_its_own(t
     other = params.replace("max_error_rate: 0.01", "max_error_rate: 0.02")
     assert other != params
 
-    def stage(_name, root):
+    def stage(_name, root, _lock):
         make(root, "A")
         if edited:
             (root / "params.yaml").write_text(other)

@@ -68,9 +68,9 @@ def test_a_job_works_in_a_place_of_its_own(tmp_path):
         work_place(tmp_path, "train") as two,
         work_place(tmp_path, "filter") as three,
     ):
-        assert len({one, two, three}) == 3
+        assert len({one[0], two[0], three[0]}) == 3
     with work_place(tmp_path, "train") as again:
-        assert again == one
+        assert again[0] == one[0]
 
 
 def test_a_ticket_comes_back_as_it_was(tmp_path):
@@ -82,5 +82,6 @@ def test_a_ticket_comes_back_as_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_the_stage_s_own_exit_code_is_the_job_s(tmp_path):
-    assert call("filter", tmp_path) == 1  # no params.yaml there
-    assert call("nothing", tmp_path) == 1
+    with work_place(tmp_path, "filter") as (root, lock):
+        assert call("filter", root, lock) == 1  # no params.yaml there
+        assert call("nothing", root, lock) == 1

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 
 import pytest
@@ -102,6 +103,35 @@ def test_metrics_are_written_only_by_a_stage_that_ends_well(in_project, capsys):
     with pytest.raises(ZeroDivisionError), stage("worse"):
         print(1 / 0)
     assert not (in_project / "metrics/worse.json").exists()
+
+
+def test_of_two_that_run_one_stage_in_one_folder_the_second_waits(in_project, capsys):
+    began, end, order = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with stage("made"):
+            began.set()
+            end.wait(30)
+            order.append("first")
+
+    def second() -> None:
+        with stage("made"):
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert began.wait(30)
+    with stage("other"):
+        order.append("other")
+    threads[1].start()
+    said, last = "", time.monotonic() + 30
+    while "made: another process runs this stage in this folder; waiting for it" not in said:
+        assert time.monotonic() < last, said
+        said += capsys.readouterr().err
+    end.set()
+    for thread in threads:
+        thread.join(30)
+    assert order == ["other", "first", "second"]
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(0), SystemExit(1)])
