@@ -48,6 +48,11 @@ class Rival:
     comparable: bool = True
 
 
+def compared(rival: Rival | None) -> dict[str, Any] | None:
+    """With what a candidate was compared, and how, as the record says it; None where there was nothing to compare."""
+    return None if rival is None else {"with": rival.name, "how": rival.how, "rival_set_sha256": rival.set_sha256}
+
+
 def read_candidate(plan: Plan) -> Candidate:
     """The candidate and its reports.
 

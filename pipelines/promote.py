@@ -15,8 +15,9 @@ from lorweb.serving.processes import current_user
 from lorweb.serving.reachable import first_line
 from lorweb.serving.registry import EVIDENCE, ROLLED_BACK, Overtaken, Registry, State, Version, Why
 from lorweb.serving.tracking import fault_of, tracking_uri
+from lorweb.serving.versions import is_whole
 from pipelines._answers import Plan, make_plan
-from pipelines._judgement import Candidate, Rival, find_rival, judge, read_candidate
+from pipelines._judgement import Candidate, Rival, compared, find_rival, judge, read_candidate
 from pipelines._launch import hand_over
 from pipelines._lineage import lineage
 from pipelines._rows import Execute
@@ -64,7 +65,7 @@ def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) ->
     return {
         "decision": verdict.decision,
         "reasons": verdict.reasons,
-        "compared": _compared(verdict.rival),
+        "compared": compared(verdict.rival),
         "checks": list(verdict.checks),
         "model": registry.name,
         "version": version.number,
@@ -78,17 +79,20 @@ def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) ->
 
 def decide_on(registry: Registry, version: Version, candidate: Candidate, gate: Gate, plan: Plan) -> Verdict:
     """Promoted, refused, or unchanged where there is nothing to decide."""
-    if "champion" in version.aliases:
-        same = (
-            f"version {version.number} is the champion already; the candidate has the same bytes. It was promoted with:"
-        )
-        return Verdict("unchanged", [same, *_why(registry, version)])
+    champion = registry.by_alias("champion")
+    if champion is not None and champion.content == version.content:
+        name = f"version {champion.number}"
+        if champion.number == version.number or is_whole(registry.name, champion.number, registry.root):
+            same = f"{name} is the champion already; the candidate has the same bytes. It was promoted with:"
+            return Verdict("unchanged", [same, *_why(registry, champion)])
+        lost = f"the champion, {name}, has the same bytes, and its files are gone or damaged; these take their place"
+        return Verdict("promoted", [lost])
     if ROLLED_BACK in version.tags:
         hint = f"`lorweb registry promote {version.number} --reason TEXT` brings it back"
         return Verdict(
             "refused", [f"version {version.number} was rolled back by hand and is not promoted by itself; {hint}"]
         )
-    rival = find_rival(registry, registry.by_alias("champion"), candidate, gate, plan)
+    rival = find_rival(registry, champion, candidate, gate, plan)
     found = judge(candidate, rival, gate, plan)
     return Verdict("promoted" if found.promoted else "refused", _reasons(found, rival), rival, tuple(found.listed()))
 
@@ -106,10 +110,6 @@ def _reasons(found: Decision, rival: Rival) -> list[str]:
     """The gate's, after a word on a champion that had to be measured again."""
     again = rival.comparable and rival.how.endswith("measured again on the candidate's")
     return [rival.how, *found.reasons] if again else found.reasons
-
-
-def _compared(rival: Rival | None) -> dict[str, Any] | None:
-    return None if rival is None else {"with": rival.name, "how": rival.how, "rival_set_sha256": rival.set_sha256}
 
 
 def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdict, Gate], seen: State) -> None:
@@ -139,7 +139,7 @@ def record(registry: Registry, version: Version, judged: tuple[Candidate, Verdic
         "version": version.number,
         "from": asdict(seen),
         "gate": gate.model_dump(mode="json"),
-        "compared": _compared(verdict.rival),
+        "compared": compared(verdict.rival),
         "checks": list(verdict.checks),
         "evaluation_set_sha256": candidate.set_sha256,
     }

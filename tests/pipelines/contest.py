@@ -1,9 +1,11 @@
-"""A project with a champion and a candidate that beats it, and the promote stage as a process."""
+"""Projects for the promote stage: evaluated, or with a champion that the candidate beats; the stage as a process."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,59 @@ import pytest
 from pipelines import evaluate, promote
 from pipelines._rows import in_process
 from tests.model_tiny import save_model
-from tests.pipelines.test_promote import evaluated, parts, perfect, project  # noqa: F401  fixtures
+from tests.pipelines.evaluated import make_project, read_json
 from tests.pipelines.train_project import ROOT
+
+MODELS = ("lorweb", "lorweb_shuffled", "base", "copy")
+
+
+def scratch() -> Path:
+    shared = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="lorweb-promote-", dir=shared if shared.is_dir() else None))
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> Iterator[Path]:
+    """An evaluated project, made once."""
+    root = scratch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.chdir(root)
+        make_project(root, MODELS)
+        evaluate.main(in_process)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def parts(evaluated: Path) -> Path:
+    return evaluated / "parts"
+
+
+@pytest.fixture
+def project(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it with an empty registry, as the working directory."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = scratch()
+    shutil.copytree(evaluated, root, dirs_exist_ok=True)
+    monkeypatch.chdir(root)
+    yield root
+    os.chdir("/")
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def run() -> dict:
+    promote.main(in_process)
+    return read_json("models/promoted.json")
+
+
+def perfect() -> None:
+    """Overwrite the measured means, as if the candidate had drawn better; the gate is tested on its own."""
+    metrics = read_json("reports/metrics.json")
+    for models in metrics.values():
+        for model, value in (("lorweb", 0.05), ("lorweb_shuffled", 0.5), ("base", 0.5), ("copy", 0.5)):
+            models[model]["mse_to_truth"] |= {"mean": value, "low": value, "high": value}
+    Path("reports/metrics.json").write_text(json.dumps(metrics))
 
 
 def begin(root: Path) -> "subprocess.Popen[bytes]":
@@ -27,7 +80,7 @@ def begin(root: Path) -> "subprocess.Popen[bytes]":
 
 
 @pytest.fixture
-def contest(project: Path, parts: Path) -> Iterator[Path]:  # noqa: F811
+def contest(project: Path, parts: Path) -> Path:
     """A project with a champion, and a candidate that beats it."""
     perfect()
     promote.main(in_process)

@@ -11,8 +11,7 @@ import pytest
 
 from lorweb.serving.address import sqlite_uri
 from lorweb.serving.registry import Registry
-from tests.pipelines.contest import begin, contest, evaluated, parts, project  # noqa: F401  fixtures
-from tests.pipelines.test_promote import scratch
+from tests.pipelines.contest import begin, contest, evaluated, parts, project, scratch  # noqa: F401  fixtures
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 KILLS, SEED = 20, 0
