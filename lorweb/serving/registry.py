@@ -15,7 +15,7 @@ from typing import Any, Final
 from lorweb.serving.artifacts import Submission, content_hash, resolve
 from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, foreign_event, moved_event, refused_event
 from lorweb.serving.history import VOID, History, Kind, Move, State, Why, replay
-from lorweb.serving.orphans import close_orphans
+from lorweb.serving.orphans import close_orphans, remove_pending
 from lorweb.serving.processes import current_user
 from lorweb.serving.settle import ROLLED_BACK, Aliases, Overtaken
 from lorweb.serving.tracking import PatientClient, experiment_id, open_client, tracking_uri
@@ -72,7 +72,8 @@ class Registry:
             FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
         """
         content = content_hash(submission.folder)
-        close_orphans(self.client, experiment_id(self.client, self.root))
+        for tidy in (close_orphans, remove_pending):
+            tidy(self.client, experiment_id(self.client, self.root))
         version = self._whole(content) or self._register(submission, content)
         if submission.description and not version.description:
             self.client.update_model_version(self.name, str(version.number), submission.description)

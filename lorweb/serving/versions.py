@@ -10,7 +10,7 @@ from typing import Any, Final
 from lorweb.serving.artifacts import CONTENT, Submission, log_model, resolve
 from lorweb.serving.fetched import NotWhole
 from lorweb.serving.history import ensure_model, versions_of
-from lorweb.serving.orphans import remove_failed, remove_run
+from lorweb.serving.orphans import PENDING, remove_failed, try_to_remove
 from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
 LOG: Final = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def make_version(client: Any, model: str, root: Path, submission: Submission, co
 
     def log() -> str:
         try:
-            return log_model(submission, {CONTENT: content}, experiment)
+            return log_model(submission, {CONTENT: content, PENDING: "yes"}, experiment)
         except Exception:
             with suppress(Exception):  # what went wrong is worth more than what could not be tidied up after it
                 remove_failed(client, experiment, CONTENT, content)
@@ -83,7 +83,9 @@ def make_version(client: Any, model: str, root: Path, submission: Submission, co
 
     source = patiently(uri, log)
     tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
-    return int(patiently(uri, mlflow.register_model, source, model, tags=tags).version)
+    version = patiently(uri, mlflow.register_model, source, model, tags=tags)
+    client.delete_tag(version.run_id, PENDING)
+    return int(version.version)
 
 
 def withdraw(client: Any, model: str, number: int) -> None:
@@ -91,13 +93,7 @@ def withdraw(client: Any, model: str, number: int) -> None:
 
     The version goes first: one without files would be worse than files that no version names.
     """
-    from mlflow.exceptions import MlflowException
-
     run_id = client.get_model_version(model, str(number)).run_id
+    client.set_tag(run_id, PENDING, "yes")  # should this process die here, another one removes what is left
     client.delete_model_version(model, str(number))
-    try:
-        remove_run(client, client.get_run(run_id))
-    except (MlflowException, OSError) as error:
-        LOG.warning(
-            "these bytes are a version already; run %s, which holds a second copy, cannot be removed: %s", run_id, error
-        )
+    try_to_remove(client, client.get_run(run_id))

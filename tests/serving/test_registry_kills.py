@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lorweb.serving.orphans import PENDING
 from lorweb.serving.registry import ROLLED_BACK, Registry, State
 from tests.serving.test_registry import candidate
 
@@ -96,5 +97,41 @@ def test_a_process_killed_while_it_registers_leaves_no_half_version_and_no_open_
     assert (version.number, version.aliases) == (1, ("candidate",)) and len(registry.versions()) == 1
     registry.promote(version)
     assert (registry.folder(version) / "basis.safetensors").read_bytes() == b"one"
-    status = [run.info.status for run in registry.client.search_runs(["1"])]
-    assert "RUNNING" not in status and ("KILLED" in status) == (at == "logging")
+    runs = [run for run in registry.client.search_runs(["1"]) if run.info.run_name == "candidate"]
+    assert [run.info.status for run in runs] == ["FINISHED"], "what became no version is gone, with its run"
+    assert runs[0].info.run_id == version.run_id and PENDING not in runs[0].data.tags
+    assert [p.read_bytes() for p in (root / "mlartifacts").rglob("basis.safetensors")] == [b"one"], "one copy of it"
+
+
+KILLED_WITHDRAWING = """
+import os, signal, sys
+from pathlib import Path
+from lorweb.serving import versions
+from lorweb.serving.artifacts import content_hash
+from lorweb.serving.registry import Registry
+from tests.serving.test_registry import candidate
+root = Path(sys.argv[1])
+client = Registry("lorweb", root).client
+submission = candidate(root, "one")
+number = versions.make_version(client, "lorweb", root, submission, content_hash(submission.folder))
+if sys.argv[2] == "withdrawing":
+    client.delete_model_version = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+else:
+    versions.try_to_remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+versions.withdraw(client, "lorweb", number)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("at", "copies"), [("withdrawing", 2), ("removing", 1)])
+def test_what_a_killed_process_had_taken_back_goes_and_what_a_version_names_stays(root, at, copies):
+    registry = Registry("lorweb", root)
+    first = registry.submit(candidate(root, "one"))
+    words = [sys.executable, "-c", KILLED_WITHDRAWING, str(root), at]
+    assert subprocess.run(words, cwd=REPO, env=os.environ, check=False).returncode == -signal.SIGKILL
+    stored = root / "mlartifacts"
+    assert len(list(stored.rglob("basis.safetensors"))) == 2
+    assert registry.submit(candidate(root, "one")).number == first.number
+    assert len(list(stored.rglob("basis.safetensors"))) == len(registry.versions()) == copies
+    assert all((registry.folder(version) / "basis.safetensors").is_file() for version in registry.versions())
+    assert not [run for run in registry.client.search_runs(["1"]) if PENDING in run.data.tags]
