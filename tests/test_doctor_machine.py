@@ -60,7 +60,10 @@ def test_the_kind_of_a_registry(uri, kind):
 
 def test_a_password_is_never_shown():
     assert without_password("postgresql://me:secret@h:5432/db") == "postgresql://me:***@h:5432/db"
-    assert without_password("sqlite:////x.db") == "sqlite:////x.db"
+    assert without_password("http://me:secret@h:5000") == "http://me:***@h:5000"
+    assert without_password("no answer of https://ghp_secret@h/x, ask") == "no answer of https://***@h/x, ask"
+    for plain in ("sqlite:////x.db", "postgresql://me@h:5432/db", "https://h/x@y", "http://h/a b@c"):
+        assert without_password(plain) == plain
 
 
 def test_a_token_is_seen_and_not_shown(monkeypatch, tmp_path):

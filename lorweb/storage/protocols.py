@@ -8,7 +8,9 @@ from typing import Any, Final
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
 _CHANGED: Final = ("LastModified", "last_modified", "mtime", "created")
-_PASSWORD: Final = re.compile(r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@")  # no port; up to an @, for it may hold a slash
+_PASSWORD: Final = re.compile(  # no port; up to an @, for it may hold a slash; on the web a user alone is a token
+    r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@|https?://[^/:@\s]+@"
+)
 
 
 class StorageError(OSError):
@@ -26,7 +28,7 @@ def protocol_of(uri: str) -> str:
 
 
 def holds_password(text: str) -> bool:
-    """Whether a URI, or a text with one in it, names a user with a password."""
+    """Whether a URI, or a text with one in it, names a user with a password, or by a token."""
     return _PASSWORD.search(text) is not None
 
 

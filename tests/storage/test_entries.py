@@ -22,6 +22,8 @@ URI = "s3://bucket/x"
         ("sftp://me:hunter2/hunter2@host/x", {}, "the URI holds a password"),
         ("simplecache::sftp://me:hunter2@host/x", {}, "the URI holds a password"),
         (URI, {"endpoint_url": "http://u:hunter2@h"}, "'endpoint_url' would write a secret"),
+        ("https://hunter2@host/x", {}, "the URI holds a password"),
+        (URI, {"endpoint_url": "https://hunter2@h"}, "'endpoint_url' would write a secret"),
         (URI, {"endpoint_url": ["http://u:hunter2@h"]}, "'endpoint_url' would write a secret"),
         (URI, {"client_kwargs": {"aws_secret_access_key": "hunter2"}}, "'aws_secret_access_key' would write a secret"),
         *(
