@@ -66,7 +66,7 @@ def running_head(node: Path, environment: Mapping[str, str]) -> Iterator[str]:
         wait_for(f"{address}/api/version", process)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)  # asked to end, Ray waits 30 s for what it has itself ended
         process.wait(timeout=60)
 
 
