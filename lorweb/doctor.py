@@ -88,7 +88,9 @@ def _gpu(params: Params) -> Iterator[Finding]:
             f"the profile asks for {wanted:g} GPU per worker, torch sees none; take a GPU machine with its torch build",
         )
     else:
-        yield Finding("gpu", "ok", f"none, and none is asked for; {os.cpu_count()} cores")
+        import joblib
+
+        yield Finding("gpu", "ok", f"none, and none is asked for; {joblib.cpu_count()} cores")
 
 
 def _memory() -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import joblib
 import yaml
 
 from lorweb.records import stable_id
@@ -100,10 +101,7 @@ def seed_of(*parts: object) -> int:
 
 @lru_cache
 def code_sha256(name: str) -> str:
-    """Hash of the code that dvc.yaml lists for a stage: work that was done by other code counts as not done.
-
-    "" for a name that is no stage.
-    """
+    """Hash of the code that dvc.yaml lists for a stage, "" for another name: work of other code counts as not done."""
     listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].get(name, {}).get("deps", [])
     deps = [ROOT / dep for dep in listed if dep.split("/")[0] in CODE]
     files = (path for dep in deps for path in ([dep] if dep.is_file() else dep.rglob("*")) if path.is_file())
@@ -153,8 +151,8 @@ def _exchange(one: Path, other: Path) -> bool:
 def start_ray() -> bool:
     """Attach to the cluster in RAY_ADDRESS or start a local one; False if Ray already runs in this process.
 
-    At least 4 logical CPUs are announced: actors and the tasks that feed them must fit side by side, or Ray Data waits
-    for ever. Pools ask for fractions of a CPU, so real cores are not overbooked.
+    The cores that this machine or container lends are announced, at least 4: actors and the tasks that feed them must
+    fit side by side, or Ray Data waits for ever. Pools ask for fractions of a CPU, so real cores are not overbooked.
     """
     import ray
 
@@ -182,9 +180,9 @@ def _init_ray(address: str | None) -> None:
     if address:
         with code_for_nodes() as carried:
             ray.init(address=address, **carried, **quiet)
-    else:
-        cpus = max(4, os.cpu_count() or 1)
-        ray.init("local", num_cpus=cpus, object_store_memory=512 << 20, include_dashboard=False, **quiet)
+        return
+    own = {"num_cpus": max(4, joblib.cpu_count()), "object_store_memory": 512 << 20, "include_dashboard": False}
+    ray.init("local", **own, **quiet)
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 import gc
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import torch
 
 from lorweb.basis.health_files import write_health
@@ -153,10 +153,9 @@ class _Hooks:
 
 
 def _prepare_torch(config: Train) -> None:
-    """Share the cores of this machine among its workers, and ask for repeatable kernels."""
+    """Share the cores that this machine or container lends among its workers, and ask for repeatable kernels."""
     from ray.train import get_context
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, cores // get_context().get_local_world_size()))
+    torch.set_num_threads(max(1, joblib.cpu_count() // get_context().get_local_world_size()))
     if config.gpus_per_worker:
         use_repeatable_kernels()

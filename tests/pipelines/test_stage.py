@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import joblib
 import pytest
 
 from pipelines import _stage
@@ -163,3 +164,14 @@ def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(StageFailed, match=r"no Ray at RAY_ADDRESS=10\.0\.0\.1:6379 .*unset RAY_ADDRESS"):
         _stage.start_ray()
+
+
+@pytest.mark.parametrize(("lent", "announced"), [(1, 4), (2, 4), (12, 12)])
+def test_a_local_ray_has_the_cores_that_the_container_lends(monkeypatch, lent, announced):
+    ray = pytest.importorskip("ray")
+    asked = {}
+    monkeypatch.setattr(joblib, "cpu_count", lambda: lent)
+    monkeypatch.setattr(ray, "init", lambda *_, **settings: asked.update(settings))
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert _stage.start_ray() and asked["num_cpus"] == announced
