@@ -56,13 +56,18 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
     is a bug and keeps its traceback. Of two that run one stage in one folder, the second waits for the first.
     """
     metrics: dict[str, Any] = {}
-    started = time.monotonic()
     try:
         store()  # so that paths of its protocol open as it does
         WORK.mkdir(exist_ok=True)
         busy = f"{name}: another process runs this stage in this folder; waiting for it"
         with locked(lock_of(WORK / name), lambda: print(busy, file=sys.stderr, flush=True), needed=False):
+            started = time.monotonic()
             yield metrics
+            metrics["seconds"] = round(time.monotonic() - started, 1)
+            if metrics.get("kept"):
+                metrics["seconds_per_kept"] = round(metrics["seconds"] / metrics["kept"], 4)
+            write_metrics(name, metrics)
+            record(name)
     except (StageFailed, ValueError, OSError) as error:
         raise SystemExit(f"{name}: {error}") from error
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -70,11 +75,6 @@ def stage(name: str) -> Iterator[dict[str, Any]]:
             raise
         print(f"{name}: stopped; what is finished is kept, run the same command again to go on", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from stop
-    metrics["seconds"] = round(time.monotonic() - started, 1)
-    if metrics.get("kept"):
-        metrics["seconds_per_kept"] = round(metrics["seconds"] / metrics["kept"], 4)
-    write_metrics(name, metrics)
-    record(name)
     print(closing_line(name, metrics), file=sys.stderr, flush=True)
 
 

@@ -60,9 +60,19 @@ def test_the_kind_of_a_registry(uri, kind):
 
 def test_a_password_is_never_shown():
     assert without_password("postgresql://me:secret@h:5432/db") == "postgresql://me:***@h:5432/db"
-    assert without_password("http://me:secret@h:5000") == "http://me:***@h:5000"
-    assert without_password("no answer of https://ghp_secret@h/x, ask") == "no answer of https://***@h/x, ask"
-    for plain in ("sqlite:////x.db", "postgresql://me@h:5432/db", "https://h/x@y", "http://h/a b@c"):
+    for user in ("me:secret", "secret", "secret:", "secret:x-oauth-basic", "me:sec@ret"):
+        assert (
+            without_password(f"no answer of HTTPS://{user}@h:5000/x, ask") == "no answer of HTTPS://***@h:5000/x, ask"
+        )
+    assert "secret" not in without_password("http://me:secret/secret@h:5000")
+    for plain in (
+        "https://h?x=a@b",
+        "https://h#a@b",
+        "sqlite:////x.db",
+        "postgresql://me@h:5432/db",
+        "https://h/x@y",
+        "http://h/a b@c",
+    ):
         assert without_password(plain) == plain
 
 

@@ -21,13 +21,13 @@ DATABASES: Final = ("postgresql", "mysql", "mssql")
 _MLFLOW: Final = {"experiments", "alembic_version"}  # tables that every database of MLflow has
 _MAGIC: Final = b"SQLite format 3\0"
 _USER: Final = re.compile(r"(://[^/:@\s]*):\S*@")  # up to the last @: a password may hold one, and a slash too
-_TOKEN: Final = re.compile(r"(https?://)[^/:@\s]+@")  # on the web a user without a password is one
+_WEB: Final = re.compile(r"(https?://)[^/?#\s]+@", re.I)  # there a user may be a token
 _QUERY: Final = re.compile(r"([?&](?:ssl)?pass(?:word|wd)?=)[^&\s]*", re.I)
 
 
 def without_password(text: str) -> str:
     """An address, or a sentence with addresses, as it may be shown."""
-    return _QUERY.sub(r"\1***", _TOKEN.sub(r"\1***@", _USER.sub(r"\1:***@", text)))
+    return _QUERY.sub(r"\1***", _USER.sub(r"\1:***@", _WEB.sub(r"\1***@", text)))
 
 
 def check_reachable(uri: str, create: bool, patience: float = PATIENCE) -> None:

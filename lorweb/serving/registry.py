@@ -15,11 +15,11 @@ from typing import Any, Final
 from lorweb.serving.artifacts import Submission, content_hash, resolve
 from lorweb.serving.decisions import DECISION_FILE, EVIDENCE_FILE, Decisions, foreign_event, moved_event, refused_event
 from lorweb.serving.history import VOID, History, Kind, Move, State, Why, replay
-from lorweb.serving.orphans import close_orphans, remove_pending
+from lorweb.serving.orphans import tidy
 from lorweb.serving.processes import current_user
 from lorweb.serving.settle import ROLLED_BACK, Aliases, Overtaken
 from lorweb.serving.tracking import PatientClient, experiment_id, open_client, tracking_uri
-from lorweb.serving.versions import Version, check_files, is_whole, make_version, read_versions, withdraw
+from lorweb.serving.versions import Version, check_files, displaced, is_whole, make_version, read_versions, withdraw
 
 __all__ = ["ROLLED_BACK", "Overtaken", "Registry", "State", "Version", "Why"]
 EVIDENCE: Final = "evidence_run"  # run whose evidence.json holds what a version was judged by
@@ -72,8 +72,7 @@ class Registry:
             FileNotFoundError: the folder has no basis.safetensors or no metadata.json.
         """
         content = content_hash(submission.folder)
-        for tidy in (close_orphans, remove_pending):
-            tidy(self.client, experiment_id(self.client, self.root))
+        tidy(self.client, experiment_id(self.client, self.root))
         version = self._whole(content) or self._register(submission, content)
         if submission.description and not version.description:
             self.client.update_model_version(self.name, str(version.number), submission.description)
@@ -94,7 +93,7 @@ class Registry:
         self.client.set_model_version_tag(self.name, str(version.number), key, value)
 
     def promote(self, version: Version, why: Why | None = None, seen: State | None = None) -> bool:
-        """Make a version the champion and the champion before it `previous`; false if it was the champion already.
+        """Make a version the champion, and the one before it `previous` (`displaced`); false if it was that already.
 
         Args:
             seen: what `settle` gave when the decision was made; the champion must still be that one.
@@ -111,7 +110,8 @@ class Registry:
             if ROLLED_BACK in self.by_number(version.number).tags:
                 self.client.delete_model_version_tag(self.name, str(version.number), ROLLED_BACK)
             return False
-        self._move("promote", now, State(version.number, now.champion), why or Why(current_user(), ""))
+        after = State(version.number, displaced(self.versions(), version.number, now))
+        self._move("promote", now, after, why or Why(current_user(), ""))
         return True
 
     def rollback(self, why: Why | None = None) -> tuple[Version, bool]:

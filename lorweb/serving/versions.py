@@ -1,7 +1,7 @@
 """Versions of the registered model: how they are read, and how one is made."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from lorweb.serving.artifacts import CONTENT, Submission, log_model, resolve
 from lorweb.serving.fetched import NotWhole
-from lorweb.serving.history import ensure_model, versions_of
+from lorweb.serving.history import State, ensure_model, versions_of
 from lorweb.serving.orphans import PENDING, remove_failed, try_to_remove
 from lorweb.serving.tracking import experiment_id, patiently, tracking_uri
 
@@ -84,8 +84,18 @@ def make_version(client: Any, model: str, root: Path, submission: Submission, co
     source = patiently(uri, log)
     tags = {**submission.tags, CONTENT: content}  # written with the version itself: no crash can part them
     version = patiently(uri, mlflow.register_model, source, model, tags=tags)
-    client.delete_tag(version.run_id, PENDING)
+    client.set_tag(version.run_id, PENDING, "no")
     return int(version.version)
+
+
+def displaced(versions: Sequence[Version], number: int, now: State) -> int | None:
+    """Which version is `previous` once another one is the champion: the champion till now.
+
+    If both have the same bytes it is whichever was `previous`: a rollback leads to other bytes.
+    """
+    content = {version.number: version.content for version in versions}
+    same = now.champion is not None and content.get(now.champion, "") == content[number] != ""
+    return now.previous if same and now.previous != number else now.champion
 
 
 def withdraw(client: Any, model: str, number: int) -> None:

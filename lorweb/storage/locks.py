@@ -14,16 +14,18 @@ def locked(path: Path, waits: Callable[[], None] | None = None, needed: bool = T
     On a disk that knows no locks it raises OSError, or, where the lock is not `needed`, goes on without.
     """
     with path.open("w") as file:
+        busy = False
         try:
-            if waits is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    waits()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            busy = True
         except OSError:
             if needed:
                 raise
+        if busy:
+            if waits is not None:
+                waits()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

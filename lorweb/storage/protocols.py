@@ -9,7 +9,7 @@ from typing import Any, Final
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3"}  # protocols whose package is an extra of this project
 _CHANGED: Final = ("LastModified", "last_modified", "mtime", "created")
 _PASSWORD: Final = re.compile(  # no port; up to an @, for it may hold a slash; on the web a user alone is a token
-    r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@|https?://[^/:@\s]+@"
+    r"://[^/:@\s]*:(?!\d+(?:/|$))\S*@|https?://[^/:?#@\s]+@", re.I
 )
 
 

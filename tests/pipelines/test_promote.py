@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lorweb.serving.artifacts import Submission
 from lorweb.serving.history import History
 from lorweb.serving.registry import Registry, Why
 from pipelines import evaluate, promote
@@ -61,24 +62,23 @@ def test_the_life_of_a_candidate(project, parts, capsys, monkeypatch):
     assert rolled["decision"] == "refused" and "rolled back by hand" in rolled["reasons"][0]
 
 
-def test_a_champion_whose_files_are_damaged_gives_way_to_the_same_bytes(project):
+def test_a_champion_whose_files_are_damaged_gives_way_to_the_same_bytes(project, parts):
+    registry = Registry("lorweb", create=True)
+    registry.promote(registry.submit(Submission(save_model(parts, project / "older", seed=9), {}, {})))
     perfect()
-    assert run()["champion"] == 1
-    registry = Registry("lorweb")
-    (registry.folder(registry.by_number(1)) / "basis.safetensors").write_bytes(b"other")
+    run()
+    registry.promote(registry.by_number(2), Why("me", "as a start"))
+    (registry.folder(registry.by_number(2)) / "basis.safetensors").write_bytes(b"other")
     repaired = run()  # a comparison with itself has no margin and would be refused
-    assert (repaired["decision"], repaired["version"], repaired["champion"], repaired["previous"]) == (
-        "promoted",
-        2,
-        2,
-        1,
-    )
+    assert (repaired["decision"], repaired["version"], repaired["champion"]) == ("promoted", 3, 3)
     assert repaired["reasons"] == [
-        "the champion, version 1, has the same bytes, and its files are gone or damaged; these take their place"
+        "the champion, version 2, has the same bytes, and its files are gone or damaged; these take their place"
     ]
     assert repaired["compared"] is None and registry.folder(registry.by_alias("champion")).is_dir()
     again = run()
     assert again["decision"] == "unchanged" and again["reasons"][1:] == repaired["reasons"]
+    assert repaired["previous"] == 1, "a rollback leads to other bytes, not to the damaged ones"
+    assert registry.rollback()[0].number == 1
 
 
 def test_the_same_bytes_under_another_number_are_no_other_candidate(project):

@@ -6,6 +6,7 @@ import random
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import joblib
 import pytest
@@ -110,14 +111,16 @@ def test_of_two_that_run_one_stage_in_one_folder_the_second_waits(in_project, ca
     began, end, order = threading.Event(), threading.Event(), []
 
     def first() -> None:
-        with stage("made"):
+        with stage("made") as metrics:
             began.set()
             end.wait(30)
             order.append("first")
+            metrics["by"] = "first"
 
     def second() -> None:
-        with stage("made"):
+        with stage("made") as metrics:
             order.append("second")
+            metrics["by"] = "second"
 
     threads = [threading.Thread(target=first), threading.Thread(target=second)]
     threads[0].start()
@@ -133,6 +136,22 @@ def test_of_two_that_run_one_stage_in_one_folder_the_second_waits(in_project, ca
     for thread in threads:
         thread.join(30)
     assert order == ["other", "first", "second"]
+    assert json.loads((in_project / "metrics/made.json").read_text())["by"] == "second"
+
+
+def test_the_time_that_a_stage_waits_is_not_its_own(in_project, monkeypatch):
+    clock = [0.0]
+
+    @contextmanager
+    def waited(*_, **__):
+        clock[0] += 1000
+        yield
+
+    monkeypatch.setattr(_stage, "locked", waited)
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with stage("made"):
+        clock[0] += 5
+    assert json.loads((in_project / "metrics/made.json").read_text())["seconds"] == 5
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(0), SystemExit(1)])

@@ -23,6 +23,7 @@ URI = "s3://bucket/x"
         ("simplecache::sftp://me:hunter2@host/x", {}, "the URI holds a password"),
         (URI, {"endpoint_url": "http://u:hunter2@h"}, "'endpoint_url' would write a secret"),
         ("https://hunter2@host/x", {}, "the URI holds a password"),
+        ("HTTPS://hunter2:@host/x", {}, "the URI holds a password"),
         (URI, {"endpoint_url": "https://hunter2@h"}, "'endpoint_url' would write a secret"),
         (URI, {"endpoint_url": ["http://u:hunter2@h"]}, "'endpoint_url' would write a secret"),
         (URI, {"client_kwargs": {"aws_secret_access_key": "hunter2"}}, "'aws_secret_access_key' would write a secret"),
@@ -58,6 +59,7 @@ def test_what_only_looks_like_one_is_taken():
         "s3://bucket/a:b@c",
         "abfs://box@account.dfs.core.windows.net/x",
         "/mnt/a:b@c",
+        "https://host/x?y=a@b",
     ):
         options = {"endpoint_url": "http://10.0.0.5:9000", "profile": "me", "port": 22, "anon": False}
         assert Storage(uri=uri, options=options).uri == uri

@@ -76,3 +76,14 @@ def test_a_child_that_is_given_the_lock_keeps_it(tmp_path):
         kept.communicate(b"\n")
     with idle(lock) as free:
         assert free is not None
+
+
+def test_a_word_on_waiting_that_cannot_be_said_does_not_open_the_lock(tmp_path):
+    def closed_pipe() -> None:
+        raise BrokenPipeError("nobody reads")
+
+    lock = tmp_path / "work.lock"
+    with idle(lock) as held:
+        assert held is not None
+        with pytest.raises(BrokenPipeError), locked(lock, closed_pipe, needed=False):
+            raise AssertionError("both are inside")
