@@ -11,7 +11,8 @@ import pytest
 from lorweb.cli_versions import history_rows, list_rows, print_table, show_rows
 from lorweb.serving.registry import Registry
 from tests.cli_cases import run
-from tests.serving.conftest import fresh_database, root, scratch  # noqa: F401  fixtures
+from tests.ram_disk import scratch
+from tests.serving.conftest import fresh_database, root  # noqa: F401  fixtures
 from tests.serving.test_registry import candidate
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from lorweb.serving.address import sqlite_uri
 from lorweb.serving.registry import Registry
-from tests.pipelines.contest import begin, contest, evaluated, parts, project, scratch  # noqa: F401  fixtures
+from tests.pipelines.contest import begin, contest, evaluated, parts, project  # noqa: F401  fixtures
+from tests.ram_disk import scratch
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 KILLS, SEED = 20, 0

@@ -1,20 +1,16 @@
-"""Real MLflow databases, on a RAM disk where there is one: making one takes seconds of fsync elsewhere."""
+"""Real MLflow databases and models for the tests of serving."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.ram_disk import scratch
+
 if TYPE_CHECKING:
     from lorweb.serving.pyfunc import AnalogyService
-
-
-def scratch() -> Path:
-    shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="lorweb-test-", dir=shared if shared.is_dir() else None))
 
 
 @pytest.fixture(scope="session")

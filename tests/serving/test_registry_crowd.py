@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lorweb.serving.registry import Registry
-from tests.serving.conftest import scratch
+from tests.ram_disk import scratch
 from tests.serving.movers import faults_of, journal, start, submit_all
 from tests.serving.servers import mlflow_server, no_postgres, postgres
 from tests.soak.registry_campaign import at, campaign, prepared

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
-from tests.serving.conftest import scratch
+from tests.ram_disk import scratch
 from tests.serving.requests_cases import BAD, record
 from tests.serving.scoring import Answered, app_of, ask, healthy, mlflow_serve, post, until
 

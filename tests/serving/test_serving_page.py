@@ -15,7 +15,7 @@ import pytest
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.registry import Registry
 from tests.cluster.head import free_port
-from tests.serving.conftest import scratch
+from tests.ram_disk import scratch
 from tests.serving.requests_cases import png, text
 from tests.serving.scoring import healthy, until
 
