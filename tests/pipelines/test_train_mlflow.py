@@ -95,7 +95,7 @@ def test_a_server_that_dies_and_comes_back_has_everything_once(tmp_path, monkeyp
         (only,) = run.client.search_runs([run.client.get_experiment_by_name("lorweb").experiment_id])
         assert only.info.run_id == plan.run_id and only.info.status == "FINISHED"
     written = {path.name: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-    assert b"me:***@127.0.0.1" in written["mlflow_run.json"] and b"me:***@127.0.0.1" in written["state.json"]
+    assert b"://***@127.0.0.1" in written["mlflow_run.json"] and b"://***@127.0.0.1" in written["state.json"]
     assert not [name for name, content in written.items() if SECRET.encode() in content]
 
 
