@@ -50,18 +50,6 @@ def test_a_killed_driver_costs_nothing_but_time(undisturbed, tmp_path):
 
 
 @pytest.mark.ray
-def test_a_killed_worker_is_replaced_within_the_same_run(undisturbed, tmp_path):
-    project = make_project(tmp_path, **ALONE)
-    with started(project) as process:
-        wait_for(project, ".work/train/*/lorweb/step-*", process)
-        os.kill(workers_of(process)[0], signal.SIGKILL)
-        output, _ = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 0, output
-    assert candidate(project) == candidate(undisturbed)
-    logged_once(project, LONG["steps"], ["lorweb"])
-
-
-@pytest.mark.ray
 def test_a_death_amid_a_checkpoint_costs_nothing_but_time(undisturbed, tmp_path):
     """One that is written beside the training; tests/soak has the other kind."""
     project = make_project(tmp_path, **ALONE, async_checkpoints=True)

@@ -77,9 +77,11 @@ def test_whoever_dies_the_champion_loads_and_the_history_is_true(place):
 
 def test_the_campaign_finds_planted_faults(place):
     root, uri = place
+    mover = start(root, uri, "calm", MOVES, 0)
+    mover.join(300)
     with at(uri):
         registry = Registry("lorweb", root)
-        assert not faults_of(root, registry)
+        assert mover.exitcode == 0 and not faults_of(root, registry)
         (root / "moves-planted.txt").write_text("done planted-0\n")
         assert faults_of(root, registry) == ["planted-0 is done, and does not count"]
         token = next(move.why.reason for move in registry.moves() if move.settled == "done" and move.number > 1)

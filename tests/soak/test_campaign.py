@@ -54,6 +54,7 @@ def test_whatever_dies_amid_the_rows_the_bytes_are_the_same_and_no_row_is_worked
 
 
 @pytest.mark.ray
+@pytest.mark.soak
 def test_whatever_dies_in_training_the_weights_are_the_same_and_no_step_is_logged_twice(tmp_path, ray_cluster):
     project = train_campaign.prepared(tmp_path / "calm", ray_cluster)
     calm = train_campaign.outcome(project)
