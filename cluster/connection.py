@@ -1,30 +1,19 @@
 """The head's job server: asked patiently, since heads restart and connections break."""
 
 import asyncio
-import logging
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
-from cluster.faults import is_away, is_unknown, still_runs, who_are_you, words
+from cluster.client import connect
+from cluster.faults import HeadError, is_away, is_unknown, still_runs, who_are_you, words
 
 SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
 START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
-CHATTY: Final = (
-    "ray.dashboard.modules.dashboard_sdk",
-    "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
-)
 CLOSED, SILENT, BROKEN = "closed", "silent", "broken"  # a log: to its end, as far as it goes for now, not at all
 PAUSE: Final = 2.0  # s between two looks for a head that is away
 T = TypeVar("T")
-
-
-class HeadError(Exception):
-    """The head cannot be used; the message says why and what to do."""
 
 
 @dataclass
@@ -48,7 +37,7 @@ class Head:
         while True:
             try:
                 if self._client is None:
-                    self._client = _connect(self.address)
+                    self._client = connect(self.address)
                 return call(self._client)
             except AuthenticationError as error:
                 raise HeadError(who_are_you(self.address, error)) from error
@@ -165,22 +154,3 @@ class Head:
             return SILENT if at or isinstance(error, TimeoutError) else BROKEN
         finally:
             await lines.aclose()
-
-
-def _connect(address: str) -> Any:
-    from ray.job_submission import JobSubmissionClient
-
-    class Client(JobSubmissionClient):
-        """With limits of time: Ray's own waits for ever for a machine that went away without a word."""
-
-        def _do_request(self, *arguments: Any, **named: Any) -> Any:
-            return super()._do_request(*arguments, timeout=(10, 120), **named)
-
-    for name in CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise HeadError(f"'{address}' is no address of a job server; give http://HOST:8265")
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    socket.create_connection((parts.hostname, port), timeout=10).close()
-    return Client(address)

@@ -7,6 +7,10 @@ from typing import Final
 NO_WAY: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
+class HeadError(Exception):
+    """The head cannot be used; the message says why and what to do."""
+
+
 def is_away(error: Exception) -> bool:
     """Whether a fault says that the head is not there for now."""
     import aiohttp

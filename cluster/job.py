@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 import yaml
 
-from cluster.errand import READS, STORE, Errand, outs
+from cluster.errand import BESIDE, READS, STORE, Errand, deps, outs
 from cluster.kept import keep
 from cluster.outcome import STOPPED
 from cluster.parcel import Parcel, clear, pack, unpack, whole
@@ -132,7 +132,7 @@ def alone(folder: Path, stage: str, patience: float = PATIENCE) -> Iterator[IO[s
         if time.monotonic() > last:
             raise SystemExit(
                 f"{stage}: another job of this stage works in the same folder; wait until it has ended, or "
-                "end it with `ray job stop`"
+                "end it with `ray job stop NAME`, by the name that `ray job list` has (both --address http://HOST:8265)"
             )
         time.sleep(0.2)
 
@@ -143,8 +143,8 @@ def _run(stage: str, name: str, store: Store) -> None:
     with work_place(node_folder(store) / "jobs", stage) as (root, lock):
         made = outs(stage)
         clear(root, [*made, "dvc.lock"])  # as DVC does: no out of an earlier run is there
-        fetched = unpack(store, ticket.inputs, root, ticket.inputs.folders)
-        unpack(store, ticket.beside, root, ticket.beside.folders)
+        fetched = unpack(store, ticket.inputs, root, deps(stage))
+        unpack(store, ticket.beside, root, BESIDE)
         (root / "params.yaml").write_text(ticket.params, encoding="utf-8")
         if ticket.lock:
             (root / "dvc.lock").write_text(ticket.lock, encoding="utf-8")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorweb.storage import Inventory, Store, restore, shelve
-from lorweb.storage.blobs import blob_key
+from lorweb.storage.blobs import blob_key, check_inside
 from lorweb.storage.locks import locked
 from pipelines._stage import swap_into_place
 
@@ -25,8 +25,10 @@ class Parcel:
 
     @classmethod
     def of_json(cls, text: str) -> "Parcel":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote. Raises StorageError: a path in it leads out of the project's folder."""
         read = json.loads(text)
+        for folder in read["folders"]:
+            check_inside(folder)
         return cls(Inventory.of_json(json.dumps(read["files"])), tuple(read["folders"]))
 
 
@@ -42,18 +44,20 @@ def whole(store: Store, parcel: Parcel) -> bool:
 
 
 def unpack(store: Store, parcel: Parcel, root: Path, paths: Iterable[str]) -> int:
-    """Make `paths` below `root` what the parcel says, nothing more; returns how many files were fetched.
+    """Make `paths` below `root` what the parcel says, nothing else; returns how many files were fetched.
 
     For a folder that nobody else looks at: files change one by one. Raises StorageError.
     """
+    wanted: dict[str, tuple[str, int]] = {}
     for path in paths:
         at, kept = root / path, parcel.inventory.below(path)
+        wanted |= kept
         for file in [at] if at.is_file() else at.rglob("*"):
             if not file.is_dir() and file.relative_to(root).as_posix() not in kept:
                 file.unlink()
-    for folder in parcel.folders:
-        (root / folder).mkdir(parents=True, exist_ok=True)
-    return restore(store, parcel.inventory, root)
+        if path in parcel.folders:
+            at.mkdir(parents=True, exist_ok=True)
+    return restore(store, Inventory(wanted), root)
 
 
 def clear(root: Path, paths: Iterable[str]) -> None:

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from cluster.connection import Head, HeadError
+from cluster.connection import Head
 from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, shown_password, stage_names
+from cluster.faults import HeadError
 from cluster.job import Ticket, found_result, result_key, ticket_key
 from cluster.kept import stands
 from cluster.outcome import FAILED, headless, verdict
@@ -155,7 +156,8 @@ def _follow(head: Head, name: str, wishes: Wishes) -> Any:
     except KeyboardInterrupt as error:
         code = _code(error)
         if not wishes.cancel:
-            _fail(f"job {name} goes on; the same command follows it again, `ray job stop {name}` ends it", code)
+            end = f"ray job stop {name} --address {head.address}"
+            _fail(f"job {name} goes on; the same command follows it again, `{end}` ends it", code)
         print(f"submit: stopping job {name}", file=sys.stderr, flush=True)
         head.stop(name)
         head.follow(name)

@@ -13,13 +13,12 @@ def hand_over(stage: str) -> None:
 
     So each command of dvc.yaml stays one Ray job, and DVC finds its outs at their places when it ends.
     """
-    address = os.environ.get(CLUSTER)
-    if not address or os.environ.get(JOB):
+    if not os.environ.get(CLUSTER) or os.environ.get(JOB):
         return
     if len(sys.argv) > 1:
         raise SystemExit(
             f"{stage}: {' '.join(sys.argv[1:])} is for a run on this machine, and {CLUSTER} names a cluster; unset it"
         )
-    words = [sys.executable, "-m", "cluster.submit", stage, "--address", address, "--await-head"]
+    words = [sys.executable, "-m", "cluster.submit", stage, "--await-head"]  # which reads CLUSTER
     sys.stdout.flush()
     os.execv(sys.executable, words)

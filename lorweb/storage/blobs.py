@@ -6,6 +6,7 @@ Two runs that hold the same file hold it once; what was fetched is checked again
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Final
 
 from lorweb.data.manifest import file_sha256
 from lorweb.storage.hashes import Hashes
+from lorweb.storage.protocols import leads_out
 from lorweb.storage.store import StorageError, Store
 
 _BLOBS: Final = "blobs"
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+_WHO: Final = "nothing was fetched: find out who else writes into the store, then submit the stage again"
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,23 @@ class Inventory:
 
     @classmethod
     def of_json(cls, text: str) -> "Inventory":
-        """Read what `to_json` wrote."""
-        return cls({name: (sha, int(size)) for name, (sha, size) in json.loads(text).items()})
+        """Read what `to_json` wrote.
+
+        Raises:
+            StorageError: it names a file outside of the project's folder, or something that is no hash.
+        """
+        files = {name: (sha, int(size)) for name, (sha, size) in json.loads(text).items()}
+        for name, (sha, _) in files.items():
+            check_inside(name)
+            if not _SHA256.fullmatch(sha):
+                raise StorageError(f"the store's list of files gives '{name}' the hash '{sha}', which is none; {_WHO}")
+        return cls(files)
+
+
+def check_inside(name: str) -> None:
+    """Raises StorageError if a path from a store leads out of the folder that it is relative to."""
+    if leads_out(name):
+        raise StorageError(f"the store's list of files names '{name}', outside of the project's folder; {_WHO}")
 
 
 def blob_key(sha256: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from lorweb.storage.hashes import node_home
 from lorweb.storage.locks import idle, lock_of, locked, reading
-from lorweb.storage.protocols import holds_password
+from lorweb.storage.protocols import holds_password, leads_out
 from lorweb.storage.store import StorageError, Store
 
 KEPT_VERSIONS: Final = 2
@@ -117,7 +117,7 @@ class _Remote:
         }
         if not found:
             raise StorageError(f"nothing lies at {self.uri}; correct the path, or put the files there")
-        odd = next((name for name in found if ".." in name.split("/") or name.startswith("/")), None)
+        odd = next(filter(leads_out, found), None)
         if odd is not None:
             raise StorageError(f"{self.uri} holds a name that leads out of it, '{odd}'; rename it there")
         return found

@@ -22,6 +22,11 @@ def is_uri(path: str) -> bool:
     return "://" in path
 
 
+def leads_out(name: str) -> bool:
+    """Whether a relative path (POSIX) leads out of the folder that it is relative to."""
+    return name.startswith("/") or ".." in name.split("/")
+
+
 def protocol_of(uri: str) -> str:
     """Of a URI; "file" of a path."""
     return uri.split("://", 1)[0] if is_uri(uri) else "file"

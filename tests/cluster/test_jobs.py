@@ -14,7 +14,8 @@ import psutil
 import pytest
 import yaml
 
-from cluster.connection import Head, HeadError
+from cluster.connection import Head
+from cluster.faults import HeadError
 from tests.cluster.head import ROOT, submission, submit
 from tests.cluster.proxy import Proxy
 
@@ -45,8 +46,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def collected(head: str, project: Path) -> subprocess.CompletedProcess[str]:
-    """The first stage as a job."""
-    return submit(head, "collect", "--root", str(project))
+    """The first stage as a job; the environment names another cluster, as that of a job does."""
+    return submit(head, "collect", "--root", str(project), RAY_ADDRESS="127.0.0.1:1")
 
 
 def test_a_job_leaves_its_outs_where_dvc_looks(collected, project):

@@ -9,6 +9,7 @@ from ray.job_submission import JobDetails, JobStatus, JobType
 
 from cluster import connection, job
 from cluster.errand import Errand, outs
+from cluster.faults import HeadError
 from cluster.kept import keep, stands
 from cluster.outcome import headless, verdict
 from tests.cluster.head import ROOT
@@ -123,7 +124,7 @@ def test_a_log_that_never_comes_ends_in_the_state_or_a_sentence(monkeypatch):
         head._client = failed = Logless(JobStatus.FAILED, text)
         assert head.follow("job").status == JobStatus.FAILED and 2 <= failed.tails < 20, "the head is not hammered"
     head._client = Logless(JobStatus.RUNNING)
-    with pytest.raises(connection.HeadError, match="gave no log of job job"):
+    with pytest.raises(HeadError, match="gave no log of job job"):
         head.follow("job")
 
 

@@ -1,5 +1,7 @@
 """What travels between a submitter and its job, and the folder that the job works in; no cluster."""
 
+import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -47,6 +49,26 @@ def test_two_submitters_of_one_job_deliver_one_after_the_other(tmp_path, monkeyp
         for told in [pool.submit(deliver, store, parcel, root, ["data/a"], root / ".work/fetch/one") for _ in range(2)]:
             told.result()
     assert {name: text for name, text in tree(root).items() if name.startswith("data")} == tree(made)
+
+
+@pytest.mark.parametrize("path", ["../out", "data/../../out", "/tmp/out", "data/a/.."])
+def test_a_parcel_that_leads_out_of_the_project_is_refused(tmp_path, path):
+    store, made = Store(str(tmp_path / "store")), tmp_path / "made"
+    fill(made, {"data/a/x": "1"})
+    good = json.loads(pack(store, made, ["data/a"]).to_json())
+    (what,) = good["files"].values()
+    for parcel in ({**good, "files": {path: what}}, {**good, "folders": [path]}):
+        with pytest.raises(StorageError, match=f"names '{re.escape(path)}', outside of the project's folder"):
+            Parcel.of_json(json.dumps(parcel))
+    with pytest.raises(StorageError, match=r"gives 'data/a/x' the hash '\.\./x', which is none"):
+        Parcel.of_json(json.dumps({**good, "files": {"data/a/x": ["../x", 1]}}))
+
+
+def test_nothing_is_unpacked_but_what_was_asked_for(tmp_path):
+    store, made, root = Store(str(tmp_path / "store")), tmp_path / "made", tmp_path / "root"
+    fill(made, {"data/a/x": "1", "lorweb/code.py": "2", "data/ab": "3"})
+    parcel = pack(store, made, ["data/a", "lorweb", "data/ab"])
+    assert unpack(store, parcel, root, ["data/a"]) == 1 and tree(root) == {"data/a/x": "1"}
 
 
 def test_damage_is_noticed_before_anything_moves(tmp_path):

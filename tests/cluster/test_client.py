@@ -1,0 +1,49 @@
+"""Which head a submission reaches: the one that it was told, whatever Ray reads in the environment."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from cluster.client import ELSEWHERE, connect
+from cluster.faults import HeadError
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """(address, paths that were asked for) of a server that knows nothing."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_the_address_that_was_given_is_asked_and_no_other(monkeypatch, name):
+    with listening() as (given, asked), listening() as (other, asked_elsewhere):
+        monkeypatch.setenv(name, other)
+        with pytest.raises(RuntimeError, match="Version check returned 404"):
+            connect(given)
+        assert os.environ[name] == other
+    assert asked == ["/api/version"] and asked_elsewhere == []
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    for user in ("ada:no-one-may-see-this", "no-one-may-see-this"):
+        with pytest.raises(HeadError, match="names a user or a password") as refused:
+            connect(f"http://{user}@127.0.0.1:1")
+        assert "no-one" not in str(refused.value)
