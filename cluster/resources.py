@@ -114,7 +114,8 @@ def _disk(params: Params, plan: Plan) -> int:
 
 def head_disk(params: Params, plan: Plan) -> int:
     """GiB of the fullest moment on the head: what a stage reads, makes and journals, in the folder of its job, beside
-    all that earlier stages gave back to a submitter on the head, as that of a RayJob. Checkpoints stay elsewhere.
+    all that earlier stages gave back to a submitter on the head, as that of a RayJob, and the base, whose revision the
+    stages ask for. Checkpoints stay elsewhere.
     """
     pictures = plan.rows.images * PIXEL * params.collect.size**2 // 2  # both sides of every pair, as PNG
     size = {"data/sources": pictures // 2, "data/candidates": pictures, "data/pairs": pictures}
@@ -127,7 +128,7 @@ def head_disk(params: Params, plan: Plan) -> int:
         at_once = sum(size.get(path, 0) for path in deps(stage)) + made + journals.get(stage, 0)
         fullest = max(fullest, given + at_once)
         given += made
-    return math.ceil((fullest + SPARE) / GIB)
+    return math.ceil((fullest + plan.encode_bytes + SPARE) / GIB)
 
 
 def _gib(private: float) -> int:
