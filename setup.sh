@@ -2,6 +2,7 @@
 # One set-up path for CPU and CUDA machines: a virtual environment with the pinned versions, byte-compiled.
 #   VENV=.venv          where to put it
 #   CPU=1               take PyTorch's CPU build although the machine has an NVIDIA GPU (CPU=0: the opposite)
+#   EXTRAS=dev,...      which extras of pyproject.toml; default: dev,cluster,demo
 #   TORCH_BACKEND=cpu   ask uv for a particular PyTorch build (see `uv pip install --help`); default: what the index gives
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -31,7 +32,7 @@ if [ "$CPU" != 1 ] && [ -z "${TORCH_BACKEND:-}" ]; then pins+=(--constraint cons
 # uv does not read pip's configuration: wheels that pip would find in a local folder are found through this variable
 export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
 install() {
-  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" "$@" --editable '.[dev,cluster,demo]'
+  "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --compile-bytecode "${pins[@]}" "$@" --editable ".[${EXTRAS:-dev,cluster,demo}]"
 }
 if [ -n "${TORCH_BACKEND:-}" ]; then
   install --torch-backend "$TORCH_BACKEND"

@@ -78,6 +78,7 @@ class Plan:
             **rest,
             "seed": self.seed,
             "quadrant": self.sources.quadrant,
+            "device": self.settings.device,  # on which hangs the dtype
             "draw": DRAW_VERSION,
             "metrics": MEASURE_VERSION,
             "backbones": facts_for_protocol(self.backbones),

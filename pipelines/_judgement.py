@@ -1,12 +1,10 @@
-"""The candidate and what it is compared with: numbers of the same analogies, or a sentence on why there are none."""
+"""What a candidate is compared with: numbers of the same analogies, or a sentence on why there are none."""
 
-import csv
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from lorweb.data.manifest import file_sha256, read_manifest
 from lorweb.evaluation.aggregate import Comparison, Row, paired
@@ -14,26 +12,11 @@ from lorweb.evaluation.fitting import misfits, trained_with
 from lorweb.evaluation.gate import CHAMPION, COPY, FIRST_RIVAL, MODEL, SHUFFLED, Decision, Evidence, Further, decide
 from lorweb.evaluation.gate_entries import Gate
 from lorweb.evaluation.models import CANDIDATE
-from lorweb.evaluation.results import Measured, evidence, per_task, rows_of, summarise
+from lorweb.evaluation.results import evidence, per_task, rows_of, summarise
 from lorweb.serving.registry import Registry, Version
-from pipelines._answers import Plan, draw_and_measure, measured_before
+from pipelines._answers import Plan, draw_and_measure
+from pipelines._candidate import CANDIDATE_FOLDER, EVALUATION, Candidate, answers_of
 from pipelines._stage import WORK
-
-CANDIDATE_FOLDER: Final = Path("models/candidate")
-REPORTS: Final = Path("reports")
-EVALUATION: Final = Path("data/evaluation")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """models/candidate with the numbers that were measured of it."""
-
-    metadata: dict[str, Any]
-    evidence: Evidence
-    protocol: dict[str, Any]  # what another result must share to be compared
-    set_sha256: str
-    rows: Sequence[Row] = field(default_factory=list)  # of every model and analogy, in the order of the analogies
-    answers: Mapping[str, Any] = field(default_factory=dict)  # per analogy, of MODEL; see `answers_of`
 
 
 @dataclass(frozen=True)
@@ -48,56 +31,19 @@ class Rival:
     comparable: bool = True
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What was decided, and how it came about."""
+
+    decision: str  # promoted, refused or unchanged
+    reasons: list[str]
+    rival: Rival | None = None
+    checks: tuple[dict[str, Any], ...] = ()
+
+
 def compared(rival: Rival | None) -> dict[str, Any] | None:
     """With what a candidate was compared, and how, as the record says it; None where there was nothing to compare."""
     return None if rival is None else {"with": rival.name, "how": rival.how, "rival_set_sha256": rival.set_sha256}
-
-
-def read_candidate(plan: Plan) -> Candidate:
-    """The candidate and its reports.
-
-    Raises:
-        FileNotFoundError: the train or evaluate stage has not run.
-        ValueError: the reports are of other weights, another evaluation set or other settings than those at hand.
-    """
-    for path in (CANDIDATE_FOLDER / "metadata.json", REPORTS / "paired.json"):
-        if not path.is_file():
-            raise FileNotFoundError(f"no {path}; run `dvc repro evaluate` first")
-    facts = json.loads((REPORTS / "paired.json").read_text(encoding="utf-8"))
-    if facts["weights"].get(CANDIDATE) != file_sha256(CANDIDATE_FOLDER / "basis.safetensors"):
-        raise ValueError("reports/ was made with other weights than models/candidate; run `dvc repro evaluate` first")
-    _check_protocol(facts["protocol"], json.loads(json.dumps(plan.protocol)))
-    metrics = json.loads((REPORTS / "metrics.json").read_text(encoding="utf-8"))
-    with (REPORTS / "per_task.csv").open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    metadata = json.loads((CANDIDATE_FOLDER / "metadata.json").read_text(encoding="utf-8"))
-    measured = measured_before(plan, EVALUATION)
-    return Candidate(
-        metadata,
-        evidence(metrics, table),
-        facts["protocol"],
-        facts["evaluation_set_sha256"],
-        rows_of(measured),
-        answers_of(measured),
-    )
-
-
-def _check_protocol(reported: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    odd = sorted(name for name in {*reported, *present} if reported.get(name) != present.get(name))
-    if odd:
-        told = ", ".join(f"{name} {reported.get(name)} there, {present.get(name)} now" for name in odd)
-        raise ValueError(
-            f"reports/ was measured otherwise than data/ and params.yaml say ({told}); run `dvc repro evaluate` first"
-        )
-
-
-def answers_of(measured: Sequence[Measured]) -> dict[str, Any]:
-    """{analogy: {task, cells, metrics of MODEL}}: what a later candidate is paired with, analogy by analogy."""
-    return {
-        m.analogy: {"task": m.task, "cells": m.cells, "metrics": dict(m.scores[MODEL])}
-        for m in measured
-        if MODEL in m.scores
-    }
 
 
 def find_rival(registry: Registry, champion: Version | None, candidate: Candidate, gate: Gate, plan: Plan) -> Rival:

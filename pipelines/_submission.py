@@ -15,7 +15,7 @@ from lorweb.evaluation.local_names import base_name, encoder_name
 from lorweb.records import DERIVED, PAIR, TRAIN_PAIR
 from lorweb.serving.artifacts import Submission
 from pipelines._answers import ANALOGIES, PAIRS
-from pipelines._judgement import CANDIDATE_FOLDER, REPORTS, Candidate
+from pipelines._candidate import CANDIDATE_FOLDER, REPORTS, Candidate
 from pipelines._mlflow_run import flatten
 
 PARAMS: Final = Path("params.yaml")

@@ -32,10 +32,11 @@ from pipelines._stage import publishing, stage, write_text
 
 OUT: Final = Path("data/evaluation")
 REPORTS: Final = Path("reports")
+PROOF: Final = REPORTS / "paired.json"
 
 
 def write_numbers(plan: Plan, measured: Sequence[Measured], verdicts: Mapping[str, Any]) -> dict[str, Any]:
-    """reports/metrics.json, paired.json, judge.json and per_task.csv; returns what the page shows of them."""
+    """reports/metrics.json, judge.json and per_task.csv; returns what the page and paired.json show of them."""
     rows = rows_of(measured)
     metrics = summarise(rows, plan.cfg.bootstrap, plan.seed)
     add_seed_std(metrics, measured)
@@ -45,15 +46,7 @@ def write_numbers(plan: Plan, measured: Sequence[Measured], verdicts: Mapping[st
     paired = differences(rows, HEADLINE, plan.cfg.bootstrap, plan.seed)
     table = per_task(measured)
     write_text(REPORTS / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    facts = {
-        "metric": HEADLINE,
-        "evaluation_set_sha256": plan.set_sha256,
-        "protocol": plan.protocol,
-        "weights": dict(plan.weights),
-    }
     others = other_differences(rows, plan.cfg.bootstrap, plan.seed)
-    told = {**facts, "paired": paired, "by_metric": others}
-    write_text(REPORTS / "paired.json", json.dumps(told, indent=1, sort_keys=True) + "\n")
     write_text(REPORTS / "judge.json", json.dumps(verdicts, indent=1, sort_keys=True) + "\n")
     text = io.StringIO()
     writer = csv.DictWriter(text, list(table[0]) if table else ["task"], lineterminator="\n")
@@ -61,6 +54,18 @@ def write_numbers(plan: Plan, measured: Sequence[Measured], verdicts: Mapping[st
     writer.writerows(table)
     write_text(REPORTS / "per_task.csv", text.getvalue())
     return {"metrics": metrics, "paired": paired, "by_metric": others, "judge": verdicts, "tasks": table}
+
+
+def write_proof(plan: Plan, shown: Mapping[str, Any]) -> None:
+    """reports/paired.json, which says what all of reports/ was made of: so it is written last."""
+    facts = {
+        "metric": HEADLINE,
+        "evaluation_set_sha256": plan.set_sha256,
+        "protocol": plan.protocol,
+        "weights": dict(plan.weights),
+    }
+    told = {**facts, "paired": shown["paired"], "by_metric": shown["by_metric"]}
+    write_text(PROOF, json.dumps(told, indent=1, sort_keys=True) + "\n")
 
 
 def main(execute: Execute | None = None) -> None:
@@ -83,8 +88,10 @@ def main(execute: Execute | None = None) -> None:
             verdicts = judge_answers(plan, folder, measured)
             total = sum(len(draws) for m in measured for draws in m.draws.values())
             write_manifest(folder, Manifest(total, {**inputs, **plan.weights}, plan.protocol, code))
+        PROOF.unlink(missing_ok=True)  # a killed stage leaves reports of two runs; promote takes none without this one
         shown = write_numbers(plan, measured, verdicts)
         write_reports(Inputs(plan, measured, OUT, REPORTS), shown)
+        write_proof(plan, shown)
         metrics.update(count(total, total, [], {}), evaluation_set_sha256=plan.set_sha256)
         if verdicts["judge"] is not None:
             metrics.update(judge={name: verdicts[name] for name in ("asked", "valid", "invalid", "unanswered")})

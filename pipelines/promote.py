@@ -1,7 +1,7 @@
 """The gate against the champion; the alias moves only on a pass -> models/promoted.json. Safe to run twice."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,8 @@ from lorweb.serving.registry import EVIDENCE, ROLLED_BACK, Overtaken, Registry, 
 from lorweb.serving.tracking import fault_of, tracking_uri
 from lorweb.serving.versions import is_whole
 from pipelines._answers import Plan, make_plan
-from pipelines._judgement import Candidate, Rival, compared, find_rival, judge, read_candidate
+from pipelines._candidate import Candidate, read_candidate
+from pipelines._judgement import Rival, Verdict, compared, find_rival, judge
 from pipelines._launch import hand_over
 from pipelines._lineage import lineage
 from pipelines._rows import Execute
@@ -28,16 +29,6 @@ from pipelines.summary import print_summary
 OUT: Final = Path("models/promoted.json")
 DECIDED: Final = "decision_key"  # tag: what a version was last judged by; an equal refusal is not recorded twice
 JUDGEMENTS: Final = 3  # against champions that other processes replace meanwhile
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What was decided, and how it came about."""
-
-    decision: str  # promoted, refused or unchanged
-    reasons: list[str]
-    rival: Rival | None = None
-    checks: tuple[dict[str, Any], ...] = ()
 
 
 def promote(registry: Registry, candidate: Candidate, gate: Gate, plan: Plan) -> dict[str, Any]:

@@ -172,39 +172,6 @@ def test_compose_takes_its_file_and_nothing_is_open_to_the_network(tmp_path: Pat
     assert checked(tmp_path / "wrong.yaml") == 1
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Ray's command line imports
-def test_ray_up_takes_its_file_and_starts_ray_with_options_it_has() -> None:
-    from ray.autoscaler._private.util import prepare_config, validate_config
-    from ray.scripts.scripts import start
-
-    raw = only("ray-up.yaml")
-    validate_config(prepare_config(copy.deepcopy(raw)))
-    with pytest.raises(jsonschema.ValidationError, match="worker_ip"):
-        validate_config(prepare_config({**copy.deepcopy(raw), "worker_ip": ["192.0.2.3"]}))
-    starts = [
-        line
-        for key in ("head_start_ray_commands", "worker_start_ray_commands")
-        for line in raw[key]
-        if "ray start" in line
-    ]
-    assert len(starts) == 2
-    for line in starts:
-        before, _, options = line.partition("ray start ")
-        assert "RAY_AUTH_MODE=token" in before
-        start.make_context("start", shlex.split(options))
-    assert "--dashboard-host=127.0.0.1" in starts[0]
-
-
-def test_ray_up_copies_all_code_and_no_data() -> None:
-    """A pattern without a slash in front holds at any depth: `data` would leave lorweb/data behind."""
-    anywhere = [pattern for pattern in only("ray-up.yaml")["rsync_exclude"] if not pattern.startswith("/")]
-    code = [path for part in ("lorweb", "pipelines", "cluster") for path in (CLUSTER.parent / part).rglob("*.py")]
-    assert len(code) > 200 and any(path.parent.name == "data" for path in code)
-    assert not [path for path in code if set(path.parts) & set(anywhere)]
-    assert "/.dvc/config.local" in only("ray-up.yaml")["rsync_exclude"], "keys of a DVC remote (docs/versions.md)"
-
-
 def secrets_named(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value[key]["name"] for key in ("secretRef", "secretKeyRef") if key in value} | {value.get("secretName")}

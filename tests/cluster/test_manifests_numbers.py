@@ -75,8 +75,8 @@ def test_paper_by_hand(paper: Params, rendered: dict[str, str]) -> None:
 def test_the_heads_disk_holds_its_fullest_moment(paper: Params, rendered: dict[str, str]) -> None:
     """By hand, in GB: 23,200 pairs of 512 px are 36.49 as pixels, 18.25 as PNG, and their sources 9.12; 6.91 are
     encoded, 6.68 published. While `evaluate` runs, all of these lie in /opt/lorweb, candidates too, 59.2, and pairs,
-    encoded data and weights in the folder of its job, 31.8. The base is 33.7: 11.90 G values of transformer, 0.08 of VAE,
-    0.12 of CLIP and 4.76 of T5, two bytes each.
+    encoded data and weights in the folder of its job, 31.8. The base is 33.7: 11.90 G values of transformer, 0.08 of
+    VAE, 0.12 of CLIP and 4.76 of T5, two bytes each.
     Before it: `filter` with 27.4 beside 45.6, `encode` with 45.6 beside pairs and twice 6.91.
     """
     disk = needs(paper, 1).head.disk_gib

@@ -3,9 +3,11 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lorweb.serving.artifacts import Submission
 from lorweb.serving.history import History
@@ -14,7 +16,7 @@ from pipelines import evaluate, promote
 from pipelines._rows import in_process
 from tests.model_tiny import save_model
 from tests.pipelines.contest import evaluated, parts, perfect, project, run  # noqa: F401  fixtures
-from tests.pipelines.evaluated import TASKS
+from tests.pipelines.evaluated import TASKS, read_json
 
 pytestmark = pytest.mark.slow
 
@@ -140,10 +142,39 @@ def test_a_candidate_carries_its_reports_parameters_and_licences(project):
     assert [event["what"] for event in registry.events()] == ["refused"]
 
 
-def test_reports_of_other_settings_are_refused(project):
-    text = (project / "params.yaml").read_text().replace("num_inference_steps: 2", "num_inference_steps: 3")
-    (project / "params.yaml").write_text(text)
-    with pytest.raises(
-        SystemExit, match=r"measured otherwise .* \(num_inference_steps 2 there, 3 now\); run `dvc repro"
-    ):
+@pytest.mark.parametrize(
+    ("change", "odd"),
+    [
+        ({"num_inference_steps": 3}, "num_inference_steps 2 there, 3 now"),
+        ({"pool": {"actors": 1, "cpus": 1, "gpus": 1, "batch_size": 4}}, "device cpu there, cuda now"),
+    ],
+)
+def test_reports_of_other_settings_are_refused(project, change, odd):
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    params["evaluate"] |= change
+    (project / "params.yaml").write_text(yaml.safe_dump(params))
+    with pytest.raises(SystemExit, match=rf"measured otherwise .* \({odd}\); run `dvc repro"):
+        promote.main(in_process)
+
+
+def test_answers_of_other_weights_than_the_reports_are_refused(project):
+    """As after a checkout of the reports alone."""
+    path = Path("data/evaluation/_manifest.json")
+    manifest = read_json(path)
+    for other in ({"inputs": manifest["inputs"] | {"candidate": "0" * 64}}, {"params": {}}):
+        path.write_text(json.dumps(manifest | other))
+        with pytest.raises(SystemExit, match=r"data/evaluation holds answers of other weights .* `dvc checkout`"):
+            promote.main(in_process)
+    path.write_text(json.dumps(manifest))
+    assert run()["decision"] == "refused"
+
+
+def test_reports_that_a_killed_stage_left_half_are_refused(project, parts, monkeypatch):
+    save_model(parts, project / "models" / "candidate", seed=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "write_reports", lambda *_: sys.exit("dead"))
+        with pytest.raises(SystemExit, match="dead"):
+            evaluate.main(in_process)
+    assert "lorweb" in Path("reports/metrics.json").read_text()
+    with pytest.raises(SystemExit, match=r"no reports/paired\.json; run `dvc repro evaluate` first"):
         promote.main(in_process)
