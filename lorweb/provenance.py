@@ -183,5 +183,9 @@ def _registered(uri: str, content: str) -> tuple[str | None, dict[str, str]]:
     if address is None or (address.number is None and not content):
         return None, {}
     registry = Registry(address.name)
-    version = registry.by_content(content) if address.number is None else registry.by_number(address.number)
+    if address.number is not None:
+        same = [registry.by_number(address.number)]
+    else:  # several where a damaged version gave way to the same bytes: the one that was meant, or the latest
+        same = [version for version in registry.versions() if version.content == content]
+    version = max(same, key=lambda one: (address.alias in one.aliases, one.number), default=None)
     return (str(Address(address.name, number=version.number)), version.tags) if version else (None, {})

@@ -10,7 +10,7 @@ T = TypeVar("T")
 def _once(found: tuple[Any, ...]) -> tuple[Any, ...]:
     twice = sorted({name for name in found if found.count(name) > 1})
     if twice:
-        raise ValueError(f"{', '.join(twice)} stands there more than once; name each once")
+        raise ValueError(f"{', '.join(map(str, twice))} stands there more than once; name each once")
     return found
 
 

@@ -120,3 +120,14 @@ def test_choices_are_those_of_the_basis() -> None:
     assert set(get_args(InternalQuery.model_fields["mode"].annotation)) == set(MODES)
     for name in ("activation", "reduce", "projection"):
         assert Basis.model_fields[name].annotation == BasisConfig.model_fields[name].annotation, name
+
+
+def test_names_that_stand_there_twice_are_refused(raw: dict[str, Any]) -> None:
+    raw["evaluate"]["models"] += ["copy", "lorweb"]
+    raw["evaluate"]["atoms"]["strengths"] = [1.0, 0.5, 1.0]
+    raw["promote"]["gate"]["cells"] = ["unseen", "unseen"]
+    message = fault(raw)
+    assert "copy, lorweb stands there more than once; name each once" in message
+    assert "1.0 stands there more than once" in message and "unseen stands there more than once" in message
+    raw["evaluate"]["atoms"]["strengths"] = [1.0, 1.00000001]
+    assert "1.00000001 has more than six digits; round it, to 1" in fault(raw)

@@ -52,6 +52,14 @@ def _direction(name: str) -> str:
     return _backbone(name, DIRECTION)
 
 
+def _six_digits(strength: float) -> float:
+    if float(f"{strength:g}") != strength:
+        raise ValueError(f"{strength!r} has more than six digits; round it, to {strength:g}")
+    return strength
+
+
+Strength = Annotated[float, Field(ge=-10.0, le=10.0), AfterValidator(_six_digits)]
+"""Names a picture of the gallery, by `:g`."""
 Perceptual = Annotated[str, AfterValidator(_perceptual)]
 """packaged, or lpips:FILE (or the folder that holds it)."""
 Direction = Annotated[str, AfterValidator(_direction)]
@@ -85,7 +93,7 @@ class Compared(Section):
     """
 
     seeds: Annotated[int, Field(ge=1, le=64)]
-    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    models: Annotated[Once[ModelName], Field(min_length=1)]
     official: str | None
     perceptual: Perceptual
     direction: Direction
@@ -114,5 +122,5 @@ class Atoms(Section):
     """The report's gallery of single LoRAs: the `loras` most used, each at all strengths, on `queries` images b."""
 
     loras: Positive
-    strengths: Annotated[tuple[Annotated[float, Field(ge=-10.0, le=10.0)], ...], Field(min_length=1)]
+    strengths: Annotated[Once[Strength], Field(min_length=1)]
     queries: Positive

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from lorweb.config_errors import unknown_name
 from lorweb.evaluation.glossary import GLOSSARY
-from lorweb.sections import Section, Share
+from lorweb.sections import Once, Section, Share
 
 
 def _distance(name: str) -> str:
@@ -36,7 +36,7 @@ class Healthy(Section):
 
 class Gate(Section):
     metric: Annotated[str, AfterValidator(_distance)]
-    cells: Annotated[tuple[str, ...], Field(min_length=1)]
+    cells: Annotated[Once[str], Field(min_length=1)]
     margin_at: Literal["mean", "low"]
     min_margin: Annotated[float, Field(ge=0)]
     min_exemplar_gap: Annotated[float, Field(ge=0)]

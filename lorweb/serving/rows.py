@@ -19,6 +19,7 @@ from lorweb.serving.images import BadRequest, decode_image, encoded, opened
 
 MAX_ROWS: Final = 64  # analogies of one request
 MAX_REQUEST_PIXELS: Final = MAX_ROWS * 3 * 1024 * 1024  # of all images of a request: full rows of 1024 x 1024
+EXACT: Final = 2**53  # whole numbers below it are exact as floats
 MAX_PROMPT: Final = 2_000  # characters
 IMAGES: Final = ("a", "a2", "b")
 OPTIONS: Final = ("prompt", "seed", "strength", "steps", "guidance")
@@ -121,6 +122,11 @@ def _prompt(value: object, name: str) -> str:
 
 def _whole(value: Any, name: str, low: int, high: int) -> int:
     number = _number(value)
+    if isinstance(number, float) and high > EXACT and EXACT <= abs(number) <= high + 1:
+        raise BadRequest(
+            f"{name} came as {number:.0f}, rounded, as pandas does beside a row without it; give it in every row, "
+            f"or less than {EXACT}"
+        )
     if number is None or number != number // 1 or not low <= number <= high:
         raise BadRequest(f"{name} is {shortened(value)}; it must be a whole number from {low} to {high}")
     return int(number)

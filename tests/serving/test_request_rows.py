@@ -65,6 +65,17 @@ def test_options_that_some_rows_leave_out_are_their_defaults():
     assert [row.options for row in rows] == [Options(seed=5, steps=3), Options(prompt="p"), Options()]
 
 
+@pytest.mark.parametrize("seed", [2**53 + 1, SEED[1]])
+def test_a_seed_that_pandas_has_rounded_is_refused(seed):
+    rows = frame(record(seed=seed), record(seed=None))
+    assert rows["seed"].dtype == float and int(rows["seed"][0]) != seed
+    with pytest.raises(
+        BadRequest, match=r"row 0, column seed came as \d+, rounded, .*; give it in every row, or less than"
+    ):
+        read_rows(rows)
+    assert [row.options.seed for row in read_rows(frame(record(seed=2**53 - 1), record(seed=None)))] == [2**53 - 1, 0]
+
+
 def test_a_prompt_that_is_no_text_is_refused():
     """pandas refuses such a column itself, unless it is told to take objects as they are."""
     rows = pd.DataFrame([record(prompt="half of a pair: \ud800")], dtype=object)

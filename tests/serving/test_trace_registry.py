@@ -97,3 +97,16 @@ def test_of_versions_with_one_basis_the_recorded_one_is_named_or_all_are(root, m
     uri, commit, (note,) = told()
     assert (uri, commit) == ("models:/lorweb/3", "commit-3")
     assert note.startswith("versions 1, 2, 3 of lorweb have this basis, and nothing says which of them it was")
+
+
+@pytest.mark.slow
+def test_a_picture_names_the_version_that_took_the_place_of_a_damaged_one(root, model, monkeypatch):
+    monkeypatch.chdir(root)
+    registry = Registry("lorweb", root)
+    first = registry.submit(Submission(model, {}, {}))
+    (registry.folder(first) / "basis.safetensors").write_bytes(b"other")
+    second = registry.submit(Submission(model, {}, TAGS))
+    assert second.number == 2 and second.content == first.content
+    for alias in ("candidate", "gone since"):
+        facts = model_facts(f"models:/lorweb@{alias}", model / "basis.safetensors")
+        assert (facts["model_version"], facts["lineage_key"]) == ("models:/lorweb/2", "key-1"), alias
