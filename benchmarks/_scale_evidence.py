@@ -69,6 +69,7 @@ def measured(costs_: Mapping[str, Any]) -> list[str]:
     lines += [[f"PNG, {side}", f"{size / 1000:.0f} kB"] for side, size in workers["png_bytes"].items()]
     for stage, own in costs_["driver"].items():
         cost = f"{1000 * own['row_s']:.2f} ms and {own['row_bytes']:.0f} bytes a row"
+        cost += f", {own['growth_s']:.2f} and {own['growth_bytes']:.2f} times those of a row before"
         lines.append([f"driver, {stage}, from {own['from_rows']:,} rows to {own['rows']:,}", cost])
     lines += [[f"driver, {name}", f"{1e-6 / seconds:.0f} MB/s"] for name, seconds in costs_["rates"].items()]
     lines += [[f"engine, {name}", f"{1000 * engine[name]:.3g} ms"] for name in engine if name.endswith("_s")]

@@ -32,7 +32,8 @@ class Light:
     text_bytes: int
     host_image_bytes: int  # of the same in a training worker's memory
     host_text_bytes: int
-    checkpoint_bytes: int  # checkpoints of all variants, and published weights
+    model_bytes: int  # weights of all variants, as they are published
+    work_bytes: int  # below .work/train: checkpoints of all variants, each over an older one, and their weights again
 
 
 def vit(blocks: int, width: int, tokens: int, values: int) -> float:
@@ -54,6 +55,7 @@ def count(params: Params, gpu: str, utilisation: float) -> Light:
     encode, decode = vae_flops(editor.side)
     stored = [encoded_bytes(Rows(*rows, 0, False), plan.model, plan.tokens, params) for rows in ((1, 0), (0, 1))]
     variants = 1 + len(params.train.baselines)
+    weights = plan.disk["published weights"] // 2  # which counts them twice, in .work/train as well
     return Light(
         edit=editor.num_inference_steps * (one.base + one.attention) + encode + decode,
         vae_encode=vae_flops(params.encode.quadrant)[0],
@@ -69,7 +71,8 @@ def count(params: Params, gpu: str, utilisation: float) -> Light:
         text_bytes=sum(stored[1].values()),
         host_image_bytes=host_bytes(stored[0]),
         host_text_bytes=host_bytes(stored[1]),
-        checkpoint_bytes=variants * plan.disk["checkpoints"] + plan.disk["published weights"],
+        model_bytes=variants * weights,
+        work_bytes=variants * (plan.disk["checkpoints"] + weights),
     )
 
 

@@ -31,20 +31,22 @@ def limits(graph: Graph) -> list[Limit]:
     steps = {f"{step.stage} {step.name}": step for step in graph.steps()}
     driver = graph.driver_seconds()
     seconds = assumed.hours * 3600
-    model = steps["generate kontext"].function
-    made = (steps["filter embedded"], steps["generate embedded"])
-    cores = max(made, key=lambda step: step.core_hours / step.function.actors)
     drawn = params.train.steps * params.train.batch_size
     return [
         Limit(
             "the editor's GPUs",
-            model.rows * model.worker_s / model.actors / seconds,
+            _worked(graph, "generate kontext") / seconds,
             "`pool.actors` of kontext in `generate.editors`",
         ),
         Limit(
             "cores of the embedded scorer and editor",
-            cores.core_hours * 3600 / cores.function.actors / seconds,
+            _worked(graph, "filter embedded", "generate embedded") / seconds,
             "`pool.actors` of embedded in `filter.scorers` and `generate.editors`",
+        ),
+        Limit(
+            "GPUs of scorers and of encoding",
+            _worked(graph, "filter clip", "filter dino", "encode images") / seconds,
+            "`pool.actors` of clip and dino in `filter.scorers`, and in `encode.pool`",
         ),
         Limit(
             "pairs of a task that training takes",
@@ -65,6 +67,11 @@ def limits(graph: Graph) -> list[Limit]:
         Limit(
             "rows through the driver",
             max(own["rows"] for own in driver.values()) / seconds,
+            "none; several runs: `tasks` in `generate.editors`",
+        ),
+        Limit(
+            "rows through the driver, if the measured growth went on",
+            max(graph.grown_seconds().values()) / seconds,
             "none; several runs: `tasks` in `generate.editors`",
         ),
         Limit(
@@ -97,25 +104,42 @@ def limits(graph: Graph) -> list[Limit]:
     ]
 
 
+def _worked(graph: Graph, *names: str) -> float:
+    """Seconds that the longest of some functions works, by the closed formula."""
+    engine, store = engine_of(graph.costs, graph.assumed), store_of(graph.assumed)
+    steps = [step for step in graph.steps() if f"{step.stage} {step.name}" in names]
+    return max(closed(step.function, engine, store).working for step in steps)
+
+
 def total_bytes(graph: Graph) -> float:
-    """Published data, its copy in DVC's cache, and the journals."""
-    return 2 * sum(graph.outs().values()) + sum(graph.journals().values())
+    """What is published, its copy in DVC's cache, and below .work the journals and the checkpoints of training."""
+    return 2 * sum(graph.outs().values()) + sum(graph.journals().values()) + graph.light.work_bytes
 
 
-def sized(step: Step, hours: float) -> Function:
-    """The function with as many actors as it takes to be through in so many hours."""
-    function = step.function
-    wanted = math.ceil(function.rows * function.worker_s / (hours * 3600))
-    return replace(function, actors=max(function.actors, wanted))
+def sized(step: Step, assumed: Assumed, engine: Engine) -> Function:
+    """The function with as many actors as it takes to work, read and write for no longer than the hours assumed.
+
+    By the closed formula. Where not its actors are what takes longer but the store or the driver, more are no help.
+    """
+    seconds, store = assumed.hours * 3600, store_of(assumed)
+    at_least = math.ceil(step.function.rows * step.function.worker_s / seconds)
+    function = replace(step.function, actors=max(step.function.actors, at_least))
+    while (spent := closed(function, engine, store)).working > seconds and spent.bound == "actors":
+        function = replace(function, actors=function.actors + 1)
+    return function
+
+
+def store_of(assumed: Assumed) -> Store:
+    """As it is assumed."""
+    return Store(assumed.bandwidth, assumed.streams, assumed.latency)
 
 
 def simulated(graph: Graph, engine: Engine) -> list[dict[str, Any]]:
     """Every function with a pool of its size: hours of work by closed formula, by simulation, and with deaths."""
-    assumed = graph.assumed
-    store = Store(assumed.bandwidth, assumed.streams, assumed.latency)
+    store = store_of(graph.assumed)
     found = []
     for step in graph.steps():
-        function = sized(step, assumed.hours)
+        function = sized(step, graph.assumed, engine)
         grain = max(1, max(function.block_sizes()) // EVENTS)
         formula = closed(function, engine, store)
         plain = simulate(function, engine, store, grain=grain)

@@ -109,7 +109,7 @@ def closed(function: Function, engine: Engine, store: Store) -> Spent:
     if not function.rows:
         return Spent(0.0, 0.0, 0.0, 0.0, "nothing to do")
     rounds = math.ceil(function.blocks / function.pool)
-    batches = min(function.batches, rounds * function.block_sizes()[0])
+    batches = min(function.batches, rounds * math.ceil(function.batches / function.blocks))  # the largest blocks
     rows = min(function.rows, batches * function.batch)
     moved = function.read + function.written
     transfers = (function.read > 0) + (function.written > 0)

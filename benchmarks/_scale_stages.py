@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from _scale_growth import grown
 from _scale_light import Light
 from _scale_model import Function
 from _scale_rows import Assumed, Step, scale_of
@@ -80,7 +81,7 @@ class Graph:
         ]
 
     def outs(self) -> dict[str, float]:
-        """Bytes that each stage publishes."""
+        """Bytes that each stage publishes, which DVC keeps."""
         scale, light = self.scale, self.light
         encoded = scale.images * light.image_bytes + (WORDINGS * scale.tasks + 1) * light.text_bytes
         return {
@@ -88,7 +89,7 @@ class Graph:
             "generate": scale.candidates * self.pair,
             "filter": scale.pairs * self.pair,
             "encode": encoded,
-            "train": light.checkpoint_bytes,
+            "train": light.model_bytes,
         }
 
     def journals(self) -> dict[str, float]:
@@ -99,8 +100,9 @@ class Graph:
         return found
 
     def shards(self) -> int:
-        """Files that DVC sees."""
-        return sum(max(1, math.ceil(size / SHARD_BYTES)) for size in self.outs().values())
+        """Files that DVC sees: shards of data, and the weights of each variant in one."""
+        data = [size for stage, size in self.outs().items() if stage != "train"]
+        return sum(max(1, math.ceil(size / SHARD_BYTES)) for size in data) + 1 + len(self.params.train.baselines)
 
     def moved(self) -> float:
         """Bytes between actors and the store."""
@@ -113,12 +115,7 @@ class Graph:
         from another file of the journal. bytes: it passes on and hashes. dvc: hashes of what the stage publishes.
         """
         scale, outs, rates = self.scale, self.outs(), self.costs["rates"]
-        rows = {
-            "generate": scale.candidates,
-            "filter": scale.candidates,
-            "assemble": scale.pairs,
-            "encode": scale.images,
-        }
+        rows = self._accounts()
         whole = rates["publish"] + rates["sha256"]
         passed = {
             "collect": outs["collect"] * whole,
@@ -138,6 +135,16 @@ class Graph:
             for stage in passed
         }
 
+    def _accounts(self) -> dict[str, int]:
+        """Rows that a driver keeps account of."""
+        scale = self.scale
+        made = {"generate": scale.candidates, "filter": scale.candidates}
+        return {**made, "assemble": scale.pairs, "encode": scale.images}
+
+    def grown_seconds(self) -> dict[str, float]:
+        """What `rows` of `driver_seconds` would be if the growth that was measured went on."""
+        return {stage: grown(self.costs["driver"][stage], rows) for stage, rows in self._accounts().items()}
+
     def _merged(self) -> dict[str, int]:
         """Rows that a driver reads one by one: they come in the order of their ids, so that the next is elsewhere."""
         scale = self.scale
@@ -151,14 +158,8 @@ class Graph:
 
     def driver_bytes(self) -> float:
         """Memory of the hungriest driver, without its libraries."""
-        scale, own = self.scale, self.costs["driver"]
-        rows = {
-            "generate": scale.candidates,
-            "filter": scale.candidates,
-            "assemble": scale.pairs,
-            "encode": scale.images,
-        }
-        return max(rows[stage] * own[stage]["row_bytes"] for stage in rows)
+        own = self.costs["driver"]
+        return max(rows * own[stage]["row_bytes"] for stage, rows in self._accounts().items())
 
     def host_bytes(self) -> float:
         """Encoded data in the memory of one training worker."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from _scale_limits import limits, reached, sized, total_bytes
+from _scale_limits import engine_of, limits, reached, sized, total_bytes
 from _scale_stages import Graph
 
 DECADES: Final = (10**4, 10**5, 10**6, 10**7, 10**8)
@@ -81,15 +81,21 @@ def core_hours(graph: Graph, stages: Sequence[str] = ()) -> float:
 def storage(graphs: Sequence[Graph]) -> list[str]:
     """Bytes and files."""
     head = ["accepted pairs", *(power(graph.scale.pairs) for graph in graphs)]
-    names = {"collect": "data/sources", "generate": "data/candidates", "filter": "data/pairs", "encode": "data/encoded"}
+    names = {
+        "collect": "data/sources",
+        "generate": "data/candidates",
+        "filter": "data/pairs",
+        "encode": "data/encoded",
+        "train": "models",
+    }
     outs = [[f"`{path}`", *_over(graphs, lambda g, s=stage: g.outs()[s], amount)] for stage, path in names.items()]
     return table(
         head,
         [
             *outs,
-            ["`.work/train` and `models`", *_over(graphs, lambda g: g.outs()["train"], amount)],
-            ["journals below `.work`", *_over(graphs, lambda g: sum(g.journals().values()), amount)],
             ["DVC's cache, where it copies", *_over(graphs, lambda g: sum(g.outs().values()), amount)],
+            ["journals below `.work`", *_over(graphs, lambda g: sum(g.journals().values()), amount)],
+            ["checkpoints and weights in `.work/train`", *_over(graphs, lambda g: g.light.work_bytes, amount)],
             ["**all**", *_over(graphs, total_bytes, amount)],
             ["shards that DVC sees", *_over(graphs, lambda g: g.shards())],
             ["files of all journals", *_over(graphs, lambda g: sum(s.function.batches for s in g.steps()))],
@@ -147,7 +153,7 @@ def pools(graphs: Sequence[Graph]) -> list[str]:
     head = ["accepted pairs", *(power(graph.scale.pairs) for graph in graphs)]
     lines = []
     for index, step in enumerate(graphs[0].steps()):
-        needed = [str(sized(g.steps()[index], g.assumed.hours).actors) for g in graphs]
+        needed = [str(sized(g.steps()[index], g.assumed, engine_of(g.costs, g.assumed)).actors) for g in graphs]
         lines.append([f"actors of {step.stage}: {step.name}", *needed])
     alone = {
         "bytes": "merging and hashing",
@@ -159,4 +165,6 @@ def pools(graphs: Sequence[Graph]) -> list[str]:
     for part, what in alone.items():
         own = _over(graphs, lambda g, p=part: sum(s[p] for s in g.driver_seconds().values()) / 3600)
         lines.append([f"hours of the driver alone: {what}", *own])
+    more = _over(graphs, lambda g: sum(g.grown_seconds().values()) / 3600)
+    lines.append(["hours of the driver alone: accounts of rows, if the measured growth went on", *more])
     return table(head, lines)

@@ -31,7 +31,6 @@ ROOT: Final = Path(__file__).parents[1]
 RESULTS: Final = Path(__file__).parent / "results" / "scale"
 COUNTED: Final = ("light", "kept")  # the same on every machine
 PARTS: Final = ("workers", "rates", "driver", "light", "kept", "task")
-SIZES: Final = (6000, 24000, 48000)  # candidates, for the slopes of drivers; a buffer of the filter fills up to 20,000
 QUICK: Final = (Function(rows=64, batch=8, actors=2, worker_s=0.02), Function(rows=64, batch=1, actors=2, worker_s=0.0))
 
 
@@ -55,13 +54,14 @@ def graphs(costs: Mapping[str, Any], assumed: Assumed) -> list[Graph]:
 def measure(parts: Sequence[str], assumed: Assumed) -> None:
     """Measure some parts, and keep the others."""
     import _scale_driver
+    import _scale_growth
     import _scale_light
     import _scale_measure
 
     makers = {
         "workers": _scale_measure.workers,
         "rates": _scale_measure.rates,
-        "driver": lambda: _scale_driver.slopes(SIZES),
+        "driver": lambda: _scale_driver.slopes(_scale_growth.SIZES),
         "light": lambda: _scale_light.as_json(
             _scale_light.count(load_profile(ROOT, "paper"), assumed.gpu, assumed.utilisation)
         ),

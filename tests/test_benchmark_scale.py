@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,38 +134,6 @@ def test_the_simulated_results_are_of_these_costs():
     assert len(again) == len(kept) == 2 * len({row["function"] for row in kept})
     for new, old in zip(again, kept, strict=True):
         assert new == pytest.approx(old), "run `python benchmarks/scale.py --simulate`"
-
-
-def test_everything_grows_with_the_pairs():
-    scale, tables = module("scale"), module("_scale_tables")
-    small, *_, large = scale.graphs(scale.read("costs"), scale.Assumed())
-    kept = small.costs["kept"]["kept"]
-    assert small.scale.embedded * kept + small.scale.kontext * 0.7 == pytest.approx(small.scale.pairs, rel=1e-3)
-    assert large.driver_bytes() == pytest.approx(1e4 * small.driver_bytes(), rel=0.01)
-    assert tables.usd(large, ("generate",)) == pytest.approx(1e4 * tables.usd(small, ("generate",)), rel=0.01)
-    assert large.outs()["train"] == small.outs()["train"]
-
-
-def test_settings_that_move_a_limit_are_parameters():
-    scale, limits = module("scale"), module("_scale_limits")
-    params = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    named = [
-        name
-        for limit in limits.limits(scale.graphs(scale.read("costs"), scale.Assumed())[0])
-        for name in re.findall(r"`([a-z_.]+)`", limit.setting)
-        if name != ".work"
-    ]
-    assert len(set(named)) >= 10
-    for key in {part for name in named for part in name.split(".")}:
-        assert re.search(rf"^\s*{key}:|[{{,] ?{key}:", params, re.M), key
-
-
-def test_a_limit_is_reached_where_its_share_is_one():
-    limits = module("_scale_limits")
-    assert limits.reached([(10, 0.1), (100, 10.0), (1000, 1000.0)]) == pytest.approx(10**1.5)
-    assert limits.reached([(10, 0.01), (100, 0.1)]) == pytest.approx(1000)
-    assert limits.reached([(10, 20.0), (100, 200.0)]) == pytest.approx(0.5)
-    assert math.isinf(limits.reached([(10, 0.5), (100, 0.5)]))
 
 
 @pytest.mark.slow

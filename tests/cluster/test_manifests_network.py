@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.manifest_files import documents, templates
+from tests.cluster.manifest_files import cluster_spec, documents, templates
 
 POLICIES = documents("network-policy.yaml")
 OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
@@ -31,14 +31,18 @@ def selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     )
 
 
-def allowed(way: str, of: dict[str, str], other: dict[str, str], port: int, namespace: str = "") -> bool:
-    """Whether some policy lets `of` talk (`way` Egress) to `other`, or be talked to by it (Ingress), at a port."""
+def allowed(way: str, of: dict[str, str], other: dict[str, str], port: int | str, namespace: str = "") -> bool:
+    """Whether some policy lets `of` talk (`way` Egress) to `other`, or be talked to by it (Ingress), at a port: of TCP
+    where it is a number, else as kubectl writes it, `53/UDP`.
+    """
+    number, _, protocol = str(port).partition("/")
+    asked = (int(number), protocol or "TCP")
     side = "to" if way == "Egress" else "from"
     mine = [p["spec"] for p in POLICIES if way in p["spec"]["policyTypes"] and selected(p["spec"]["podSelector"], of)]
     assert mine, "not even the denial of everything selects it"
     for rule in (rule for spec in mine for rule in spec.get(way.lower(), [])):
-        ports = [entry["port"] for entry in rule.get("ports", [])]
-        if (not ports or port in ports) and any(peer(entry, other, namespace) for entry in rule.get(side, [{}])):
+        ports = [(entry["port"], entry.get("protocol", "TCP")) for entry in rule.get("ports", [])]
+        if (not ports or asked in ports) and any(peer(entry, other, namespace) for entry in rule.get(side, [{}])):
             return True
     return False
 
@@ -83,6 +87,27 @@ def test_from_other_namespaces_only_the_operator_reaches_the_job_server() -> Non
     assert not allowed("Ingress", ray, OPERATOR, 8265, "default")
     assert not allowed("Ingress", ray, OPERATOR, 6379, "kuberay-system")
     assert not allowed("Ingress", labels_of("mlflow"), OPERATOR, 5000, "kuberay-system")
+
+
+@pytest.mark.parametrize("component", ["ray", "mlflow", "submitter", "postgres"])
+def test_every_pod_asks_for_names_and_only_where_they_are_kept(component: str) -> None:
+    pod, names = labels_of(component), {"k8s-app": "kube-dns"}
+    for port in ("53/UDP", "53/TCP"):
+        assert allowed("Egress", pod, names, port, "kube-system"), port
+        assert not allowed("Egress", pod, names, port, "default")
+        assert not allowed("Egress", pod, {"k8s-app": "metrics-server"}, port, "kube-system")
+        assert not allowed("Egress", pod, {"it": "is elsewhere"}, port)
+    assert not allowed("Egress", pod, names, 9153, "kube-system")
+
+
+def test_the_heads_autoscaler_reaches_the_api_of_kubernetes() -> None:
+    """At the service's port and at the server's own: plugins differ in which of them a policy sees."""
+    assert cluster_spec("kuberay/raycluster.yaml")["enableInTreeAutoscaling"]
+    server = {"it": "is no pod"}
+    assert all(allowed("Egress", labels_of("ray"), server, port) for port in (443, 6443))
+    assert not allowed("Egress", labels_of("ray"), server, "443/UDP")
+    for component in ("submitter", "postgres"):
+        assert not any(allowed("Egress", labels_of(component), server, port) for port in (443, 6443))
 
 
 def test_the_world_is_reached_by_tls_alone_and_not_from_the_database() -> None:

@@ -83,8 +83,8 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Machines, an S3 server with a bucket, MLflow on Postgres where there is one."""
-    if why := no_machines():
+    """Machines, an S3 server with a bucket, MLflow on Postgres."""
+    if why := no_machines() or no_postgres():
         pytest.skip(f"three machines on one: {why}")
     logs = tmp_path_factory.mktemp("logs")
     with network(("head", "one", "two")) as places, ExitStack() as stack:
@@ -92,8 +92,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "uri": f"s3://{BUCKET}/three",
             "options": {"endpoint_url": stack.enter_context(s3_server(HUB))},
         }
-        database = f"sqlite:///{logs / 'mlflow.db'}" if no_postgres() else stack.enter_context(postgres())
-        tracking = stack.enter_context(mlflow_server(logs, database, HUB))
+        tracking = stack.enter_context(mlflow_server(logs, stack.enter_context(postgres()), HUB))
         memory = f"--object-store-memory={200 << 20}"
         own = {**ENVIRONMENT, **KEYS, **AUTH}
         start = ["ray", "start", "--block", memory]

@@ -8,6 +8,7 @@ import yaml
 from tests.versions.toy import dvc, git, ran, save, write_params
 
 pytestmark = pytest.mark.slow
+PIPELINE = Path(__file__).parents[2] / "dvc.yaml"
 
 
 @pytest.fixture
@@ -115,8 +116,9 @@ def test_what_was_never_pushed_is_kept(two_versions, verify):
     git(two_versions, "checkout", "--quiet", "v2")
     dvc(two_versions, "checkout")
     dvc(two_versions, "gc", "--all-commits", "--not-in-remote", "--force")
-    assert verify()[1].count("cache     missing") == 2, "what the remote has was kept: a list of files, a model"
+    assert verify()[1].count("cache     missing") == 4, "what the remote has was kept: source, pairs, page, model"
     git(two_versions, "checkout", "--quiet", "v3")
+    dvc(two_versions, "fetch", "gather")  # which v3 has in common with v2
     dvc(two_versions, "checkout", "--force")
     assert verify()[0] == 0
 
@@ -144,22 +146,43 @@ def test_a_released_folder_is_got_and_imported_and_updated(two_versions, verify,
 
 
 def test_a_released_folder_stands_in_for_the_stages_before_it(two_versions, tmp_path, monkeypatch):
-    """With them frozen, the pipeline starts from it; their own inputs need not be here."""
+    """Neither their inputs nor their other outs need be here."""
     git(tmp_path, "clone", "--quiet", str(two_versions), "two")
     two = tmp_path / "two"
     monkeypatch.chdir(two)
-    dvc(two, "freeze", "make")
     dvc(two, "get", str(two_versions), "data/pairs", "--rev", "shared", "--out", "data/pairs")
-    dvc(two, "commit", "--force", "make")
-    (two / "make.py").unlink()
-    dvc(two, "repro")
-    assert ran(two) == ["use"]
+    dvc(two, "repro", "--downstream", "use")
+    assert ran(two) == ["use"] and not (two / "data/source.bin").exists() and not (two / "reports/make.html").exists()
     assert (two / "model.bin").read_bytes()[:2] == b"\x00\x01"
+    (used,) = [dep for dep in locked(two, "use")["deps"] if dep["path"] == "data/pairs"]
+    (made,) = [out for out in locked(two, "make")["outs"] if out["path"] == "data/pairs"]
+    assert used["md5"] != made["md5"], "what was used is told apart from what the stage made here"
+    dvc(two, "repro")
+    assert ran(two) == ["use", "gather", "make", "use"], "without --downstream the stages before it run after all"
+
+
+def locked(folder, stage):
+    return yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
+
+
+@pytest.mark.parametrize(
+    ("first", "given"),
+    [
+        ("assemble", ["data/pairs"]),
+        ("encode", ["data/analogies", "data/pairs"]),
+        ("train", ["data/analogies", "data/encoded", "data/pairs"]),
+    ],
+)
+def test_what_has_to_be_given_to_start_at_a_stage(first, given):
+    """The guide names these folders; all else that later stages read, they make or git has."""
+    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
+    later = dict(list(stages.items())[list(stages).index(first) :])
+    read = {dep for stage in later.values() for dep in stage["deps"] if dep.split("/")[0] in {"data", "models"}}
+    assert sorted(read - {out for stage in later.values() for out in stage["outs"] if isinstance(out, str)}) == given
 
 
 def test_dvc_records_the_runs_of_every_stage_but_promote():
     """It does not where an out that git keeps is neither metric nor plot: old parameters would bring nothing back."""
-    path = Path(__file__).parents[2] / "dvc.yaml"
-    stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"]
+    stages = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["stages"]
     unrecorded = [name for name, stage in stages.items() if any(isinstance(out, dict) for out in stage["outs"])]
     assert unrecorded == ["promote"]

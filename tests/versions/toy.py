@@ -1,17 +1,26 @@
-"""A DVC project of two quick stages, and DVC's own command line in this process."""
+"""A DVC project of three quick stages, and DVC's own command line in this process."""
 
 import os
 import subprocess
 from pathlib import Path
 
+GATHER = """
+import pathlib
+pathlib.Path("data").mkdir(exist_ok=True)
+pathlib.Path("data/source.bin").write_bytes(b"s" * 500)
+open("runs.txt", "a").write("gather\\n")
+"""
 MAKE = """
 import json, pathlib, yaml
 params = yaml.safe_load(open("params.yaml"))
+assert pathlib.Path("data/source.bin").read_bytes()
 folder = pathlib.Path("data/pairs")
 folder.mkdir(parents=True, exist_ok=True)
 for i in range(params["make"]["shards"]):
     (folder / f"part-{i:05}.parquet").write_bytes(bytes([i, params["make"]["version"]]) * 500)
-pathlib.Path("metrics").mkdir(exist_ok=True)
+for place in ("metrics", "reports"):
+    pathlib.Path(place).mkdir(exist_ok=True)
+pathlib.Path("reports/make.html").write_text(str(params["make"]))
 pathlib.Path("metrics/make.json").write_text(json.dumps({"kept": params["make"]["shards"]}))
 open("runs.txt", "a").write("make\\n")
 """
@@ -23,11 +32,15 @@ open("runs.txt", "a").write("use\\n")
 """
 PIPELINE = """
 stages:
+  gather:
+    cmd: python gather.py
+    deps: [gather.py]
+    outs: [data/source.bin]
   make:
     cmd: python make.py
-    deps: [make.py]
+    deps: [make.py, data/source.bin]
     params: [make]
-    outs: [data/pairs]
+    outs: [data/pairs, reports/make.html]
     metrics: [{metrics/make.json: {cache: false}}]
   use:
     cmd: python use.py
@@ -67,6 +80,7 @@ def make_toy(folder: Path) -> Path:
     git(folder, "init", "--quiet")
     dvc(folder, "init")
     for name, text in {
+        "gather.py": GATHER,
         "make.py": MAKE,
         "use.py": USE,
         "dvc.yaml": PIPELINE,
