@@ -52,7 +52,7 @@ app.command()(cli_apply.reproduce)
 @app.command()
 def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     source: Annotated[Path, typer.Argument(help="Checkpoint: our file or folder, or the official weights.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, without another model in it.")],
     to: Annotated[CheckpointFormat, typer.Option(help="The format to write.")],
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")

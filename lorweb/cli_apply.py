@@ -43,7 +43,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     from rich.progress import track
 
     from lorweb import applying
-    from lorweb.commands import plan_outputs
+    from lorweb.outputs import plan_outputs
 
     plan = plan_outputs(b, out, (a, a2))
     settings = applying.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
@@ -89,7 +89,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
     Example: lorweb reproduce b2.png a.png a2.png b.png -o again.png
     """
     from lorweb.basis.files import write_bytes
-    from lorweb.commands import check_picture_file
+    from lorweb.outputs import check_picture_file
     from lorweb.provenance import png_with_facts
     from lorweb.reproduce import Given, reproduce
 

@@ -19,6 +19,16 @@ class Source:
     queries: list[Path]
     files: list[str]
 
+    def read(self) -> list[Path]:
+        """All files that it names. Raises ValueError as `parse_terms` does."""
+        from lorweb.basis.mix_files import parse_terms
+
+        return [
+            *(path for pair in self.pairs for path in pair),
+            *self.queries,
+            *(t.path for t in parse_terms(self.files)),
+        ]
+
 
 def source_of(images: list[Path | None], pairs: list[str], files: list[str]) -> Source:
     """From the command line: A, A2 and the B's in order (None where absent), further `--pair`s, and `--mix` files.
