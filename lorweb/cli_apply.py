@@ -1,7 +1,7 @@
 """Commands that draw: `lorweb apply` and `lorweb reproduce`. Thin, like `lorweb.cli`, which adds them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -9,6 +9,8 @@ from lorweb.cli_options import A2, MODEL_HELP, A, Guidance, Json, Model, Offload
 from lorweb.cli_output import PartlyDone, busy, print_json, say, telling
 from lorweb.commands import CHAMPION
 from lorweb.terminal import plain
+
+NAMED: Final = 5  # files in a note
 
 
 def apply(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -51,7 +53,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
         drawer = applying.load_drawer(model, offload.value, fold)
     results = applying.apply(drawer, (a, a2), plan, settings)
     console = Console(stderr=True, emoji=False)  # a name may hold `:word:`
-    told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": []}
+    told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": _other_files(b)}
     shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
     with telling(told):
         for done in shown:
@@ -62,11 +64,24 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
             told["written"].append({"source": str(done.source), "output": str(done.output), "facts": done.facts})
             if not as_json:
                 say(done.output)
-    if told["left_out"]:
-        faults, rest = len(told["left_out"]), len(told["written"])
+    if faults := len(plan) - (rest := len(told["written"])):
         raise PartlyDone(f"{faults} of {len(plan)} images could not be read; the other {rest} are in {out}", told)
     if as_json:
         print_json(told)
+
+
+def _other_files(queries: Path) -> list[dict[str, Any]]:
+    """What a folder holds besides images, said in one note and told as left out; that is no fault."""
+    from lorweb.commands import SUFFIXES
+    from lorweb.outputs import other_files
+
+    others = other_files(queries)
+    if others:
+        names = ", ".join(path.name for path in others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+        kind = "1 file is no image" if len(others) == 1 else f"{len(others)} files are no images"
+        say(f"lorweb: note: {kind} of a kind that is read, and left out: {names}", err=True)
+    reason = f"its name ends in none of {', '.join(SUFFIXES)}"
+    return [{"source": str(path), "reason": reason} for path in others]
 
 
 def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option

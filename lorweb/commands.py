@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 URI: Final = f"{SCHEME}lorweb@"
 ALIASES: Final = ("champion", "candidate", "previous")
 CHAMPION: Final = f"{URI}champion"
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES: Final = (  # of the formats that are read, `lorweb.data.decode.FORMATS`
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".ico",
+)  # fmt: skip
 
 
 def model_name(model: str) -> str:

@@ -80,6 +80,14 @@ def plan_outputs(queries: Path, out: Path, exemplar: Iterable[Path] = ()) -> dic
     return plan
 
 
+def other_files(queries: Path) -> list[Path]:
+    """The files of a folder that `plan_outputs` passes over for their suffix; hidden ones are nobody's pictures."""
+    if not queries.is_dir():
+        return []
+    there = (path for path in queries.iterdir() if path.suffix.lower() not in SUFFIXES)
+    return sorted(path for path in there if not path.name.startswith(".") and path.is_file())
+
+
 def check_model_folder(out: Path, source: Path, names: Sequence[str]) -> None:
     """Refuse a folder for a model that holds another one, or a part of one. Raises ValueError.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorweb.commands import read_image
+from lorweb.commands import SUFFIXES, read_image
 from lorweb.outputs import plan_outputs
 from tests.cli_cases import IMAGES, run
 from tests.kontext_tiny import drawn_image
@@ -97,9 +97,9 @@ def test_formats_that_start_helper_programs_are_no_images(tmp_path):
         (tmp_path / f"x.{suffix}").rename(tmp_path / "x.png")
         with pytest.raises(ValueError, match="is not an image that can be read"):
             read_image(tmp_path / "x.png")
-    for suffix in ("png", "jpg", "webp", "bmp", "tif"):
-        drawn_image(1).save(tmp_path / f"x.{suffix}")
-        assert read_image(tmp_path / f"x.{suffix}").size == Image.open(tmp_path / f"x.{suffix}").size
+    for suffix in SUFFIXES:
+        drawn_image(1).save(tmp_path / f"x{suffix}")
+        assert read_image(tmp_path / f"x{suffix}").size == Image.open(tmp_path / f"x{suffix}").size
 
 
 @pytest.mark.slow
