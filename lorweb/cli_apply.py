@@ -5,7 +5,20 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from lorweb.cli_options import A2, MODEL_HELP, A, Guidance, Json, Model, Offload, Seed, Steps, Strength, complete_model
+from lorweb.cli_options import (
+    A2,
+    MODEL_HELP,
+    A,
+    Guidance,
+    Json,
+    Model,
+    Offload,
+    Prompt,
+    Seed,
+    Steps,
+    Strength,
+    complete_model,
+)
 from lorweb.cli_output import PartlyDone, busy, print_json, say, telling
 from lorweb.commands import CHAMPION
 from lorweb.terminal import plain
@@ -18,7 +31,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     a2: A2,
     b: Annotated[Path, typer.Argument(help="Query image, or a folder of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
-    prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
+    prompt: Prompt = "",
     model: Model = CHAMPION,
     steps: Steps = None,
     guidance: Guidance = None,

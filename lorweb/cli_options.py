@@ -9,6 +9,7 @@ import typer
 
 from lorweb.commands import ALIASES, URI
 from lorweb.kontext.limits import GUIDANCE, SEED, STEPS, STRENGTH, check_number, check_whole
+from lorweb.terminal import check_characters
 
 _MODEL_FOLDERS: Final = 40  # more would not be read
 
@@ -89,6 +90,20 @@ def limited(name: str, limits: tuple[int, int] | tuple[float, float]) -> Callabl
     return check
 
 
+def written(name: str) -> Callable[[str | None], str | None]:
+    """A callback of an option for text that is kept: what is no UTF-8 is wrong usage."""
+
+    def check(value: str | None) -> str | None:
+        try:
+            check_characters(value or "", f"the {name}")
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return value
+
+    return check
+
+
+Prompt = Annotated[str, typer.Option(callback=written("prompt"), help="Instruction besides the exemplar.")]
 Steps = Annotated[
     int | None,
     typer.Option(
