@@ -97,7 +97,7 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb.basis import fold, router_of
     from lorweb.basis.bare import load_bare
     from lorweb.basis.lora_file import known_dtype, known_format
-    from lorweb.coefficients import coefficients, source_of
+    from lorweb.coefficients import check_rank, coefficients, source_of
     from lorweb.commands import fixed_model, model_file
     from lorweb.outputs import check_kept, check_weights_file
 
@@ -109,6 +109,7 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     model = fixed_model(model)  # what is baked and what is logged are one version
     basis = model_file(model)
     check_kept([out], [basis, *source.read()])
+    check_rank(rank, basis)
     with busy("mix"):
         found = coefficients(basis, source)
     bare = load_bare(basis)

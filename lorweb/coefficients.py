@@ -93,6 +93,26 @@ def shaped(mix: "MixFile", keep: int | None, keep_sum: bool, factor: float) -> "
     return replace(mix, mix_LN=scale(mix_LN, factor), facts={**mix.facts, **told, "scale": factor})
 
 
+def check_rank(rank: int | None, basis: Path) -> None:
+    """Refuse a rank for a bake that no update of these layers can have, before the base is loaded.
+
+    Up to there zeros pad it, as hot swap wants it: another basis on the same layers may need it.
+
+    Raises:
+        ValueError: the rank is above N*r, and above the smaller side of every layer.
+    """
+    from lorweb.basis.bare import load_bare
+    from lorweb.basis.inject import basis_layers, router_of
+
+    if rank is None:
+        return
+    bare = load_bare(basis)  # not kept: the base comes next
+    widest = max(min(layer.in_features, layer.out_features) for layer in basis_layers(bare).values())
+    most = max(widest, router_of(bare).config.total_rank)
+    if rank > most:
+        raise ValueError(f"--rank is {rank}, but no update of these layers has a rank above {most}; give 1 to {most}")
+
+
 def _pair(text: str) -> tuple[Path, Path]:
     """`A,A2`; names may hold commas as long as one split gives two files."""
     parts = text.split(",")
