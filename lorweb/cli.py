@@ -18,12 +18,7 @@ from lorweb.terminal import plain
 if TYPE_CHECKING:
     from lorweb.doctor import Finding
 
-app = typer.Typer(
-    name="lorweb",
-    help="Visual analogies a : a' :: b : b' with a learned basis of LoRAs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="lorweb", no_args_is_help=True, pretty_exceptions_enable=False)  # its help is that of `common`
 app.add_typer(cli_registry.app, name="registry")
 
 

@@ -26,6 +26,8 @@ def test_help_answers_without_loading_torch():
     assert done.stdout.strip() == "[]"
     result = CliRunner().invoke(cli.app, ["--help"])
     assert result.exit_code == 0 and all(name in result.output for name in COMMANDS)
+    codes = "Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
+    assert codes in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", [*COMMANDS[:-1], "registry list", "registry promote", "registry rollback"])
