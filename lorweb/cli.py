@@ -18,12 +18,7 @@ from lorweb.terminal import plain
 if TYPE_CHECKING:
     from lorweb.doctor import Finding
 
-app = typer.Typer(
-    name="lorweb",
-    help="Visual analogies a : a' :: b : b' with a learned basis of LoRAs.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="lorweb", no_args_is_help=True, pretty_exceptions_enable=False)  # its help is that of `common`
 app.add_typer(cli_registry.app, name="registry")
 
 
@@ -52,7 +47,7 @@ app.command()(cli_apply.reproduce)
 @app.command()
 def convert(  # noqa: PLR0913, PLR0917  one parameter per option
     source: Annotated[Path, typer.Argument(help="Checkpoint: our file or folder, or the official weights.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write, without another model in it.")],
     to: Annotated[CheckpointFormat, typer.Option(help="The format to write.")],
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of the official format; else the one beside it.")

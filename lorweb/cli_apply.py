@@ -1,14 +1,29 @@
 """Commands that draw: `lorweb apply` and `lorweb reproduce`. Thin, like `lorweb.cli`, which adds them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
-from lorweb.cli_options import A2, MODEL_HELP, A, Guidance, Json, Model, Offload, Seed, Steps, Strength, complete_model
+from lorweb.cli_options import (
+    A2,
+    MODEL_HELP,
+    A,
+    Guidance,
+    Json,
+    Model,
+    Offload,
+    Prompt,
+    Seed,
+    Steps,
+    Strength,
+    complete_model,
+)
 from lorweb.cli_output import PartlyDone, busy, print_json, say, telling
 from lorweb.commands import CHAMPION
 from lorweb.terminal import plain
+
+NAMED: Final = 5  # files in a note
 
 
 def apply(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -16,7 +31,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     a2: A2,
     b: Annotated[Path, typer.Argument(help="Query image, or a folder of them.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="PNG to write; a folder if B is one.")],
-    prompt: Annotated[str, typer.Option(help="Instruction besides the exemplar.")] = "",
+    prompt: Prompt = "",
     model: Model = CHAMPION,
     steps: Steps = None,
     guidance: Guidance = None,
@@ -43,7 +58,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
     from rich.progress import track
 
     from lorweb import applying
-    from lorweb.commands import plan_outputs
+    from lorweb.outputs import plan_outputs
 
     plan = plan_outputs(b, out, (a, a2))
     settings = applying.ApplySettings(prompt, steps, guidance, seed, strength, mix or [])
@@ -51,7 +66,7 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
         drawer = applying.load_drawer(model, offload.value, fold)
     results = applying.apply(drawer, (a, a2), plan, settings)
     console = Console(stderr=True, emoji=False)  # a name may hold `:word:`
-    told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": []}
+    told: dict[str, list[dict[str, Any]]] = {"written": [], "left_out": _other_files(b)}
     shown = track(results, "apply", len(plan), console=console, disable=not console.is_terminal or len(plan) == 1)
     with telling(told):
         for done in shown:
@@ -62,11 +77,24 @@ def apply(  # noqa: PLR0913, PLR0917  one parameter per option
             told["written"].append({"source": str(done.source), "output": str(done.output), "facts": done.facts})
             if not as_json:
                 say(done.output)
-    if told["left_out"]:
-        faults, rest = len(told["left_out"]), len(told["written"])
+    if faults := len(plan) - (rest := len(told["written"])):
         raise PartlyDone(f"{faults} of {len(plan)} images could not be read; the other {rest} are in {out}", told)
     if as_json:
         print_json(told)
+
+
+def _other_files(queries: Path) -> list[dict[str, Any]]:
+    """What a folder holds besides images, said in one note and told as left out; that is no fault."""
+    from lorweb.commands import SUFFIXES
+    from lorweb.outputs import other_files
+
+    others = other_files(queries)
+    if others:
+        names = ", ".join(path.name for path in others[:NAMED]) + (", ..." if len(others) > NAMED else "")
+        kind = "1 file is no image" if len(others) == 1 else f"{len(others)} files are no images"
+        say(f"lorweb: note: {kind} of a kind that is read, and left out: {names}", err=True)
+    reason = f"its name ends in none of {', '.join(SUFFIXES)}"
+    return [{"source": str(path), "reason": reason} for path in others]
 
 
 def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
@@ -89,7 +117,7 @@ def reproduce(  # noqa: PLR0913, PLR0917  one parameter per option
     Example: lorweb reproduce b2.png a.png a2.png b.png -o again.png
     """
     from lorweb.basis.files import write_bytes
-    from lorweb.commands import check_picture_file
+    from lorweb.outputs import check_picture_file
     from lorweb.provenance import png_with_facts
     from lorweb.reproduce import Given, reproduce
 

@@ -37,7 +37,9 @@ def health(
     from lorweb import model_health
     from lorweb.basis.health_files import write_health
     from lorweb.commands import model_file
+    from lorweb.outputs import check_no_model
 
+    check_no_model(out)
     with busy("measure"):
         found = model_health.measure(model_file(model), data, triples)
         written = write_health(found, out)
@@ -66,7 +68,10 @@ def calibrate(  # noqa: PLR0913, PLR0917  one parameter per option
     """
     from lorweb import calibrate as work
     from lorweb.config import load_params
+    from lorweb.outputs import check_kept
 
+    if out is not None:
+        check_kept([out], [labels, params])
     samples = work.read_samples(data, labels)
     bounds = work.calibrate(samples, load_params(params).filter.checks, loss)
     if out is not None:

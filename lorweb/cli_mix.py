@@ -50,12 +50,15 @@ def mix(  # noqa: PLR0913, PLR0917  one parameter per option
     """
     from lorweb.basis.mixes import mix_hash
     from lorweb.coefficients import coefficients, shaped, source_of
-    from lorweb.commands import check_weights_file, model_file
+    from lorweb.commands import model_file
+    from lorweb.outputs import check_kept, check_weights_file
 
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
     check_weights_file(out)
+    basis = model_file(model)
+    check_kept([out], [basis, *source.read()])
     with busy("mix"):
-        found = shaped(coefficients(model_file(model), source), keep, keep_sum, scale)
+        found = shaped(coefficients(basis, source), keep, keep_sum, scale)
     found.save(out)
     (layers, loras), name = found.mix_LN.shape, mix_hash(found.mix_LN)
     if as_json:
@@ -94,8 +97,9 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
     from lorweb.basis import fold, router_of
     from lorweb.basis.bare import load_bare
     from lorweb.basis.lora_file import known_dtype, known_format
-    from lorweb.coefficients import coefficients, source_of
-    from lorweb.commands import check_weights_file, fixed_model, model_file
+    from lorweb.coefficients import check_rank, coefficients, source_of
+    from lorweb.commands import fixed_model, model_file
+    from lorweb.outputs import check_kept, check_weights_file
 
     style, precision = known_format(lora_format.value), known_dtype(dtype.value)
     source = source_of([a, a2, *(b or [])], pair or [], mix or [])
@@ -104,6 +108,8 @@ def bake(  # noqa: PLR0913, PLR0917  one parameter per option
         raise ValueError("--log wants --format diffusers: MLflow's flavour reads no other keys")
     model = fixed_model(model)  # what is baked and what is logged are one version
     basis = model_file(model)
+    check_kept([out], [basis, *source.read()])
+    check_rank(rank, basis)
     with busy("mix"):
         found = coefficients(basis, source)
     bare = load_bare(basis)

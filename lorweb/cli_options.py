@@ -9,6 +9,8 @@ import typer
 
 from lorweb.commands import ALIASES, URI
 from lorweb.kontext.limits import GUIDANCE, SEED, STEPS, STRENGTH, check_number, check_whole
+from lorweb.serving.address import check_model_name
+from lorweb.terminal import check_characters
 
 _MODEL_FOLDERS: Final = 40  # more would not be read
 
@@ -89,6 +91,35 @@ def limited(name: str, limits: tuple[int, int] | tuple[float, float]) -> Callabl
     return check
 
 
+def checked(refuse: Callable[[str], None]) -> Callable[[str | None], str | None]:
+    """A callback of an option for text: where `refuse` raises ValueError it is wrong usage, with that sentence."""
+
+    def check(value: str | None) -> str | None:
+        try:
+            if value is not None:
+                refuse(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        return value
+
+    return check
+
+
+def _reason(text: str) -> None:
+    if not text.strip():
+        raise ValueError("the reason is blank; say why in a few words, they stay in the history")
+    check_characters(text, "the reason")
+
+
+_PROMPT: Final = checked(lambda text: check_characters(text, "the prompt"))
+_WHO: Final = checked(lambda text: check_characters(text, "the name of who does it"))
+Prompt = Annotated[str, typer.Option(callback=_PROMPT, help="Instruction besides the exemplar.")]
+Name = Annotated[str, typer.Option(callback=checked(check_model_name), help="Name of the registered model.")]
+Reason = Annotated[str, typer.Option(callback=checked(_reason), help="Why; it stays in the history.")]
+MaybeReason = Annotated[
+    str | None, typer.Option("--reason", callback=checked(_reason), help="Why; it stays in the history.")
+]
+By = Annotated[str | None, typer.Option(callback=_WHO, help="Who does it; by default the user of this machine.")]
 Steps = Annotated[
     int | None,
     typer.Option(

@@ -127,13 +127,18 @@ def sentence_of(error: Exception) -> str | None:
         return _system_sentence(error)
     if isinstance(error, ValueError | OSError):
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return (
-            f"too little memory ({first_line(error)}); stop other programs, try --offload model, or give smaller images"
-        )
+    if _out_of_memory(error):
+        what = first_line(error).rpartition("] err == 0. ")[2]  # without the line of torch's source
+        return f"too little memory ({what}); stop other programs, try --offload model, or give smaller images"
     if type(error).__module__.split(".")[0] == "mlflow":
         return f"the model registry refused ({first_line(error)}); see MLFLOW_TRACKING_URI and `lorweb doctor`"
     return None
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's own, that of a GPU, and that of the CPU, which torch raises as a plain RuntimeError."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: " in str(error))
 
 
 def _system_sentence(error: OSError) -> str:

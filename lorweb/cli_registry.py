@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lorweb.cli_options import Json
+from lorweb.cli_options import By, Json, MaybeReason, Name, Reason
 from lorweb.cli_output import PartlyDone, print_json, say
 from lorweb.cli_versions import history_rows, list_rows, print_table, show_rows
 
@@ -13,24 +13,18 @@ if TYPE_CHECKING:
     from lorweb.serving.registry import Registry, Version
 
 app = typer.Typer(help="The MLflow registry by alias: candidate, champion, previous.", no_args_is_help=True)
-Name = Annotated[str, typer.Option(help="Name of the registered model.")]
-Reason = Annotated[str, typer.Option(help="Why; it stays in the history.")]
-By = Annotated[str | None, typer.Option(help="Who does it; by default the user of this machine.")]
 
 
 @app.command("list")
 def list_versions(name: Name = "lorweb", as_json: Json = False) -> None:
     """Versions with their aliases. Example: lorweb registry list"""
-    versions = _registry(name).versions()
-    if as_json:
-        print_json([_facts(version) for version in versions])
-        return
+    versions = [_facts(version) for version in _registry(name).versions()]
     if not versions:
         raise ValueError(f"no version of {name} is registered yet; run `make run` or `dvc repro promote`")
-    print_table(
-        ("version", "aliases", "made", "decision", "content"),
-        list(list_rows([_facts(version) for version in versions])),
-    )
+    if as_json:
+        print_json(versions)
+    else:
+        print_table(("version", "aliases", "made", "decision", "content"), list(list_rows(versions)))
 
 
 @app.command()
@@ -72,29 +66,30 @@ def promote_version(
     """
     registry = _registry(name)
     wanted = registry.by_number(version)
-    registry.promote(wanted, _why(reason, by))
-    _moved(registry, f"{name} version {version} is the champion", as_json)
+    moved = registry.promote(wanted, _why(reason, by))
+    is_champion = "is the champion" if moved else "was the champion already; nothing was recorded"
+    _tell_move(registry, f"{name} version {version} {is_champion}", moved, as_json)
 
 
 @app.command()
-def rollback(name: Name = "lorweb", reason: Reason = "", by: By = None, as_json: Json = False) -> None:
+def rollback(name: Name = "lorweb", reason: MaybeReason = None, by: By = None, as_json: Json = False) -> None:
     """Swap champion and previous. Example: lorweb registry rollback --reason "banding on skies" """
     registry = _registry(name)
-    version, moved = registry.rollback(_why(reason, by))
+    version, moved = registry.rollback(_why(reason or "", by))
     finished = "" if moved else ": a rollback that a process had begun and left is finished"
-    _moved(registry, f"{name} version {version.number} is the champion again{finished}", as_json)
+    _tell_move(registry, f"{name} version {version.number} is the champion again{finished}", moved, as_json)
 
 
 @app.command()
 def history(name: Name = "lorweb", as_json: Json = False) -> None:
     """Every move of the champion and every refusal: when, from, to, who, why. Example: lorweb registry history"""
     events = _registry(name).events()
-    if as_json:
-        print_json(events)
-        return
     if not events:
         raise ValueError(f"nothing was decided about {name} yet; run `make run` or `dvc repro promote`")
-    print_table(("at", "what", "from", "to", "by", "why"), list(history_rows(events)))
+    if as_json:
+        print_json(events)
+    else:
+        print_table(("at", "what", "from", "to", "by", "why"), list(history_rows(events)))
 
 
 def _registry(name: str) -> "Registry":
@@ -133,10 +128,11 @@ def _fault(registry: "Registry", version: "Version") -> str:
     return ""
 
 
-def _moved(registry: "Registry", sentence: str, as_json: bool) -> None:
+def _tell_move(registry: "Registry", sentence: str, moved: bool, as_json: bool) -> None:
     if as_json:
         state = registry.aliases.read()
-        print_json({"model": registry.name, "champion": state.champion, "previous": state.previous})
+        told = {"model": registry.name, "champion": state.champion, "previous": state.previous}
+        print_json({**told, "moved": moved})
     else:
         say(sentence)
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lorweb.cli_options import MODEL_HELP, Json, complete_model
+from lorweb.cli_options import MODEL_HELP, Json, Name, complete_model
 from lorweb.cli_output import PartlyDone, busy, print_json
 
 
@@ -23,7 +23,7 @@ def trace(  # noqa: PLR0913, PLR0917  one parameter per option
         str | None,
         typer.Option(help=f"Where its model is, if nobody says. {MODEL_HELP}", autocompletion=complete_model),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the registered model.")] = "lorweb",
+    name: Name = "lorweb",
     everything: Annotated[bool, typer.Option("--all", help="List every source image.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read all data and compare them with their hashes.")] = False,
     as_json: Json = False,

@@ -19,6 +19,16 @@ class Source:
     queries: list[Path]
     files: list[str]
 
+    def read(self) -> list[Path]:
+        """All files that it names. Raises ValueError as `parse_terms` does."""
+        from lorweb.basis.mix_files import parse_terms
+
+        return [
+            *(path for pair in self.pairs for path in pair),
+            *self.queries,
+            *(t.path for t in parse_terms(self.files)),
+        ]
+
 
 def source_of(images: list[Path | None], pairs: list[str], files: list[str]) -> Source:
     """From the command line: A, A2 and the B's in order (None where absent), further `--pair`s, and `--mix` files.
@@ -81,6 +91,26 @@ def shaped(mix: "MixFile", keep: int | None, keep_sum: bool, factor: float) -> "
     mix_LN = mix.mix_LN if keep is None else keep_top(mix.mix_LN, keep, keep_sum)
     told = {} if keep is None else {"keep": keep, "keep_sum": keep_sum}
     return replace(mix, mix_LN=scale(mix_LN, factor), facts={**mix.facts, **told, "scale": factor})
+
+
+def check_rank(rank: int | None, basis: Path) -> None:
+    """Refuse a rank for a bake that no update of these layers can have, before the base is loaded.
+
+    Up to there zeros pad it, as hot swap wants it: another basis on the same layers may need it.
+
+    Raises:
+        ValueError: the rank is above N*r, and above the smaller side of every layer.
+    """
+    from lorweb.basis.bare import load_bare
+    from lorweb.basis.inject import basis_layers, router_of
+
+    if rank is None:
+        return
+    bare = load_bare(basis)  # not kept: the base comes next
+    widest = max(min(layer.in_features, layer.out_features) for layer in basis_layers(bare).values())
+    most = max(widest, router_of(bare).config.total_rank)
+    if rank > most:
+        raise ValueError(f"--rank is {rank}, but no update of these layers has a rank above {most}; give 1 to {most}")
 
 
 def _pair(text: str) -> tuple[Path, Path]:

@@ -1,7 +1,5 @@
 """Files and models that the `lorweb` commands are given: found, read, and refused with a sentence."""
 
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -16,7 +14,10 @@ if TYPE_CHECKING:
 URI: Final = f"{SCHEME}lorweb@"
 ALIASES: Final = ("champion", "candidate", "previous")
 CHAMPION: Final = f"{URI}champion"
-SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES: Final = (  # of the formats that are read, `lorweb.data.decode.FORMATS`
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".ico",
+)  # fmt: skip
 
 
 def model_name(model: str) -> str:
@@ -60,12 +61,6 @@ def model_file(model: str) -> Path:
     return file
 
 
-def check_weights_file(out: Path) -> None:
-    """Refuse an output that is no safetensors file, before anything is computed. Raises ValueError."""
-    if out.suffix != ".safetensors" or out.is_dir():
-        raise ValueError(f"the output {out} must be a .safetensors file; give one as -o NAME.safetensors")
-
-
 def load(model: str, offload: str = "none") -> "tuple[AnalogyPipeline, Path]":
     """(pipeline, its basis file) behind `--model`. Raises as `model_file` and `AnalogyPipeline.from_pretrained` do."""
     basis = model_file(model)
@@ -98,43 +93,3 @@ def read_image(path: Path) -> "Image.Image":
         raise ValueError(f"{path} is not an image that can be read ({error}); give a PNG, JPEG or WebP file") from error
     with image:
         return as_rgb(image, str(path))
-
-
-def check_picture_file(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuse an output that is no PNG, or that would be written over an image that is read. Raises ValueError."""
-    if out.suffix.lower() != ".png" or out.is_dir():
-        raise ValueError(f"the output {out} must be a .png file; how it was made is kept in its metadata")
-    _check_kept([out], inputs)
-
-
-def _check_kept(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    read = {path.resolve(): path for path in inputs}
-    for out in outputs:
-        if out.resolve() in read:
-            raise ValueError(
-                f"{out} would be written over the image {read[out.resolve()]}, which is read; choose another output "
-                "with -o"
-            )
-
-
-def plan_outputs(queries: Path, out: Path, exemplar: Iterable[Path] = ()) -> dict[Path, Path]:
-    """{image: output}; a folder of images goes into a folder of PNG files of the same names.
-
-    Raises:
-        FileNotFoundError: no image there.
-        ValueError: outputs that are no PNG, that two images would share, or that are images which are read.
-    """
-    if not queries.is_dir():
-        check_picture_file(out, [queries, *exemplar])
-        return {queries: out}
-    images = sorted(path for path in queries.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not images:
-        raise FileNotFoundError(f"no image in {queries}; its files must end in {', '.join(SUFFIXES)}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{queries} is a folder, so the output must be one too, but {out} is a file")
-    plan = {path: out / f"{path.stem}.png" for path in images}
-    taken = sorted(output.name for output, count in Counter(plan.values()).items() if count > 1)
-    if taken:
-        raise ValueError(f"several images in {queries} would be written to {taken[0]}; rename them apart")
-    _check_kept(plan.values(), [*images, *exemplar])
-    return plan

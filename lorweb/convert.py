@@ -30,6 +30,7 @@ from lorweb.basis.yaml_tree import parse_tree, read_utf8
 from lorweb.convert_facts import CameAs, look_at, parse_came_as
 from lorweb.convert_metadata import metadata_text, named_in, their_name
 from lorweb.kontext.metadata import BASIS_FILE, METADATA_FILE, parse_metadata, read_metadata
+from lorweb.outputs import check_model_folder
 from lorweb.sizes import meta_transformer
 
 Format = Literal["official", "lorweb"]
@@ -76,7 +77,8 @@ def convert(source: Path, out: Path, how: Conversion) -> Converted:
 
     Raises:
         FileNotFoundError: no weights or no config there, or no base of that name.
-        ValueError: weights that do not fit config or base, a base or encoder that nothing names, or `out` is a file.
+        ValueError: weights that do not fit config or base, a base or encoder that nothing names, or an `out` that is a
+            file or holds another model.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"the output {out} is a file; give a folder")
@@ -96,6 +98,7 @@ def _to_official(source: Path, out: Path, how: Conversion) -> Converted:
         if metadata != came_as.metadata:  # else it says nothing that their files do not
             facts["metadata"] = metadata
     weights, settings = out / f"{came_as.name}.safetensors", out / "config.yaml"
+    check_model_folder(out, source, (weights.name, settings.name))
     tensors, notes = _cast(official_state(basis), came_as, how.dtype)
     write_safetensors(weights, tensors, dict(came_as.header))
     text = None if came_as.config is None else _with_ours(came_as.config, config, facts)
@@ -160,6 +163,7 @@ def _to_ours(source: Path, out: Path, how: Conversion) -> Converted:
     transformer = shapes_of(named.base)
     config = checkpoint.load_official(transformer, weights, settings)
     written = metadata_text(named, config.internal) if metadata is None else metadata
+    check_model_folder(out, source, (BASIS_FILE,) if written is None else (BASIS_FILE, METADATA_FILE))
     if found is None or section or THEIR_TEXT in found:  # another program wrote it: remember how
         asked = how.base is not None or how.encoder is not None  # which their files do not say
         facts["official"] = look_at(weights, text, None if asked or metadata is not None else written).text()

@@ -12,9 +12,22 @@ from lorweb.kontext.quiet import Note
 _CODES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
+_HALVES: Final = re.compile(r"[\ud800-\udfff]")  # of surrogate pairs: what Python makes of bytes that are no UTF-8
+
+
+def check_characters(text: str, name: str) -> None:
+    """Raises ValueError where a text cannot be written as UTF-8; `name` is what the sentence calls it."""
+    found = _HALVES.search(text)
+    if found is not None:
+        raise ValueError(
+            f"{name} holds half of a surrogate pair at {found.start()}, as text has it that came in another encoding; "
+            "give whole characters, in UTF-8"
+        )
+
+
 def plain(text: object) -> str:
-    """The text without control codes; tabs and newlines stay."""
-    return _CODES.sub("", str(text))
+    """The text without control codes; tabs and newlines stay, and what is no UTF-8 is shown as an escape."""
+    return _CODES.sub("", str(text)).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def one_line(text: object) -> str:
@@ -23,8 +36,10 @@ def one_line(text: object) -> str:
 
 
 def escaped(json_text: str) -> str:
-    """The same JSON with every control code written as an escape; outside its strings there is none."""
-    return _CODES.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+    """The same JSON with every control code, and what is no UTF-8, as an escape; outside its strings there is none."""
+    for strange in (_CODES, _HALVES):
+        json_text = strange.sub(lambda found: f"\\u{ord(found[0]):04x}", json_text)
+    return json_text
 
 
 def first_line(error: BaseException) -> str:

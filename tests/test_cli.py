@@ -26,6 +26,8 @@ def test_help_answers_without_loading_torch():
     assert done.stdout.strip() == "[]"
     result = CliRunner().invoke(cli.app, ["--help"])
     assert result.exit_code == 0 and all(name in result.output for name in COMMANDS)
+    codes = "Exit codes: 0 done, 1 it could not be done (one sentence on stderr), 2 wrong usage, 130 stopped by Ctrl-C."
+    assert codes in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("command", [*COMMANDS[:-1], "registry list", "registry promote", "registry rollback"])
@@ -122,6 +124,11 @@ def test_convert_goes_to_the_official_format_and_back_to_the_same_image(folder, 
         (("plan",), 1, "run from the project root"),
         (("calibrate", "gone.json"), 1, "there is nothing at gone.json; check the path"),
         (("registry", "list"), 1, "there is no model registry at"),
+        (("registry", "promote", "1", "--reason", ""), 2, "the reason is blank; say why"),
+        (("registry", "promote", "1", "--reason", " \t"), 2, "the reason is blank; say why"),
+        (("registry", "rollback", "--reason", " "), 2, "the reason is blank; say why"),
+        (("registry", "list", "--name", "a'b"), 2, 'the name of a registered model is "a\'b"; it must not be blank'),
+        (("trace", "a.png", "--name", "a/b"), 2, "the name of a registered model is 'a/b'"),
         (("doctor",), 1, "no parameter file at params.yaml"),
         (("nonsense",), 2, "No such command 'nonsense'"),
         (("aply",), 2, "Did you mean 'apply'?"),

@@ -41,6 +41,32 @@ def test_apply_tells_what_it_left_out_beside_the_error(folder, model, capsys):
     assert told["left_out"][0]["source"] == "many/5.png" and "is not an image" in told["left_out"][0]["reason"]
 
 
+def test_what_is_no_utf_8_is_refused_as_a_prompt_and_told_as_an_escape(folder, capsys):
+    code, out, err = run(capsys, "apply", *IMAGES, "-o", "o.png", "--prompt", "caf\udce9", "--json")
+    told = json.loads(out)["error"]
+    assert code == 2 and "the prompt holds half of a surrogate pair at 3, as text has it" in told
+    assert "Traceback" not in err and "--prompt" in err
+    code, out, err = run(capsys, "trace", "gone\udce9.png", "--json")
+    assert code == 1 and "nothing at gone\\udce9.png" in out and "nothing at gone\\udce9.png" in err
+    assert json.loads(out)["error"].startswith("nothing at gone")
+
+
+def test_files_of_a_folder_that_are_no_images_are_told_and_no_fault(folder, model, capsys):
+    (folder / "many" / "inner").mkdir(parents=True)
+    drawn_image(4, 40, 40).save(folder / "many" / "4.GIF")
+    others = [f"many/{name}" for name in ("1.heic", "2.txt", "3.mov", "5", "6.md", "7.md")]
+    for name in (*others, "many/.DS_Store"):
+        Path(name).write_bytes(b"x")
+    words = ("apply", "a.png", "a2.png", "many", "-o", "out", "--model", str(model), "--json")
+    code, out, err = run(capsys, *words)
+    told = json.loads(out)
+    assert code == 0 and [row["output"] for row in told["written"]] == ["out/4.png"]
+    assert [row["source"] for row in told["left_out"]] == others
+    assert all(row["reason"].startswith("its name ends in none of .png, .jpg,") for row in told["left_out"])
+    note = "6 files are no images of a kind that is read, and left out: 1.heic, 2.txt, 3.mov, 5, 6.md, ..."
+    assert err == f"lorweb: note: {note}\n"
+
+
 def test_mix_bake_and_convert(folder, model, capsys):
     code, told = asked(capsys, "mix", *IMAGES, "-o", "m.safetensors", "--model", str(model))
     assert code == 0 and (told["layers"], told["loras"]) == (20, 3) and told["facts"]["queries"] == ["b.png"]

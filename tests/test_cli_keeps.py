@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lorweb.commands import plan_outputs, read_image
+from lorweb.commands import SUFFIXES, read_image
+from lorweb.outputs import plan_outputs
 from tests.cli_cases import IMAGES, run
 from tests.kontext_tiny import drawn_image
 
@@ -52,6 +53,32 @@ def test_a_folder_of_images_is_not_written_over(folder, capsys):
     assert plan_outputs(Path("many"), Path("many")) == {Path("many/b.jpg"): Path("many/b.png")}
 
 
+def test_no_file_that_is_read_and_no_model_is_written_over(folder, model, capsys):
+    shutil.copytree(model, "M")
+    shutil.copy("M/basis.safetensors", "alone.safetensors")
+    Path("w.safetensors").write_bytes(b"coefficients")
+    Path("soft.safetensors").symlink_to("w.safetensors")
+    Path("hard.safetensors").hardlink_to("w.safetensors")
+    Path("l").symlink_to("M")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = "would be written over w.safetensors, which is read; choose another output with -o"
+    for command in ("mix", "bake"):
+        for out in ("w.safetensors", "./w.safetensors", "soft.safetensors", "hard.safetensors"):
+            code, _, err = run(capsys, command, "--mix", "w.safetensors:0.5", "-o", out, "--model", "M")
+            assert code == 1 and f"{Path(out)} {words}" in err, (command, out, err)
+        for out in ("M/basis.safetensors", "M/new.safetensors", "l/new.safetensors"):
+            code, _, err = run(capsys, command, *IMAGES, "-o", out, "--model", "M")
+            assert code == 1 and f"{Path(out).parent} is the folder of a model" in err, (command, out, err)
+        code, _, err = run(capsys, command, *IMAGES, "-o", "alone.safetensors", "--model", "alone.safetensors")
+        assert code == 1 and "would be written over alone.safetensors, which is read" in err, err
+    for words in (("health", "M", "-o", "M"), ("plan", "--flux", "-o", "M/plan.json")):
+        code, _, err = run(capsys, *words)
+        assert code == 1 and "M is the folder of a model" in err, err
+    code, _, err = run(capsys, "calibrate", "w.safetensors", "-o", "hard.safetensors")
+    assert code == 1 and "would be written over w.safetensors" in err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.slow
 def test_a_large_folder_is_planned_at_once(tmp_path):
     for number in range(4000):
@@ -70,9 +97,9 @@ def test_formats_that_start_helper_programs_are_no_images(tmp_path):
         (tmp_path / f"x.{suffix}").rename(tmp_path / "x.png")
         with pytest.raises(ValueError, match="is not an image that can be read"):
             read_image(tmp_path / "x.png")
-    for suffix in ("png", "jpg", "webp", "bmp", "tif"):
-        drawn_image(1).save(tmp_path / f"x.{suffix}")
-        assert read_image(tmp_path / f"x.{suffix}").size == Image.open(tmp_path / f"x.{suffix}").size
+    for suffix in SUFFIXES:
+        drawn_image(1).save(tmp_path / f"x{suffix}")
+        assert read_image(tmp_path / f"x{suffix}").size == Image.open(tmp_path / f"x{suffix}").size
 
 
 @pytest.mark.slow

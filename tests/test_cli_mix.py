@@ -8,6 +8,8 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
+from lorweb.basis.bare import load_bare
+from lorweb.basis.inject import basis_layers
 from lorweb.basis.mix_files import load_mix, read_mix
 from lorweb.basis.mixes import mix_hash
 from tests.cli_cases import IMAGES, file_sha256, pixels, run
@@ -100,6 +102,20 @@ def test_bake_writes_a_lora_and_reports_the_loss_of_rank(folder, model, capsys):
     assert "padded" not in out
     code, out, _ = run(capsys, "bake", *IMAGES, "-o", "p.safetensors", "--rank", "8", *m)
     assert code == 0 and "rank 6 is exact; the file is padded with zeros to rank 8" in out
+
+
+def test_bake_refuses_a_rank_that_no_layer_can_have(folder, model, capsys):
+    words = ("bake", *IMAGES, "-o", "l.safetensors", "--model", str(model), "--rank")
+    code, _, err = run(capsys, *words, "99999999")
+    most = max(
+        min(layer.in_features, layer.out_features)
+        for layer in basis_layers(load_bare(model / "basis.safetensors")).values()
+    )
+    assert code == 1 and err == (
+        f"lorweb: --rank is 99999999, but no update of these layers has a rank above {most}; give 1 to {most}\n"
+    )
+    assert run(capsys, *words, str(most + 1))[0] == 1 and not Path("l.safetensors").exists()
+    assert run(capsys, *words, str(most))[0] == 0
 
 
 @pytest.mark.slow

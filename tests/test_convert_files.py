@@ -140,3 +140,31 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x", encoding="utf-8")
     with pytest.raises(ValueError, match="is a file; give a folder"):
         convert(tmp_path / "ours", tmp_path / "out", Conversion("official"))
+
+
+def test_a_folder_with_another_model_is_refused_and_its_own_is_written_anew(base: str, tmp_path: Path) -> None:
+    ours, official = tmp_path / "ours", tmp_path / "official"
+    save(model(), ours / "basis.safetensors", {})
+    write_metadata(ours, ModelMetadata(base, "r1", "clip:y", "r2", 64, 6, 1.0, {}))
+    for _ in range(2):
+        convert(ours, official, Conversion("official"))
+    (tmp_path / "link").symlink_to(ours)
+    (tmp_path / "settings").mkdir()
+    (tmp_path / "settings" / "config.yaml").write_text("mine", encoding="utf-8")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "metadata.json").write_text("{}", encoding="utf-8")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for source, out, to, words in (
+        (ours, ours, "official", "ours is the folder of the model that is read; give another"),
+        (ours / "basis.safetensors", tmp_path / "link", "official", "link is the folder of the model that is read"),
+        (official / "lorweb.safetensors", official, "lorweb", "official is the folder of the model that is read"),
+        (ours, tmp_path / "settings", "official", "settings holds config.yaml already"),
+        (ours, tmp_path / "half", "official", "half holds metadata.json already"),
+        (official, tmp_path / "half", "lorweb", "half holds metadata.json already"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            convert(source, out, Conversion(to))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (official / "epoch2.safetensors").write_bytes(b"of another program")
+    with pytest.raises(ValueError, match=r"official holds epoch2\.safetensors already, .* a new or an empty folder"):
+        convert(ours, official, Conversion("official"))

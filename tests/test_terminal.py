@@ -5,12 +5,14 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from lorweb import cli
-from lorweb.cli_output import say
+from lorweb.cli_output import say, sentence_of
 from lorweb.provenance import png_with_facts
 from lorweb.terminal import escaped, first_line, plain
 from lorweb.trace.show import tree_of
@@ -30,6 +32,16 @@ def test_json_means_the_same_with_its_control_codes_escaped(text):
 def test_an_error_that_says_nothing_has_a_name():
     assert first_line(RuntimeError()) == first_line(RuntimeError(" \n")) == "RuntimeError"
     assert first_line(ValueError("one\ntwo")) == "one"
+
+
+def test_too_little_memory_is_a_sentence_on_a_cpu_too():
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60, dtype=torch.uint8)
+    words = ("too little memory (DefaultCPUAllocator: ", "tried to allocate 1152921504606846976 bytes", "; stop other")
+    said = sentence_of(refused.value)
+    assert said is not None and all(part in said for part in words), said
+    assert sentence_of(RuntimeError("a bug")) is None
+    assert sentence_of(MemoryError("no room")).startswith("too little memory (no room); stop")
 
 
 def shown(told: dict) -> str:

@@ -1,5 +1,6 @@
 """How a registered model is named, `models:/NAME@ALIAS` or `models:/NAME/VERSION`, and an SQLite file. No MLflow."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -7,6 +8,17 @@ from typing import Any, Final
 SCHEME: Final = "models:/"
 SQLITE: Final = "sqlite:///"
 _SPECIAL: Final = frozenset("%?#")  # what a path may hold and means something else in an address
+# of a name: what MLflow refuses, what ends a text in its filters, what an address ends a name at, and what is no text
+_NO_NAME: Final = re.compile(r"""[/:@'"`\\\x00-\x1f\x7f-\x9f\ud800-\udfff]|^\s*$|^\.$|^\.\.""")
+
+
+def check_model_name(name: str) -> None:
+    """Raises ValueError for what no registered model can be called, or none that an address could name."""
+    if _NO_NAME.search(name):
+        raise ValueError(
+            f"the name of a registered model is {name!r}; it must not be blank, '.', begin with '..', or hold a quote, "
+            "a backslash, a slash, a colon, an @ or a control character"
+        )
 
 
 @dataclass(frozen=True)

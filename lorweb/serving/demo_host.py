@@ -14,6 +14,7 @@ from lorweb.serving.demo_limits import MAX_SEED, Limits, Rate, finite, read_uplo
 from lorweb.serving.demo_stops import STOPPED, Stops
 from lorweb.serving.demo_studio import Drawn, Question, Studio
 from lorweb.serving.demo_tasks import TrainedTasks, trained_tasks
+from lorweb.terminal import check_characters
 
 if TYPE_CHECKING:
     from lorweb.kontext.pipeline import AnalogyPipeline
@@ -103,6 +104,7 @@ class Host:
         prompt = form.prompt or ""
         if not isinstance(prompt, str) or len(prompt) > self.limits.prompt:
             raise ValueError(f"the prompt is longer than {self.limits.prompt} letters; say it shorter")
+        check_characters(prompt, "the prompt")
         strength = within(form.strength, "strength", *STRENGTH)
         t, seed = within(form.t, "interpolation", 0.0, 1.0), whole(form.seed, "seed", MAX_SEED)
         a, a2, b = (self.image(file, name) for file, name in ((form.a, "a"), (form.a2, "a'"), (form.b, "b")))

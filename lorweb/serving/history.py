@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from lorweb.serving.address import check_model_name
 from lorweb.serving.processes import lives, place
 
 Kind = Literal["promote", "rollback", "outside"]  # outside: somebody moved an alias past lorweb, in MLflow itself
@@ -80,9 +81,10 @@ def replay(moves: Sequence[Move]) -> tuple[State, list[Move]]:
 
 
 class History:
-    """The list of one model, behind a client of `lorweb.serving.tracking`."""
+    """The list of one model, behind a client of `lorweb.serving.tracking`. Raises ValueError as `check_model_name`."""
 
     def __init__(self, client: Any, model: str) -> None:
+        check_model_name(model)
         self.client, self.model, self.name = client, model, f"{model}-history"
 
     def moves(self) -> list[Move]:

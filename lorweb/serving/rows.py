@@ -16,6 +16,7 @@ from PIL import Image
 from lorweb.config_errors import shortened, unknown_name
 from lorweb.kontext.limits import GUIDANCE, SEED, SERVED_STEPS, STRENGTH
 from lorweb.serving.images import BadRequest, decode_image, encoded, opened
+from lorweb.terminal import check_characters
 
 MAX_ROWS: Final = 64  # analogies of one request
 MAX_REQUEST_PIXELS: Final = MAX_ROWS * 3 * 1024 * 1024  # of all images of a request: full rows of 1024 x 1024
@@ -114,9 +115,9 @@ def _prompt(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_PROMPT:
         raise BadRequest(f"{name} must be text of at most {MAX_PROMPT} characters, got {shortened(value)}")
     try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise BadRequest(f"{name} holds half of a surrogate pair at {error.start}; send whole characters") from error
+        check_characters(value, name)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
     return str(value)
 
 

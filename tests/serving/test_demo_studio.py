@@ -125,6 +125,7 @@ def test_the_files_of_an_answer_say_how_to_make_it_again(loaded, tmp_path):
         ({"seed": 2.5}, "the seed is 2.5; give a whole number"),
         ({"prompt": "x" * 1001}, "the prompt is longer than 1000 letters"),
         ({"prompt": ["x"]}, "the prompt is longer"),
+        ({"prompt": "caf\udce9"}, "the prompt holds half of a surrogate pair at 3"),
     ],
 )
 def test_a_form_that_cannot_be_drawn_is_a_sentence(loaded, tmp_path, changes, sentence):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lorweb.serving import settle
-from lorweb.serving.history import DONE, VOID, Move, State, Why, ensure_model, replay
+from lorweb.serving.history import DONE, VOID, History, Move, State, Why, ensure_model, replay
 from lorweb.serving.processes import place
 from lorweb.serving.registry import Overtaken, Registry
 from lorweb.serving.tracking import experiment_id
@@ -33,6 +33,16 @@ def test_a_move_counts_if_it_begins_where_the_ones_before_it_ended(drawn):
         assert (one in counted) == (one.settled != VOID and one.before == walked)
         walked = one.after if one in counted else walked
     assert state == walked
+
+
+@pytest.mark.parametrize(
+    "name", ["a'b", 'a"b', "a`b", "a/b", "a:b", "a@b", "a\\", "a\nb", "\udce9", "", " ", ".", "..a"]
+)
+def test_a_name_that_no_model_can_have_is_refused_before_mlflow_reads_it(name):
+    with pytest.raises(ValueError, match=r"the name of a registered model is .*; it must not be blank"):
+        History(None, name)
+    for fine in ("lorweb", "my model", "a.b", ".a", "é-1", "a%b"):
+        assert History(None, fine).model == fine
 
 
 @pytest.fixture
