@@ -160,8 +160,8 @@ def project(folder: Path, pairs: int) -> None:
 def slopes(sizes: tuple[int, int, int]) -> dict[str, dict[str, float]]:
     """Per stage: what a further row costs the driver in seconds and in bytes of memory, between the two larger sizes.
 
-    growth_s, growth_bytes: over what it costs between the two smaller ones; 1 is linear. Of each size and stage the least
-    of several runs: a machine with more to do only adds.
+    growth_s, growth_bytes: over what it costs between the two smaller ones; 1 is linear. Of each size and stage the
+    least of several runs counts: a machine with more to do only adds.
     """
     runs: dict[str, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
     for size in sizes:

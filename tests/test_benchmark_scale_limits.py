@@ -67,7 +67,8 @@ def test_the_page_says_where_growth_would_end_a_run():
     grown, linear = (f"{limits.reached(shares[name]):.1e}".replace("e+0", "e") for name in names)
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     assert f"at {grown} pairs instead of {linear}" in page
-    assert "a load of 15 on two cores" in page and "load 15.0 on 2 cores" in scale.read("costs")["machines"]["driver"]
+    load = float(scale.read("costs")["machines"]["driver"].split("load ")[1].split()[0])
+    assert "on a machine with nothing else to do" in page and load < 1.5  # the measurement itself is one of them
 
 
 @pytest.mark.slow
