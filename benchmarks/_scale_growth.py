@@ -14,7 +14,7 @@ SIZES: Final = (6000, 24000, 48000)  # candidates, for the slopes of drivers; a 
 def exponent(growth: float) -> float:
     """Of a row's cost by the number of rows; 0 where it does not grow."""
     small, middle, large = SIZES
-    return max(0.0, math.log(growth) / math.log((middle + large) / (small + middle)))
+    return math.log(growth) / math.log((middle + large) / (small + middle)) if growth > 1 else 0.0
 
 
 def grown(own: Mapping[str, float], rows: float) -> float:

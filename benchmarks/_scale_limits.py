@@ -27,11 +27,11 @@ class Limit:
 
 def limits(graph: Graph) -> list[Limit]:
     """All limits of the profile as it is, whatever the scale."""
-    assumed, scale, params = graph.assumed, graph.scale, graph.params
-    steps = {f"{step.stage} {step.name}": step for step in graph.steps()}
-    driver = graph.driver_seconds()
-    seconds = assumed.hours * 3600
-    drawn = params.train.steps * params.train.batch_size
+    return [*_of_pools(graph), *_of_training(graph), *_of_driver(graph), *_of_storage(graph)]
+
+
+def _of_pools(graph: Graph) -> list[Limit]:
+    seconds = graph.assumed.hours * 3600
     return [
         Limit(
             "the editor's GPUs",
@@ -48,6 +48,13 @@ def limits(graph: Graph) -> list[Limit]:
             _worked(graph, "filter clip", "filter dino", "encode images") / seconds,
             "`pool.actors` of clip and dino in `filter.scorers`, and in `encode.pool`",
         ),
+    ]
+
+
+def _of_training(graph: Graph) -> list[Limit]:
+    scale, params = graph.scale, graph.params
+    drawn = params.train.steps * params.train.batch_size
+    return [
         Limit(
             "pairs of a task that training takes",
             scale.pairs / (scale.tasks * params.assemble.max_pairs_per_task),
@@ -56,51 +63,55 @@ def limits(graph: Graph) -> list[Limit]:
         Limit("pairs that are ever drawn in training", scale.pairs / drawn, "`train.steps`, `train.batch_size`"),
         Limit(
             "host memory of a training worker",
-            graph.host_bytes() / assumed.worker_memory,
+            graph.host_bytes() / graph.assumed.worker_memory,
             "`assemble.max_pairs_per_task`, `encode.quadrant`",
         ),
+    ]
+
+
+def _of_driver(graph: Graph) -> list[Limit]:
+    assumed, driver = graph.assumed, graph.driver_seconds()
+    seconds = assumed.hours * 3600
+    several = "none; several runs: `tasks` in `generate.editors`"
+    more_tasks = "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each"
+
+    def longest(part: str) -> float:
+        return max(own[part] for own in driver.values()) / seconds
+
+    return [
         Limit(
             "bytes through the driver: merge, hashes",
             max(own["bytes"] + own["dvc"] for own in driver.values()) / seconds,
             "`collect.size`, or several runs: `tasks` in `generate.editors`",
         ),
-        Limit(
-            "rows through the driver",
-            max(own["rows"] for own in driver.values()) / seconds,
-            "none; several runs: `tasks` in `generate.editors`",
-        ),
+        Limit("rows through the driver", longest("rows"), several),
         Limit(
             "rows through the driver, if the measured growth went on",
             max(graph.grown_seconds().values()) / seconds,
-            "none; several runs: `tasks` in `generate.editors`",
+            several,
         ),
         Limit(
             "reads of the merge, one a row",
-            max(own["reads"] for own in driver.values()) / seconds,
+            longest("reads"),
             "none; `.work` on a faster file system, or several runs",
         ),
         Limit(
             "memory to compare each pair of a task with each",
             graph.per_task * graph.costs["task"]["bytes"] / assumed.driver_memory,
-            "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each",
+            more_tasks,
         ),
-        Limit(
-            "time to compare each pair of a task with each",
-            max(own["each"] for own in driver.values()) / seconds,
-            "`generate.sources_per_task`: more tasks (`generate.instructions`) rather than more of each",
-        ),
-        Limit(
-            "memory of the driver",
-            graph.driver_bytes() / assumed.driver_memory,
-            "none; several runs: `tasks` in `generate.editors`",
-        ),
-        Limit(
-            "files in one journal",
-            max(step.function.batches for step in steps.values()) / assumed.files,
-            "`pool.batch_size`",
-        ),
+        Limit("time to compare each pair of a task with each", longest("each"), more_tasks),
+        Limit("memory of the driver", graph.driver_bytes() / assumed.driver_memory, several),
+    ]
+
+
+def _of_storage(graph: Graph) -> list[Limit]:
+    assumed = graph.assumed
+    files = max(step.function.batches for step in graph.steps())
+    return [
+        Limit("files in one journal", files / assumed.files, "`pool.batch_size`"),
         Limit("disk", total_bytes(graph) / assumed.disk, "`collect.size`"),
-        Limit("bandwidth of the store", graph.moved() / assumed.bandwidth / seconds, "`collect.size`"),
+        Limit("bandwidth of the store", graph.moved() / assumed.bandwidth / assumed.hours / 3600, "`collect.size`"),
     ]
 
 
@@ -119,12 +130,16 @@ def total_bytes(graph: Graph) -> float:
 def sized(step: Step, assumed: Assumed, engine: Engine) -> Function:
     """The function with as many actors as it takes to work, read and write for no longer than the hours assumed.
 
-    By the closed formula. Where not its actors are what takes longer but the store or the driver, more are no help.
+    By the closed formula. Where not its actors are what takes longer but the store or the driver, or one batch alone,
+    more are no help.
     """
     seconds, store = assumed.hours * 3600, store_of(assumed)
     at_least = math.ceil(step.function.rows * step.function.worker_s / seconds)
     function = replace(step.function, actors=max(step.function.actors, at_least))
-    while (spent := closed(function, engine, store)).working > seconds and spent.bound == "actors":
+    while function.actors < function.batches:
+        spent = closed(function, engine, store)
+        if spent.working <= seconds or spent.bound != "actors":
+            break
         function = replace(function, actors=function.actors + 1)
     return function
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from cluster.faults import HeadError
-from lorweb.storage.protocols import holds_password
 
 CHATTY: Final = (
     "ray.dashboard.modules.dashboard_sdk",
@@ -31,7 +30,7 @@ def connect(address: str) -> Any:
 
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    if holds_password(address):
+    if "@" in address:  # also where the http:// was forgotten
         raise HeadError(
             "the address of the job server names a user or a password, and Ray takes neither; give http://HOST:8265, "
             "and the token of the cluster in ~/.ray/auth_token or RAY_AUTH_TOKEN"
@@ -43,6 +42,12 @@ def connect(address: str) -> Any:
     socket.create_connection((parts.hostname, port), timeout=10).close()
     with _no_other_address():
         return Client(address)
+
+
+def stop_command(name: str, address: str) -> str:
+    """For people: what ends a job of the head at `address`, in the shell that this runs in."""
+    without = "".join(f"-u {other} " for other in ELSEWHERE if other in os.environ)
+    return f"{f'env {without}' if without else ''}ray job stop {name} --address {address}"
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
+from cluster.client import stop_command
 from cluster.connection import Head
 from cluster.errand import BESIDE, LOOKS_OUTSIDE, Errand, deps, outs, shown_password, stage_names
 from cluster.faults import HeadError
@@ -156,7 +157,7 @@ def _follow(head: Head, name: str, wishes: Wishes) -> Any:
     except KeyboardInterrupt as error:
         code = _code(error)
         if not wishes.cancel:
-            end = f"ray job stop {name} --address {head.address}"
+            end = stop_command(name, head.address)
             _fail(f"job {name} goes on; the same command follows it again, `{end}` ends it", code)
         print(f"submit: stopping job {name}", file=sys.stderr, flush=True)
         head.stop(name)

@@ -43,13 +43,15 @@ def test_more_actors_are_not_asked_for_where_the_store_is_what_takes_the_time():
     sized = limits.sized(rows.Step("filter", "slow", function, 0, 1), assumed, model.Engine())
     spent = model.closed(sized, model.Engine(), limits.store_of(assumed))
     assert spent.bound == "store" and spent.working > assumed.hours * 3600
+    alone = model.Function(8, 8, 1, worker_s=2 * rows.Assumed().hours * 3600 / 8)  # one batch takes two days
+    assert limits.sized(rows.Step("filter", "slow", alone, 0, 1), rows.Assumed(), model.Engine()).actors == 2
 
 
 def test_growth_goes_on_as_it_was_measured():
     growth = module("_scale_growth")
     own = {"row_s": 1e-3, "growth_s": 2.4, "from_rows": 24000, "rows": 48000}  # a row's cost in step with the rows
     known = 36000
-    assert growth.exponent(2.4) == pytest.approx(1.0) and growth.exponent(0.9) == 0
+    assert growth.exponent(2.4) == pytest.approx(1.0) and growth.exponent(0.9) == growth.exponent(-0.3) == 0
     assert growth.grown(own, known) == pytest.approx(1e-3 * known)
     assert growth.grown(own, 10 * known) == pytest.approx(1e-3 * known * (1 + (100 - 1) / 2))
     further = [growth.grown(own, rows + 1) - growth.grown(own, rows) for rows in (known, 15 * known)]

@@ -13,7 +13,7 @@ from lorweb.evaluation.results import Measured, rows_of
 from lorweb.records import ANALOGY, PAIR
 
 SHARED: Final = ("set", "metrics", "backbones")
-"""What two protocols must share; other noises, steps or instructions may be what is compared."""
+"""What two protocols must share; other noises, steps, instructions or another device may be what is compared."""
 
 
 @dataclass(frozen=True)

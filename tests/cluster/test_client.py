@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from cluster.client import ELSEWHERE, connect
+from cluster.client import ELSEWHERE, connect, stop_command
 from cluster.faults import HeadError
 
 
@@ -43,7 +43,15 @@ def test_the_address_that_was_given_is_asked_and_no_other(monkeypatch, name):
 
 
 def test_a_password_in_an_address_is_refused_and_not_shown():
-    for user in ("ada:no-one-may-see-this", "no-one-may-see-this"):
+    for before in ("http://ada:no-one-may-see-this", "http://no-one-may-see-this", "ada:no-one-may-see-this"):
         with pytest.raises(HeadError, match="names a user or a password") as refused:
-            connect(f"http://{user}@127.0.0.1:1")
+            connect(f"{before}@127.0.0.1:1")
         assert "no-one" not in str(refused.value)
+
+
+def test_the_command_that_ends_a_job_asks_the_same_head(monkeypatch):
+    for name in ELSEWHERE:
+        monkeypatch.delenv(name, raising=False)
+    assert stop_command("job", "http://h:8265") == "ray job stop job --address http://h:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "http://other:8265")
+    assert stop_command("job", "http://h:8265").startswith("env -u RAY_ADDRESS ray job stop job --address")
