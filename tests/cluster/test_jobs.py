@@ -171,7 +171,7 @@ def begin(head: str, *arguments: str) -> tuple["subprocess.Popen[str]", str]:
 
 def test_an_interrupt_leaves_the_job_or_stops_it_as_asked(head, tmp_path):
     root = tmp_path / "project"
-    long = [{"reader": "dicebear", "styles": ["thumbs", "critters"], "seeds": 400, "first_seed": 0}]
+    long = [{"reader": "dicebear", "styles": ["thumbs", "critters"], "seeds": 5000, "first_seed": 0}]  # minutes
     write_params(root, f"file://{tmp_path / 'store'}", readers=long)
     words = ("collect", "--root", str(root))
     process, name = begin(head, *words)
