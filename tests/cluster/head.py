@@ -1,10 +1,12 @@
 """A real Ray head with its job server on this machine, and submission to it as a user would."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -60,6 +62,9 @@ def running_head(node: Path, environment: Mapping[str, str]) -> Iterator[str]:
     ]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}", f"--object-store-memory={300 << 20}"]
     command += [f"--ray-client-server-port={free_port()}", f"--dashboard-agent-listen-port={free_port()}"]
+    # Ray sends a job to the head that was started last of all that share this folder; its sockets want a short name
+    own = tempfile.mkdtemp(prefix="ray-")
+    command += [f"--temp-dir={own}"]
     process = subprocess.Popen(command, cwd=node, env=told, start_new_session=True, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{dashboard}"
     try:
@@ -68,6 +73,7 @@ def running_head(node: Path, environment: Mapping[str, str]) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)  # asked to end, Ray waits 30 s for what it has itself ended
         process.wait(timeout=60)
+        shutil.rmtree(own, ignore_errors=True)
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
