@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from cluster.client import connect
-from cluster.faults import HeadError, is_away, is_unknown, still_runs, who_are_you, words
+from cluster.faults import HeadError, is_away, is_taken, is_unknown, still_runs, who_are_you, words
 
 SILENCE: Final = 60.0  # s without a line after which the log is asked for anew: a dead connection is silent as well
 START_TRIES: Final = 40  # 3 s apart: a head that has only just started has no agent for jobs yet
 CLOSED, SILENT, BROKEN = "closed", "silent", "broken"  # a log: to its end, as far as it goes for now, not at all
 PAUSE: Final = 2.0  # s between two looks for a head that is away
+# Ray watches a job for a while after its end: it writes down a state once more, and ends what bears its name by then
+SETTLE: Final = 5.0  # s
+JUST_NOW: Final = 60.0  # s since the end, by two clocks
 T = TypeVar("T")
 
 
@@ -82,7 +85,7 @@ class Head:
                 self.ask(lambda c: c.submit_job(entrypoint=command, submission_id=name, runtime_env=environment))
                 return
             except RuntimeError as error:  # what Ray raises for every refusal
-                if "already exists" in str(error):  # an earlier try arrived, its answer did not
+                if is_taken(error):  # an earlier try arrived, its answer did not
                     return
                 if "No available agent" not in str(error) or attempt == START_TRIES:
                     raise HeadError(f"the head refused job {name}: {words(error)}") from error
@@ -90,9 +93,12 @@ class Head:
 
     def forget(self, name: str) -> None:
         """Let a job that has ended make way for one of the same name, whose log Ray writes into the same file."""
-        if self.job(name) is None:
+        found = self.job(name)
+        if found is None:
             self._printed[name] = 0
             return
+        if found.status.is_terminal() and abs(time.time() - (found.end_time or 0) / 1000) < JUST_NOW:
+            time.sleep(SETTLE)
         try:
             self._printed[name] = len(self.ask(lambda client: client.get_job_logs(name)))
             self.ask(lambda client: client.delete_job(name))

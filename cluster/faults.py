@@ -21,12 +21,21 @@ def is_away(error: Exception) -> bool:
     if isinstance(error, OSError) and (isinstance(error, socket.gaierror) or error.errno in NO_WAY):
         return True
     said = str(error) if isinstance(error, RuntimeError) else ""
-    return not still_runs(error) and any(f"status code {code}" in said for code in (500, 502, 503, 504))
+    return (
+        not still_runs(error)
+        and not is_taken(error)
+        and any(f"status code {code}" in said for code in (500, 502, 503, 504))
+    )
 
 
 def is_unknown(error: Exception) -> bool:
     """Whether the head knows no such job."""
     return "status code 404" in str(error)
+
+
+def is_taken(error: Exception) -> bool:
+    """Whether Ray refused a job for its name, which another one has; inside the head it may become an error (500)."""
+    return isinstance(error, RuntimeError) and "already exists" in str(error)
 
 
 def still_runs(error: Exception) -> bool:

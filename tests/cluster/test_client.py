@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from cluster.client import ELSEWHERE, connect, stop_command
-from cluster.faults import HeadError
+from cluster.faults import HeadError, is_away, is_taken
 
 
 @contextmanager
@@ -55,3 +55,11 @@ def test_the_command_that_ends_a_job_asks_the_same_head(monkeypatch):
     assert stop_command("job", "http://h:8265") == "ray job stop job --address http://h:8265"
     monkeypatch.setenv("RAY_ADDRESS", "http://other:8265")
     assert stop_command("job", "http://h:8265").startswith("env -u RAY_ADDRESS ray job stop job --address")
+
+
+def test_a_name_that_is_taken_is_no_head_that_is_away():
+    """The head's own job agent refuses it with 400, which the head wraps into 500."""
+    said = "Request failed with status code 500: ... Request failed with status code {}: ..."
+    assert is_away(RuntimeError(said.format(500))) and not is_taken(RuntimeError(said.format(500)))
+    taken = RuntimeError(said.format(400) + " Job with submission_id lorweb-x already exists.")
+    assert is_taken(taken) and not is_away(taken)

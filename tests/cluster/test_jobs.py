@@ -15,7 +15,9 @@ import pytest
 import yaml
 
 from cluster.connection import Head
+from cluster.errand import Errand
 from cluster.faults import HeadError
+from cluster.submit import Wishes, run
 from tests.cluster.head import ROOT, submission, submit
 from tests.cluster.proxy import Proxy
 
@@ -92,6 +94,17 @@ def test_a_shared_folder_never_passes_off_outs_of_other_parameters(collected, he
     assert "done before" not in said and third == first
     said, fourth = generate()
     assert "done before" in said and fourth == first
+
+
+def test_a_stage_that_is_run_again_at_once_is_not_given_up(head, project, capsys):
+    """Ray lets go of a job's name only a while after its end, and then ends whatever bears it by then."""
+    errand, own = Errand("collect", project, (project / "params.yaml").read_text()), Head(head, 60)
+    run(own, errand, Wishes(again=False, detach=True, cancel=False, forward=()))
+    name = next(word for word in capsys.readouterr().out.split() if word.startswith("lorweb-"))
+    while not own.job(name).status.is_terminal():
+        time.sleep(0.02)
+    run(Head(head, 60), errand, Wishes(again=False, detach=False, cancel=False, forward=()))
+    assert f"files fetched to {project}" in capsys.readouterr().out
 
 
 def test_two_submitters_of_an_ended_job_and_a_stop_of_a_forgotten_one(head):
