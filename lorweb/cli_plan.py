@@ -43,7 +43,7 @@ def plan(  # noqa: PLR0913, PLR0917  one parameter per option
         raise ValueError(f"--flux and --base {base} are both given; give one of them")
     if out is not None:
         check_no_model(out.parent)
-        check_kept([out], [Path("params.yaml"), Path("profiles") / f"{profile}.yaml"])
+        check_kept([out], [Path("params.yaml"), *Path("profiles").glob("*.yaml")])  # one may extend another
     project = profile is not None or Path("params.yaml").is_file() or not (flux or base)
     params = load_profile(Path(), profile) if project else None
     chosen = sizes.KONTEXT if flux else base or (params.encode.base if params else "")

@@ -60,7 +60,9 @@ def test_no_file_that_is_read_and_no_model_is_written_over(folder, model, capsys
     Path("soft.safetensors").symlink_to("w.safetensors")
     Path("hard.safetensors").hardlink_to("w.safetensors")
     Path("l").symlink_to("M")
-    Path("params.yaml").write_text("seed: 0")
+    Path("profiles").mkdir()
+    for name in ("params.yaml", "profiles/mine.yaml"):
+        Path(name).write_text("seed: 0")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     words = "would be written over w.safetensors, which is read; choose another output with -o"
     for command in ("mix", "bake"):
@@ -75,8 +77,9 @@ def test_no_file_that_is_read_and_no_model_is_written_over(folder, model, capsys
     for words in (("health", "M", "-o", "M"), ("plan", "--flux", "-o", "M/plan.json")):
         code, _, err = run(capsys, *words)
         assert code == 1 and "M is the folder of a model" in err, err
-    code, _, err = run(capsys, "plan", "--flux", "-o", "./params.yaml")
-    assert code == 1 and "params.yaml would be written over params.yaml, which is read" in err, err
+    for name in ("params.yaml", "profiles/mine.yaml"):
+        code, _, err = run(capsys, "plan", "--flux", "-o", f"./{name}")
+        assert code == 1 and f"{name} would be written over {name}, which is read" in err, err
     code, _, err = run(capsys, "calibrate", "w.safetensors", "-o", "hard.safetensors")
     assert code == 1 and "would be written over w.safetensors" in err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
